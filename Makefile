@@ -1,0 +1,40 @@
+# One way to do each thing. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NODES ?= 3
+PREFIX ?= sm
+
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench crds
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.ready: pyproject.toml
+	@tests/setup/python "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+venv: $(VENV)/.ready ## .venv/bin/storagemirror, ready to run
+
+lint: venv ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=operator $(BIN)/lint-imports
+
+unit: venv
+	$(BIN)/pytest -q tests/unit
+
+check: lint unit ## lint, types, import rules, unit tests: seconds
+
+cluster-up: venv ## a real Kubernetes cluster on this machine (NODES=3 PREFIX=sm)
+	$(BIN)/python -m tests.cluster --prefix $(PREFIX) up --nodes $(NODES)
+
+cluster-down: venv ## take it down, leave nothing
+	$(BIN)/python -m tests.cluster --prefix $(PREFIX) down
+
+image demo demo-down bench test:
+	@echo "make $@: not built yet (docs/features.md says what is)"; exit 1

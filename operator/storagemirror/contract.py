@@ -1,0 +1,213 @@
+"""What operator and agent agree on.
+
+The operator writes an `Order` for each agent (a ConfigMap that the agent can only read); the agent answers with a
+`Report` (an annotation of its Lease, beside the heartbeat). Both are JSON, with camelCase keys. Unknown keys are
+ignored, so that an operator and an agent one release apart understand each other; a missing key that has no default
+is an error (`BadInput`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from storagemirror.errors import BadInput
+
+AGENT_PORT = 7460
+"""TCP port of a target agent."""
+
+ORDER_KEY = "order.json"
+"""Key of the order in its ConfigMap."""
+
+REPORT_ANNOTATION = "storagemirror.io/report"
+"""Annotation of the agent's Lease that holds its report."""
+
+HEARTBEAT_SECONDS = 5
+"""An agent renews its Lease this often, and at once when what it sees changes for the worse."""
+
+FIRST_EPOCH = 1
+
+
+class Role(StrEnum):
+    """Which end of a volume's copy an agent is."""
+
+    SOURCE = "Source"
+    TARGET = "Target"
+
+    @property
+    def peer(self) -> Role:
+        """The other end."""
+        return Role.TARGET if self is Role.SOURCE else Role.SOURCE
+
+
+class Action(StrEnum):
+    """What an agent is to do now."""
+
+    RUN = "Run"
+    """Connect, mirror, replicate."""
+    PAUSE = "Pause"
+    """Keep the volume and the state, let go of the connection, change nothing."""
+    STOP = "Stop"
+    """End the process in good order; the pod is about to be removed."""
+
+
+class TargetPolicy(StrEnum):
+    """What the first mirror may find on the target."""
+
+    EMPTY = "Empty"
+    """Nothing but `lost+found`, or a copy that this pair made itself."""
+    ADOPT = "Adopt"
+    """Anything: what is there is made equal to the source."""
+
+
+class Capture(StrEnum):
+    """How the source sees what changes."""
+
+    WATCH = "Watch"
+    """inotify names what changed; a slow rescan finds what inotify cannot see."""
+    SCAN = "Scan"
+    """No watches to be had: the whole tree is compared again and again."""
+
+
+class Phase(StrEnum):
+    """What an agent is doing."""
+
+    STARTING = "Starting"
+    CONNECTING = "Connecting"
+    """Source: dialling. Target: listening, nobody there."""
+    MIRRORING = "Mirroring"
+    REPLICATING = "Replicating"
+    HELD = "Held"
+    PAUSED = "Paused"
+    FAILED = "Failed"
+    """See `problem`; tried again by itself."""
+    STOPPED = "Stopped"
+
+
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Base of what travels: immutable, camelCase."""
+
+
+class Peer(_Wire, frozen=True, kw_only=True):
+    """Where the target agent listens."""
+
+    address: str
+    port: int = AGENT_PORT
+
+
+class MirrorOrder(_Wire, frozen=True, kw_only=True):
+    """How to mirror."""
+
+    target: TargetPolicy = TargetPolicy.EMPTY
+    max_delete_percent: int = 50
+    confirm: str | None = None
+    """The token of the one hold that a person let through."""
+
+
+class Order(_Wire, frozen=True, kw_only=True):
+    """What one agent must do now. Written by the operator alone; `revision` grows by one with each change."""
+
+    pair_uid: str
+    pair_name: str
+    namespace: str
+    volume: str
+    role: Role
+    revision: int
+    instance: int
+    """Number of the pod that is meant. An agent with a lower number stops; one with a higher waits."""
+    epoch: int
+    action: Action = Action.RUN
+    peer: Peer | None = None
+    """Source only; None while the target agent has no address."""
+    mirror: MirrorOrder = MirrorOrder()
+
+
+class Problem(_Wire, frozen=True, kw_only=True):
+    """Why an agent is not doing what it was told."""
+
+    reason: str
+    """CamelCase, becomes the reason of a condition."""
+    message: str
+    hint: str = ""
+    token: str | None = None
+    """Of a hold: written to `spec.mirror.confirm` it lets exactly this hold through."""
+    retrying: bool = True
+
+
+class Progress(_Wire, frozen=True, kw_only=True):
+    """Of the mirror that is running. Totals are None until the scan has ended. Rate is bytes per second."""
+
+    files_done: int = 0
+    files_total: int | None = None
+    bytes_done: int = 0
+    bytes_total: int | None = None
+    bytes_per_second: int = 0
+    started_at: str | None = None
+
+
+class NotKept(_Wire, frozen=True, kw_only=True):
+    """What could not be kept, by kind: how many, and the first names (escaped as in a Python bytes literal)."""
+
+    kind: str
+    count: int
+    first: tuple[str, ...] = ()
+
+
+class VolumeFacts(_Wire, frozen=True, kw_only=True):
+    """What an agent sees of its volume. Bytes."""
+
+    fs_type: str
+    identity: str
+    size: int
+    free: int
+
+
+class Report(_Wire, frozen=True, kw_only=True):
+    """What one agent sees. Times are RFC 3339 UTC. None means: not known, never zero."""
+
+    instance: int
+    epoch: int
+    revision: int
+    """The revision of the order that the agent has taken up."""
+    phase: Phase
+    pod_uid: str = ""
+    peer_connected: bool = False
+    problem: Problem | None = None
+    progress: Progress | None = None
+    mirrored_at: str | None = None
+    """When the last full mirror ended; None before the first."""
+    synced_through: str | None = None
+    """Up to this time on the source's clock, everything it did and that we can see is fsynced on the target."""
+    lag_seconds: float | None = None
+    lag_bytes: int | None = None
+    capture: Capture | None = None
+    not_kept: tuple[NotKept, ...] = ()
+    volume: VolumeFacts | None = None
+    bytes_sent: int = 0
+    version: str = ""
+
+
+_T = TypeVar("_T", Order, Report)
+
+
+def encode(value: Order | Report) -> str:
+    """As JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+def decode(kind: type[_T], text: str | bytes) -> _T:
+    """From JSON text; `BadInput` says what did not fit."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError as e:
+        raise BadInput(f"not a valid {kind.__name__}: {e}") from e
+
+
+def peer_name(role: Role, volume: str, pair_uid: str) -> str:
+    """The one DNS name in the certificate of the agent of `role`: how each end knows the other.
+
+    `.invalid` (RFC 2606) never resolves, so the name cannot be mistaken for a host's.
+    """
+    return f"{role.value.lower()}.{volume}.{pair_uid}.storagemirror.invalid"

@@ -1,0 +1,1 @@
+"""Pure decisions: what was observed goes in, a plan comes out."""

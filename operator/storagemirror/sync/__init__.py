@@ -1,0 +1,1 @@
+"""The engine: scan, compare, send, apply."""

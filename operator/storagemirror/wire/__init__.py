@@ -1,0 +1,1 @@
+"""The protocol between two sync agents, without I/O."""
