@@ -1,0 +1,78 @@
+"""What may have changed on the source, by name: what a watch hands to a session.
+
+Every name is a *hint to look*, never a fact: the reader examines the source as it is now. So a name too many costs
+a look, and only a name too few costs the copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+WHOLE_TREE = frozenset({b""})
+"""`trees` of a change that could be anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Names relative to the root of the source, without a leading slash; `b""` is the root itself.
+
+    `paths`    examine each alone: a file is sent again, a directory's own attributes are (not what is in it), and what
+               is gone is removed with all below it.
+    `trees`    compare everything below, and the directory itself.
+    `renames`  pairs (old, new) in the order they happened. Only a way to save sending: both names also stand in
+               `paths` or `trees`, so ignoring a rename is always right.
+    `through_ns`  wall-clock time of the source in nanoseconds since the Unix epoch: whatever was done before is named
+               here or was named earlier.
+    """
+
+    paths: frozenset[bytes] = field(default_factory=frozenset)
+    trees: frozenset[bytes] = field(default_factory=frozenset)
+    renames: tuple[tuple[bytes, bytes], ...] = ()
+    through_ns: int = 0
+
+    def __bool__(self) -> bool:
+        """False where nothing is named (`through_ns` may still say that nothing happened)."""
+        return bool(self.paths or self.trees)
+
+    @property
+    def whole(self) -> bool:
+        """True where the whole tree must be compared."""
+        return b"" in self.trees
+
+
+def below(path: bytes, tree: bytes) -> bool:
+    """Is `path` the root of `tree` or something in it?"""
+    return not tree or path == tree or path.startswith(tree + b"/")
+
+
+def covering(trees: set[bytes]) -> set[bytes]:
+    """`trees` without those that lie in another of them."""
+    kept: set[bytes] = set()
+    for tree in sorted(trees):
+        # A parent sorts before what lies in it, but `a-b` sorts between `a` and `a/b`: look at each ancestor.
+        if not _inside(tree, kept):
+            kept.add(tree)
+    return kept
+
+
+def _inside(path: bytes, trees: set[bytes] | frozenset[bytes]) -> bool:
+    """Does `path` lie in one of `trees`, or is it the root of one?"""
+    if not trees:
+        return False
+    if path in trees or b"" in trees:
+        return True
+    at = path.rfind(b"/")
+    while at > 0:
+        if path[:at] in trees:
+            return True
+        at = path.rfind(b"/", 0, at)
+    return False
+
+
+def tidy(paths: set[bytes], trees: set[bytes], renames: list[tuple[bytes, bytes]], through_ns: int) -> Changes:
+    """A `Changes` in which nothing is named twice; renames are left out where the whole tree is compared."""
+    least = covering(trees)
+    if b"" in least:
+        return Changes(trees=WHOLE_TREE, through_ns=through_ns)
+    alone = frozenset(p for p in paths if not _inside(p, least))
+    return Changes(paths=alone, trees=frozenset(least), renames=tuple(renames), through_ns=through_ns)
