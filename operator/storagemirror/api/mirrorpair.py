@@ -1,0 +1,231 @@
+"""MirrorPair: what a person asks for, and the object as a whole."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from storagemirror.api.agents import Agents
+from storagemirror.api.model import (
+    API_VERSION,
+    ATOMIC,
+    DNS_LABEL,
+    DNS_SUBDOMAIN,
+    ApiModel,
+    Quantity,
+    map_by,
+    rule,
+    rules,
+)
+from storagemirror.api.status import MirrorPairStatus
+from storagemirror.contract import TargetPolicy
+
+KIND = "MirrorPair"
+PLURAL = "mirrorpairs"
+MAX_NAME = 63
+"""A pair's name is a label value of its children; the children's own names are shortened where they must be."""
+MAX_VOLUMES = 16
+
+ClaimName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
+
+
+class AccessMode(StrEnum):
+    """How the target claim may be mounted. ReadWriteOncePod is not offered: an agent could not mount it as well."""
+
+    READ_WRITE_ONCE = "ReadWriteOnce"
+    READ_WRITE_MANY = "ReadWriteMany"
+
+
+class StorageRequest(ApiModel):
+    """The size asked for."""
+
+    model_config = rules(
+        rule(
+            "quantity(string(self.storage)).compareTo(quantity('0')) > 0",
+            "storage must be more than 0, such as 10Gi",
+            field=".storage",
+        )
+    )
+
+    storage: Quantity = Field(
+        description="Size of the claim, such as 10Gi. Give it at least what the source holds; a little more leaves "
+        "room for the copy's own bookkeeping."
+    )
+
+
+class ClaimResources(ApiModel):
+    """As in a PersistentVolumeClaim."""
+
+    requests: StorageRequest = Field(description="As in a PersistentVolumeClaim: what the claim asks for.")
+
+
+class ClaimTemplate(ApiModel):
+    """How to make the target claim when it does not exist."""
+
+    storage_class_name: str | None = Field(
+        default=None,
+        max_length=253,
+        description="Storage class of the claim that is made. Left out: the cluster's default class. It need not be "
+        "the source's class, nor the same kind of storage.",
+    )
+    access_modes: tuple[AccessMode, ...] = Field(
+        default=(AccessMode.READ_WRITE_ONCE,),
+        min_length=1,
+        max_length=2,
+        description="How the claim that is made may be mounted.",
+        json_schema_extra=ATOMIC,
+    )
+    resources: ClaimResources = Field(description="Size of the claim that is made: resources.requests.storage.")
+
+
+class SourceVolume(ApiModel):
+    """The side that the application writes."""
+
+    claim_name: ClaimName = Field(
+        description="Name of the PersistentVolumeClaim that the application writes, in the pair's namespace. It is "
+        "mounted read-only by the pair and never changed by it."
+    )
+
+
+class TargetVolume(ApiModel):
+    """The side that holds the copy."""
+
+    claim_name: ClaimName = Field(
+        description="Name of the PersistentVolumeClaim that holds the copy, in the pair's namespace. Everything in "
+        "it is made equal to the source, what the source does not have is deleted: no one else may write it."
+    )
+    claim_template: ClaimTemplate | None = Field(
+        default=None,
+        description="Makes the target claim when it does not exist. It is made once and never changed or deleted "
+        "afterwards, so deleting the pair leaves the copy. Left out: the claim must exist.",
+    )
+
+
+class Volume(ApiModel):
+    """One volume and its copy."""
+
+    model_config = rules(
+        rule(
+            "self.source.claimName != self.target.claimName",
+            "source and target must be two different claims: a volume cannot be its own copy",
+            field=".target.claimName",
+        ),
+        rule(
+            "self.source.claimName == oldSelf.source.claimName && self.target.claimName == oldSelf.target.claimName",
+            "the claims of a volume cannot change: remove this volume and add one with another name, "
+            "so that no copy is taken for that of another claim",
+        ),
+    )
+
+    name: str = Field(
+        min_length=1,
+        max_length=63,
+        pattern=DNS_LABEL,
+        description="Short name of this volume within the pair, such as data: small letters, digits and '-'. It "
+        "names the volume in the status and in the names of the agent pods.",
+    )
+    source: SourceVolume = Field(description="Where the application writes.")
+    target: TargetVolume = Field(description="Where the copy is kept.")
+
+
+class Mirror(ApiModel):
+    """How the full comparison of both sides behaves, and its guards."""
+
+    target: TargetPolicy = Field(
+        default=TargetPolicy.EMPTY,
+        description="What the first mirror may find on the target. Empty (default): nothing but lost+found, or a "
+        "copy that this pair made itself; anything else is refused with TargetNotEmpty and left alone. Adopt: "
+        "whatever is there is made equal to the source, and what the source does not have is deleted.",
+    )
+    max_delete_percent: int = Field(
+        default=50,
+        ge=0,
+        le=100,
+        description="Guard against copying a disaster: when more than this percentage of the files and directories "
+        "counted at the last full mirror would be deleted (counted together since then, from 10 up), nothing more is "
+        "deleted and the volume is Held until a person confirms it. 100 switches the guard off, 0 holds at every "
+        "deletion from 10 up.",
+    )
+    confirm: str | None = Field(
+        default=None,
+        max_length=128,
+        description="Lets exactly one hold through: copy the token of status.volumes[].hold here. A later hold has "
+        "another token, so a value left behind does no harm.",
+    )
+
+
+class MirrorPairSpec(ApiModel):
+    """What is wanted."""
+
+    model_config = rules(
+        rule(
+            "self.volumes.all(v, self.volumes.exists_one(w, w.target.claimName == v.target.claimName))",
+            "two volumes have the same target claim: each copy needs a claim of its own",
+            field=".volumes",
+        ),
+        rule(
+            "self.volumes.all(v, self.volumes.exists_one(w, w.source.claimName == v.source.claimName))",
+            "two volumes have the same source claim: for a second copy of it make a second MirrorPair",
+            field=".volumes",
+        ),
+        rule(
+            "self.volumes.all(v, !self.volumes.exists(w, v.name != w.name && "
+            "w.source.claimName == v.target.claimName))",
+            "a claim is the source of one volume and the target of another: a copy cannot be written by two sides",
+            field=".volumes",
+        ),
+    )
+
+    volumes: tuple[Volume, ...] = Field(
+        min_length=1,
+        max_length=MAX_VOLUMES,
+        description="The volumes to keep a copy of: one or more, told apart by name. Several volumes of one "
+        "application belong into one pair.",
+        json_schema_extra=map_by("name"),
+    )
+    mirror: Mirror = Field(
+        default=Mirror(),
+        description="How the two sides are made equal, and what stops it from destroying a good copy.",
+    )
+    agents: Agents = Field(
+        default=Agents(),
+        description="The agent pods, one beside each volume's two sides: their rights, size and placement.",
+    )
+    paused: bool = Field(
+        default=False,
+        description="true: stop copying and leave both sides as they are; the agents keep their place. false: go on "
+        "from there. Nothing that changed meanwhile is lost: both sides are compared again.",
+    )
+
+
+class ObjectMeta(ApiModel):
+    """The part of an object's metadata that the operator reads."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class MirrorPair(ApiModel):
+    """Keeps a live copy of volumes (PersistentVolumeClaims) on any storage.
+
+    An agent pod beside each side reads the source and writes the copy; after a first full mirror, changes are copied
+    as they happen. Smallest pair: spec.volumes with a name, a source and a target claim. `kubectl get mirrorpairs`
+    shows how far the copy is; the conditions say what is wrong and what to do.
+    """
+
+    api_version_text: ClassVar[str] = API_VERSION
+
+    metadata: ObjectMeta
+    spec: MirrorPairSpec = Field(description="What is wanted. Written by you.")
+    status: MirrorPairStatus = Field(
+        default=MirrorPairStatus(), description="What is. Written by the operator; do not edit."
+    )

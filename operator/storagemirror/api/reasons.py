@@ -1,0 +1,171 @@
+"""The catalogue of reasons: every word that stands in a condition or an event, and what a person can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Reason(StrEnum):
+    """Reasons of conditions and events. Agents and errors carry them as plain words; they are all listed here."""
+
+    # going well, or going on by itself
+    REPLICATING = "Replicating"
+    MIRRORING = "Mirroring"
+    CONNECTING = "Connecting"
+    CONNECTED = "Connected"
+    STARTING = "Starting"
+    AGENTS_STARTING = "AgentsStarting"
+    AGENTS_RUNNING = "AgentsRunning"
+    CLAIMS_BOUND = "ClaimsBound"
+    WAITING_FOR_FIRST_CONSUMER = "WaitingForFirstConsumer"
+    PROGRESSING = "Progressing"
+    SETTLED = "Settled"
+    NOTHING_HELD = "NothingHeld"
+    NOTHING_LOST = "NothingLost"
+    DIFFERENT_NODES = "DifferentNodes"
+    PAUSED = "Paused"
+    DELETING = "Deleting"
+    CONFIRMED = "Confirmed"
+    CLAIM_CREATED = "ClaimCreated"
+    AGENT_CREATED = "AgentCreated"
+    AGENT_REPLACED = "AgentReplaced"
+    MIRROR_COMPLETED = "MirrorCompleted"
+
+    # claims
+    CLAIM_MISSING = "ClaimMissing"
+    CLAIM_UNBOUND = "ClaimUnbound"
+    CLAIM_LOST = "ClaimLost"
+    CLAIM_DELETING = "ClaimDeleting"
+    ACCESS_MODE_UNSUPPORTED = "AccessModeUnsupported"
+    VOLUME_MODE_UNSUPPORTED = "VolumeModeUnsupported"
+    SAME_CLAIM = "SameClaim"
+    TARGET_CLAIM_TAKEN = "TargetClaimTaken"
+    TARGET_IN_USE = "TargetInUse"
+    CLAIM_REFUSED = "ClaimRefused"
+
+    # agents
+    POD_SECURITY_REFUSED = "PodSecurityRefused"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    LIMIT_RANGE_REFUSED = "LimitRangeRefused"
+    ADMISSION_REFUSED = "AdmissionRefused"
+    FORBIDDEN = "Forbidden"
+    AGENT_UNSCHEDULABLE = "AgentUnschedulable"
+    AGENT_NOT_STARTING = "AgentNotStarting"
+    IMAGE_NOT_PULLED = "ImageNotPulled"
+    AGENT_CRASHED = "AgentCrashed"
+    AGENT_SILENT = "AgentSilent"
+    NODE_NOT_READY = "NodeNotReady"
+    OLD_AGENT_NOT_GONE = "OldAgentNotGone"
+    WRITER_ON_ANOTHER_NODE = "WriterOnAnotherNode"
+    SAME_NODE = "SameNode"
+
+    # between the agents
+    DISCONNECTED = "Disconnected"
+    PEER_TOO_OLD = "PeerTooOld"
+    PROTOCOL_ERROR = "ProtocolError"
+    REFUSED = "Refused"
+    EPOCH_TOO_OLD = "EpochTooOld"
+    SUPERSEDED = "Superseded"
+    WRONG_PEER = "WrongPeer"
+
+    # volumes
+    TARGET_FULL = "TargetFull"
+    TARGET_NOT_EMPTY = "TargetNotEmpty"
+    TARGET_OWNED_BY_ANOTHER = "TargetOwnedByAnother"
+    TARGET_NOT_WRITABLE = "TargetNotWritable"
+    TARGET_READ_ONLY = "TargetReadOnly"
+    SOURCE_UNREADABLE = "SourceUnreadable"
+    SOURCE_UNMOUNTED = "SourceUnmounted"
+    VOLUME_UNUSABLE = "VolumeUnusable"
+    NOT_EVERYTHING_KEPT = "NotEverythingKept"
+    CHANGED = "Changed"
+
+    # holds
+    HELD = "Held"
+    MASS_DELETE = "MassDelete"
+    SOURCE_REPLACED = "SourceReplaced"
+
+    # the rest
+    API_UNAVAILABLE = "ApiUnavailable"
+    RETRYING = "Retrying"
+    BAD_INPUT = "BadInput"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+    INTERNAL_ERROR = "InternalError"
+
+
+_CONFIRM = (
+    "If this is what you want, copy the token from status.volumes[].hold.token to spec.mirror.confirm; "
+    "else put the source right, and it goes on by itself."
+)
+
+HINTS: Mapping[Reason, str] = MappingProxyType(
+    {
+        Reason.PAUSED: "Set spec.paused to false to go on.",
+        Reason.CLAIM_MISSING: "Create it; for a target you may give spec.volumes[].target.claimTemplate instead.",
+        Reason.CLAIM_UNBOUND: "See `kubectl describe pvc` for what the storage is waiting for.",
+        Reason.CLAIM_LOST: "Its volume is gone: restore the claim from a backup, or make it anew.",
+        Reason.CLAIM_DELETING: "It is about to vanish. Remove the volume from the pair, or make the claim again.",
+        Reason.ACCESS_MODE_UNSUPPORTED: "Use a claim with ReadWriteOnce or ReadWriteMany: a ReadWriteOncePod claim "
+        "cannot be mounted by an agent beside the application.",
+        Reason.VOLUME_MODE_UNSUPPORTED: "Use a claim with volumeMode Filesystem.",
+        Reason.SAME_CLAIM: "Name two different claims.",
+        Reason.TARGET_CLAIM_TAKEN: "Name another target claim, or delete one of the two pairs; the older pair goes on.",
+        Reason.TARGET_IN_USE: "Stop the pod that mounts the target claim: what it writes would be overwritten.",
+        Reason.CLAIM_REFUSED: "Change spec.volumes[].target.claimTemplate, or the quota or policy that refused it.",
+        Reason.POD_SECURITY_REFUSED: "Allow the PodSecurity level baseline in this namespace "
+        "(label pod-security.kubernetes.io/enforce: baseline), or set spec.agents.privilege to Restricted.",
+        Reason.QUOTA_EXCEEDED: "Raise the namespace's ResourceQuota, or lower spec.agents.resources.",
+        Reason.LIMIT_RANGE_REFUSED: "Bring spec.agents.resources within the namespace's LimitRange.",
+        Reason.ADMISSION_REFUSED: "See the message for the policy that refused the agent's pod.",
+        Reason.FORBIDDEN: "Give the operator's service account the rights of the chart's ClusterRole.",
+        Reason.AGENT_UNSCHEDULABLE: "See the message for what no node offers; spec.agents sets resources and "
+        "tolerations.",
+        Reason.AGENT_NOT_STARTING: "See `kubectl describe pod` of the agent for what it is waiting for.",
+        Reason.IMAGE_NOT_PULLED: "Make the image reachable, or name a pull secret in spec.agents.imagePullSecrets.",
+        Reason.AGENT_CRASHED: "It is started again by itself. See `kubectl logs --previous` of the agent; if it was "
+        "killed for memory, raise spec.agents.resources.limits.memory.",
+        Reason.AGENT_SILENT: "See whether its node is Ready; it is replaced by itself once that is safe.",
+        Reason.NODE_NOT_READY: "It goes on by itself when the node is back.",
+        Reason.OLD_AGENT_NOT_GONE: "A new agent starts only when the old one is known to have ended: bring its node "
+        "back.",
+        Reason.WRITER_ON_ANOTHER_NODE: "It moves to the application's node by itself.",
+        Reason.SAME_NODE: "Both sides die with this node. Put the target on a volume that is elsewhere.",
+        Reason.DISCONNECTED: "See whether the nodes reach each other and a NetworkPolicy allows TCP 7460 from the "
+        "source agent to the target agent; it goes on by itself.",
+        Reason.PEER_TOO_OLD: "The agents are of different releases; the older one is replaced by itself.",
+        Reason.PROTOCOL_ERROR: "The agents do not understand each other; report it with both agents' logs.",
+        Reason.REFUSED: "See the message for what the other side refused.",
+        Reason.EPOCH_TOO_OLD: "The target belongs to a later epoch: this side is not the live one any more.",
+        Reason.SUPERSEDED: "A newer agent has taken over; nothing to do.",
+        Reason.WRONG_PEER: "The certificate was for another agent; it is issued again by itself.",
+        Reason.TARGET_FULL: "Grow the target claim, or free space on the source; it goes on by itself.",
+        Reason.TARGET_NOT_EMPTY: "Name an empty target, or set spec.mirror.target to Adopt to have what is there made "
+        "equal to the source (what the source does not have is deleted).",
+        Reason.TARGET_OWNED_BY_ANOTHER: "It holds the copy of another pair. Name another target; or, if that pair is "
+        "gone, set spec.mirror.target to Adopt.",
+        Reason.TARGET_NOT_WRITABLE: "Let the agent's user write the target, or set spec.agents.privilege to Baseline.",
+        Reason.TARGET_READ_ONLY: "The target is mounted read-only: see the node's kernel log for errors of the disk.",
+        Reason.SOURCE_UNREADABLE: "Let the agent's user read the source, or set spec.agents.privilege to Baseline.",
+        Reason.SOURCE_UNMOUNTED: "Mount the volume again; the copy is left as it is until then.",
+        Reason.VOLUME_UNUSABLE: "See the message for what is wrong with the volume.",
+        Reason.NOT_EVERYTHING_KEPT: "See status.volumes[].notKept; spec.agents.privilege Baseline keeps the most.",
+        Reason.HELD: _CONFIRM,
+        Reason.MASS_DELETE: _CONFIRM,
+        Reason.SOURCE_REPLACED: _CONFIRM,
+        Reason.API_UNAVAILABLE: "Replication goes on; the status catches up by itself.",
+        Reason.BAD_INPUT: "Correct what the message names.",
+        Reason.INTERNAL_ERROR: "Report it with the operator's log.",
+    }
+)
+"""What a person can do about it. A reason that is not here needs nothing to be done."""
+
+
+def hint(reason: Reason | str) -> str:
+    """What a person can do about `reason`; empty when there is nothing to do or the reason is not known."""
+    try:
+        return HINTS.get(Reason(reason), "")
+    except ValueError:
+        return ""

@@ -1,0 +1,202 @@
+"""status of a MirrorPair: what is. Written by the operator alone."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from storagemirror.api.conditions import Condition
+from storagemirror.api.model import ATOMIC, ApiModel, Count, Time, map_by, rule, rules
+from storagemirror.contract import Capture
+from storagemirror.contract import Phase as AgentPhase
+
+_CONDITIONS = "What holds and what does not, each with a reason and what to do about it. "
+
+
+class Side(StrEnum):
+    """Which side the application runs on."""
+
+    SOURCE = "Source"
+    TARGET = "Target"
+
+
+class Phase(StrEnum):
+    """Of a volume, and of the pair (then it is that of the volume that needs a look most)."""
+
+    PENDING = "Pending"
+    """Waiting for claims, agents or the first connection."""
+    MIRRORING = "Mirroring"
+    """A full comparison and copy is running; the copy is not yet whole."""
+    REPLICATING = "Replicating"
+    """The copy is whole and follows."""
+    DISCONNECTED = "Disconnected"
+    """The copy is whole and falls behind: the two agents do not reach each other."""
+    PAUSED = "Paused"
+    HELD = "Held"
+    """Stopped on purpose before harm was done; a person must confirm."""
+    ERROR = "Error"
+    """Does not go on unless somebody changes something."""
+
+
+class Progress(ApiModel):
+    """How far a full mirror is. Totals are absent until they are known."""
+
+    files_done: Count = Field(default=0, description="Files and directories compared, and copied where they differed.")
+    files_total: Count | None = Field(default=None, description="Files and directories on the source.")
+    bytes_done: Count = Field(default=0, description="Bytes of the files that are done.")
+    bytes_total: Count | None = Field(default=None, description="Bytes of all files on the source.")
+    percent: int | None = Field(default=None, ge=0, le=100, description="How much of the bytes is done, in percent.")
+    bytes_per_second: Count = Field(default=0, description="How fast it goes, in bytes per second.")
+
+
+class Hold(ApiModel):
+    """Why a volume stopped on purpose, and how to let it go on."""
+
+    reason: str = Field(max_length=256, description="One word: MassDelete, SourceReplaced.")
+    message: str = Field(max_length=4096, description="What would have happened.")
+    token: str = Field(
+        max_length=128, description="Copy this into spec.mirror.confirm to let exactly this hold through."
+    )
+    since: Time | None = Field(default=None, description="When it stopped.")
+
+
+class Problem(ApiModel):
+    """Why an agent is not doing what it was told."""
+
+    reason: str = Field(max_length=256, description="One word.")
+    message: str = Field(max_length=4096, description="What was expected and what was found.")
+    hint: str = Field(default="", max_length=4096, description="What to do about it.")
+
+
+class AgentStatus(ApiModel):
+    """One agent pod."""
+
+    pod_name: str | None = Field(default=None, max_length=253, description="Name of the agent's pod.")
+    node: str | None = Field(default=None, max_length=253, description="Node that it runs on.")
+    instance: Count | None = Field(
+        default=None, description="Which of the pods in turn this is; an older one may not act any more."
+    )
+    phase: AgentPhase | None = Field(default=None, description="What the agent says that it is doing.")
+    last_heartbeat: Time | None = Field(
+        default=None,
+        description="When it was last heard. Not refreshed at each beat while all is well; exact once it is silent.",
+    )
+    problem: Problem | None = Field(default=None, description="Why it is not doing what it was told.")
+
+
+class NotKept(ApiModel):
+    """What could not be copied, by kind."""
+
+    kind: str = Field(max_length=64, description="What was not kept, such as Owner, Xattr, Device or Unreadable.")
+    count: Count = Field(description="How many.")
+    first: tuple[str, ...] = Field(
+        default=(), max_length=16, description="The first names, relative to the volume.", json_schema_extra=ATOMIC
+    )
+
+
+class VolumeStatus(ApiModel):
+    """One volume."""
+
+    name: str = Field(max_length=63, description="The volume's name in spec.volumes.")
+    phase: Phase = Field(
+        default=Phase.PENDING,
+        description="Pending: waiting for claims, agents or the first connection. Mirroring: a full comparison and "
+        "copy is running. Replicating: the copy is whole and follows. Disconnected: whole, but falling behind. "
+        "Paused, Held: stopped on purpose. Error: needs somebody to change something.",
+    )
+    synced_through: Time | None = Field(
+        default=None,
+        description="Everything the source did up to this time is safe (fsynced) on the target. Absent: the copy is "
+        "not whole yet.",
+    )
+    lag_seconds: Count | None = Field(
+        default=None, description="How far the copy is behind, in seconds, rounded up. Absent: not known."
+    )
+    lag_bytes: Count | None = Field(
+        default=None, description="Bytes of changes that are known and not yet on the target. Absent: not known."
+    )
+    progress: Progress | None = Field(default=None, description="How far the running full mirror is.")
+    last_full_mirror: Time | None = Field(
+        default=None, description="When both sides were last compared and made equal completely."
+    )
+    capture: Capture | None = Field(
+        default=None,
+        description="How changes are seen. Watch: the kernel names them (inotify). Scan: no watches to be had, the "
+        "whole volume is compared again and again.",
+    )
+    hold: Hold | None = Field(
+        default=None, description="Why the volume stopped on purpose, and the token that lets it go on."
+    )
+    not_kept: tuple[NotKept, ...] = Field(
+        default=(),
+        max_length=32,
+        description="What could not be copied or kept, by kind. Empty: everything was.",
+        json_schema_extra=map_by("kind"),
+    )
+    source: AgentStatus | None = Field(default=None, description="The agent beside the source.")
+    target: AgentStatus | None = Field(default=None, description="The agent beside the copy.")
+
+
+class MirrorPairStatus(ApiModel):
+    """What is."""
+
+    model_config = rules(
+        rule(
+            "!has(oldSelf.epoch) || (has(self.epoch) && self.epoch >= oldSelf.epoch)",
+            "the epoch never falls",
+        ),
+        rule(
+            "!has(oldSelf.activeSide) || (has(self.activeSide) && (self.activeSide == oldSelf.activeSide || "
+            "(has(self.epoch) && (!has(oldSelf.epoch) || self.epoch > oldSelf.epoch))))",
+            "the live side changes only with a higher epoch",
+        ),
+    )
+
+    observed_generation: Count | None = Field(
+        default=None, description="The metadata.generation of the spec that this status speaks of."
+    )
+    phase: Phase = Field(
+        default=Phase.PENDING,
+        description="That of the volume that needs a look most; see volumes[].phase.",
+    )
+    active_side: Side | None = Field(default=None, description="The side that the application lives on.")
+    epoch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Grows by one at each change of the live side; an agent or a volume of an older epoch is refused.",
+        json_schema_extra={"format": "int64"},
+    )
+    synced_through: Time | None = Field(
+        default=None,
+        description="The earliest of the volumes': everything the sources did up to this time is safe on the targets.",
+    )
+    lag_seconds: Count | None = Field(
+        default=None, description="The largest of the volumes', in seconds, rounded up. Absent: not known."
+    )
+    lag: str | None = Field(default=None, max_length=32, description="lagSeconds for people, such as 0s, 45s or 2m10s.")
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=32,
+        description=_CONDITIONS + "Ready: the copy is whole and follows. Reconciling: the operator is working "
+        "towards it. Stalled: it cannot go on unless somebody changes something. Replicating: the first mirror is "
+        "whole and live changes flow.",
+        json_schema_extra=map_by("type"),
+    )
+    volumes: tuple[VolumeStatus, ...] = Field(
+        default=(), max_length=16, description="Each volume, by its name.", json_schema_extra=map_by("name")
+    )
+
+
+def lag_text(seconds: int | None) -> str | None:
+    """`seconds` for people: `0s`, `45s`, `2m10s`, `3h05m`, `2d4h`; None when it is not known."""
+    if seconds is None:
+        return None
+    minutes, s = divmod(seconds, 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days}d{h}h"
+    if hours:
+        return f"{h}h{m:02d}m"
+    return f"{m}m{s:02d}s" if minutes else f"{s}s"
