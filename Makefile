@@ -36,5 +36,8 @@ cluster-up: venv ## a real Kubernetes cluster on this machine (NODES=3 PREFIX=sm
 cluster-down: venv ## take it down, leave nothing
 	$(BIN)/python -m tests.cluster --prefix $(PREFIX) down
 
-image demo demo-down bench test:
+image: venv ## the product's image, as an archive for the cluster (BASE=another base image)
+	$(BIN)/python -m tests.image product $(if $(BASE),--base $(BASE))
+
+demo demo-down bench test:
 	@echo "make $@: not built yet (docs/features.md says what is)"; exit 1
