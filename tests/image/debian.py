@@ -1,0 +1,77 @@
+"""Root file systems made from Debian's own packages by mmdebstrap, kept as tars in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.image.machine import cache, need, run
+
+SUITE = "bookworm"
+
+
+@dataclass(frozen=True)
+class RootFs:
+    """A recipe: packages on top of the minimal system, and whether /usr/share/doc is kept."""
+
+    name: str
+    packages: tuple[str, ...]
+    docs: bool = False
+
+
+BASE = RootFs("base", ("python3", "ca-certificates"))
+"""What the product's image stands on here. Nothing but Python and a CA bundle."""
+
+DEMO = RootFs(
+    "demo-nginx",
+    (
+        "nginx-light",
+        "python3",
+        "bash-doc",
+        "debian-faq",
+        "debian-policy",
+        "debian-reference-en",
+        "developers-reference",
+        "git-doc",
+        "postgresql-doc-15",
+        "python3.11-doc",
+    ),
+    docs=True,
+)
+"""A web server and a few thousand files of Debian's own documentation."""
+
+
+@dataclass(frozen=True)
+class Tar:
+    """A root file system on disk and the SHA-256 of its bytes, in hex."""
+
+    path: Path
+    sha256: str
+
+
+def make(rootfs: RootFs) -> Tar:
+    """The root file system as a tar; from the cache when its recipe has not changed. Half a minute when it has."""
+    options = [
+        "--variant=minbase",
+        # Recommended packages drag in what nobody runs here.
+        "--aptopt=APT::Install-Recommends false",
+        f"--include={','.join(rootfs.packages)}",
+    ]
+    if not rootfs.docs:
+        options += [f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "locale", "info")]
+        options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    recipe = hashlib.sha256(json.dumps([SUITE, options]).encode()).hexdigest()[:12]
+    tar = cache() / "rootfs" / f"{rootfs.name}-{recipe}.tar"
+    sums = tar.with_suffix(".sha256")
+    if not sums.exists():
+        need(["mmdebstrap"])
+        tar.parent.mkdir(exist_ok=True)
+        half = tar.with_suffix(".half.tar")
+        run("mmdebstrap", *options, SUITE, half, env={"SOURCE_DATE_EPOCH": "0"})
+        with half.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        half.replace(tar)
+        sums.write_text(sha256)
+    return Tar(tar, sums.read_text())
