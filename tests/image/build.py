@@ -49,7 +49,7 @@ class Image:
 def _buildah(*words: str | Path) -> str:
     """Run buildah on a store of our own: nothing else on the machine is touched, `rm -r` of the cache cleans up."""
     root = cache() / "containers"
-    store = ["buildah", "--root", root / "store", "--runroot", root / "run", "--storage-driver"]
+    store: list[str | Path] = ["buildah", "--root", root / "store", "--runroot", root / "run", "--storage-driver"]
     chosen = root / "driver"
     if not chosen.exists():
         need(["buildah", "runc"])

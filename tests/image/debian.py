@@ -55,9 +55,9 @@ def make(rootfs: RootFs) -> Tar:
     """The root file system as a tar; from the cache when its recipe has not changed. Half a minute when it has."""
     options = [
         "--variant=minbase",
-        # Recommended packages drag in what nobody runs here.
-        "--aptopt=APT::Install-Recommends false",
-        f"--include={','.join(rootfs.packages)}",
+        # Merged from the start: else usrmerge comes, and all of Perl with it.
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        f"--include=usr-is-merged,{','.join(rootfs.packages)}",
     ]
     if not rootfs.docs:
         options += [f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "locale", "info")]
