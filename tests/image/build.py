@@ -46,13 +46,13 @@ class Image:
         return self.reference.rpartition(":")[2]
 
 
-def _buildah(*words: str | Path) -> str:
+def buildah(*words: str | Path) -> str:
     """Run buildah on a store of our own: nothing else on the machine is touched, `rm -r` of the cache cleans up."""
+    need(["buildah", "runc"])
     root = cache() / "containers"
     store: list[str | Path] = ["buildah", "--root", root / "store", "--runroot", root / "run", "--storage-driver"]
     chosen = root / "driver"
     if not chosen.exists():
-        need(["buildah", "runc"])
         root.mkdir(exist_ok=True)
         try:
             run(*store, "overlay", "images")
@@ -66,10 +66,10 @@ def _buildah(*words: str | Path) -> str:
 def _import(tar: debian.Tar, name: str) -> str:
     """A root file system as an image; its name in our store."""
     reference = f"localhost/{name}:{tar.sha256[:12]}"
-    if not _buildah("images", "--quiet", "--filter", f"reference={reference}").strip():
+    if not buildah("images", "--quiet", "--filter", f"reference={reference}").strip():
         recipe = cache() / f"{name}.Containerfile"
         recipe.write_text(f"FROM scratch\nADD {tar.path.name} /\n")
-        _buildah("bud", "--timestamp", "0", "-t", reference, "-f", recipe, tar.path.parent)
+        buildah("bud", "--timestamp", "0", "-t", reference, "-f", recipe, tar.path.parent)
     return reference
 
 
@@ -106,7 +106,7 @@ def product(base: str | None = None) -> Image:
 
         def build(reference: str) -> None:
             where = context(cache() / "context")
-            _buildah(
+            buildah(
                 *("bud", "--layers", "--isolation", "chroot", "--timestamp", "0", "--build-arg", f"BASE={stand}"),
                 *("--pull" if base else "--pull-never", "--ignorefile", CHECKOUT / ".containerignore"),
                 *("-t", reference, "-f", CHECKOUT / "Containerfile", where),
@@ -129,7 +129,7 @@ def demo() -> Image:
         def build(reference: str) -> None:
             path = cache() / "demo.Containerfile"
             path.write_text(recipe)
-            _buildah("bud", "--isolation", "chroot", "--timestamp", "0", "-t", reference, "-f", path, tar.path.parent)
+            buildah("bud", "--isolation", "chroot", "--timestamp", "0", "-t", reference, "-f", path, tar.path.parent)
 
         return _archive("demo-nginx", hashlib.sha256(f"{recipe}{tar.sha256}".encode()).hexdigest(), build)
 
@@ -144,10 +144,10 @@ def _archive(name: str, digest: str, build: Callable[[str], None]) -> Image:
     build(image.reference)
     half = image.archive.with_suffix(".half")
     half.unlink(missing_ok=True)
-    _buildah("push", image.reference, f"docker-archive:{half}:{image.reference}")
+    buildah("push", image.reference, f"docker-archive:{half}:{image.reference}")
     half.replace(image.archive)
     older = sorted(image.archive.parent.glob(f"{name}-*.tar"), key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]
     for old in older:
         old.unlink()
-        _buildah("rmi", f"{REPOSITORY}/{name}:{old.stem.removeprefix(f'{name}-')}")
+        buildah("rmi", f"{REPOSITORY}/{name}:{old.stem.removeprefix(f'{name}-')}")
     return image
