@@ -2,7 +2,8 @@
 
 What pydantic writes and a structural schema may not hold: references (put in their place here), `anyOf` with null and
 `default: null` (a field that may be left out is simply not required), `title`, `const`. Defaults of objects are written
-as `{}`, since the API server fills their fields from the fields' own defaults.
+as `{}`, since the API server fills their fields from the fields' own defaults; only where a CEL rule looks at the object
+the default stands in full, since rules judge a default before its fields are filled.
 """
 
 from __future__ import annotations
@@ -93,4 +94,12 @@ class _Converter:
     def _default(self, made: Schema, node: Schema, value: object) -> None:
         if not self._defaults or value is None or value == []:
             return
-        made["default"] = {} if node.get("type") == "object" else value
+        if node.get("type") == "object" and "x-kubernetes-validations" not in node:
+            value = {}
+        made["default"] = _without_none(value)
+
+
+def _without_none(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return value

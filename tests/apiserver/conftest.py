@@ -1,0 +1,38 @@
+"""A real API server for the whole session, with our CRDs; a namespace of its own for each test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.layout import checkout
+from tests.cluster.tools import ensure_tools
+from tests.support.apiserver import ApiServer
+
+
+@pytest.fixture(scope="session")
+def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """etcd and kube-apiserver, built if need be (minutes, once), with the CRDs of the checkout."""
+    tools = ensure_tools(("hyperkube", "kubectl"))
+    server = ApiServer(tmp_path_factory.mktemp("apiserver"), tools["hyperkube"], [tools["kubectl"]])
+    try:
+        server.start()
+        server.apply(checkout() / "crds")
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def namespace(apiserver: ApiServer) -> str:
+    """A fresh namespace, with the service account `default`."""
+    return apiserver.namespace(f"t-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture(scope="session")
+def chart() -> Path:
+    """The chart's directory."""
+    return checkout() / "charts" / "storagemirror"
