@@ -1,0 +1,120 @@
+"""What a session tells whoever runs it, while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from storagemirror.entry import NotKeptKind, printable
+
+FIRST_NAMES = 10
+"""How many names of each kind that could not be kept are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Of the mirror that is running. `None` totals are not known (yet); they may still grow, as the source does."""
+
+    files_done: int = 0
+    """Entries compared, whether or not they had to be sent."""
+    files_total: int | None = None
+    bytes_done: int = 0
+    """Of content: compared equal, or sent."""
+    bytes_total: int | None = None
+    bytes_per_second: int = 0
+    """Of `bytes_done`, over the last few seconds."""
+    wire_bytes: int = 0
+    """Sent on the wire by this session so far, headers included, before TLS."""
+
+
+class EventKind(StrEnum):
+    """What happened to a session."""
+
+    CONNECTED = "Connected"
+    MIRROR_STARTED = "MirrorStarted"
+    MIRROR_ENDED = "MirrorEnded"
+    MARKED = "Marked"
+    """Everything the source did up to `through_ns` is fsynced on the target."""
+    HELD = "Held"
+    FAILED_ENTRY = "FailedEntry"
+    """One entry could not be written; `detail` says which and why. The next mirror tries it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened."""
+
+    kind: EventKind
+    detail: str = ""
+    through_ns: int | None = None
+
+
+class Observer(Protocol):
+    """Called from the session's own thread; must return soon, and must not raise."""
+
+    def progress(self, progress: Progress) -> None:
+        """At most twice a second while a mirror runs, and once at its end."""
+        ...
+
+    def not_kept(self, kind: NotKeptKind, path: bytes) -> None:
+        """One thing that could not be kept. Never silently skipped; called once for each."""
+        ...
+
+    def event(self, event: Event) -> None:
+        """Something happened."""
+        ...
+
+
+class SilentObserver:
+    """Hears everything and says nothing."""
+
+    def progress(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def not_kept(self, kind: NotKeptKind, path: bytes) -> None:
+        """Nothing."""
+
+    def event(self, event: Event) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotKeptCount:
+    """How many of one kind could not be kept, and the first names."""
+
+    kind: NotKeptKind
+    count: int
+    first: tuple[bytes, ...]
+
+    def first_printable(self) -> tuple[str, ...]:
+        """The first names, safe to print."""
+        return tuple(map(printable, self.first))
+
+
+@dataclass(slots=True)
+class NotKeptTally:
+    """Counts what could not be kept, by kind."""
+
+    _counts: dict[NotKeptKind, int] = field(default_factory=dict)
+    _first: dict[NotKeptKind, list[bytes]] = field(default_factory=dict)
+
+    def add(self, kind: NotKeptKind, path: bytes) -> None:
+        """One more of `kind`."""
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        first = self._first.setdefault(kind, [])
+        if len(first) < FIRST_NAMES and path not in first:
+            first.append(path)
+
+    def clear(self) -> None:
+        """Start anew: a full mirror looks at everything again."""
+        self._counts.clear()
+        self._first.clear()
+
+    def counts(self) -> tuple[NotKeptCount, ...]:
+        """By kind, in the order of `NotKeptKind`."""
+        return tuple(
+            NotKeptCount(kind, self._counts[kind], tuple(self._first[kind]))
+            for kind in NotKeptKind
+            if kind in self._counts
+        )

@@ -1,0 +1,101 @@
+"""What a session is asked to do, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from storagemirror.contract import MirrorOrder, TargetPolicy
+from storagemirror.sync.observer import NotKeptCount
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a watch saw on the source. Paths are relative to the volume; the root is `b""`.
+
+    Nothing here is believed: each path is looked at again, and what it is *now* is what the target gets. So a change
+    named twice, or one that is long gone, does no harm.
+    """
+
+    paths: AbstractSet[bytes] = frozenset()
+    """Looked at one by one: sent when it is there, deleted on the target when it is gone. A directory named here has
+    only its own attributes looked at, unless the target does not have it: then all that is in it is sent."""
+    trees: AbstractSet[bytes] = frozenset()
+    """Compared with the target, with all that is below. `b""` is the whole volume."""
+    renames: tuple[tuple[bytes, bytes], ...] = ()
+    """Old and new path, in the order in which it happened. Done on the target first, then both are looked at."""
+
+    def __bool__(self) -> bool:
+        return bool(self.paths or self.trees or self.renames)
+
+
+class Compare(StrEnum):
+    """How a file that both sides have is judged."""
+
+    SIZE_AND_TIME = "SizeAndTime"
+    """By type, size, modification time, owner, mode and extended attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorOptions:
+    """How to mirror."""
+
+    compare: Compare = Compare.SIZE_AND_TIME
+    sync_source: bool = False
+    """syncfs the source first, so that a page written through a memory map from now on moves its file's time.
+    Agents do; a mirror by hand need not wait for the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorResult:
+    """What a mirror found and did. Times are nanoseconds since the Unix epoch, on the source's clock."""
+
+    started_ns: int
+    """Everything the source did before this is on the target."""
+    ended_ns: int
+    entries: int
+    """On the source, directories included, the root not."""
+    bytes_total: int
+    """Of content, on the source."""
+    files_sent: int = 0
+    bytes_sent: int = 0
+    """Of content."""
+    metadata_sent: int = 0
+    """Entries whose attributes alone were sent."""
+    links_sent: int = 0
+    deleted: int = 0
+    """Entries, with all that was in deleted directories."""
+    wire_bytes: int = 0
+    """Sent by the source during this mirror, headers included, before TLS."""
+    failed: int = 0
+    """Entries that the target could not write for a reason of their own; see the observer's events."""
+    not_kept: tuple[NotKeptCount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """What the owner of a target allows."""
+
+    policy: TargetPolicy = TargetPolicy.EMPTY
+    max_delete_percent: int = 50
+    """Of the entries counted at the last full comparison; 100 never holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Whom a target lets in, and what it lets them do."""
+
+    pair_uid: str
+    volume: str
+    epoch: int
+    options: TargetOptions = field(default_factory=TargetOptions)
+    confirm: str | None = None
+    """The token of the one hold that a person let through."""
+
+    @staticmethod
+    def from_order(pair_uid: str, volume: str, epoch: int, mirror: MirrorOrder) -> Expectation:
+        """As an agent's order says it."""
+        return Expectation(
+            pair_uid, volume, epoch, TargetOptions(mirror.target, mirror.max_delete_percent), mirror.confirm
+        )

@@ -1,0 +1,337 @@
+"""Seeing what changes on the source, with inotify.
+
+A thread of its own takes events from the kernel as they come, so that a slow transfer does not overflow the kernel's
+queue (16,384 events by default), and keeps the names in sets, so that a file written a million times is one name.
+
+What is promised: once `drain` has returned `Changes` with `through_ns`, every path whose content or attributes were
+changed before that moment, by anything inotify tells of, is named in it or was named before. What inotify does not
+tell is found by the periodic full comparison of the caller: writes through a shared mapping and by libaio before the
+file is closed, files written through a descriptor whose name was unlinked and linked again elsewhere, and on network
+file systems what other nodes do.
+
+Hard links: a change is told under the name it was made by. The other names of that inode are not told; the target
+must keep them one inode.
+
+Whatever is lost (the kernel's queue overflowed, more names than we keep) comes out as `trees={b""}`: compare
+everything. Where the node allows no more watches, `capture` becomes `Scan` with a reason, and every `scan_every`
+seconds the whole tree is named.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+
+from storagemirror.clock import Clock, SystemClock
+from storagemirror.contract import Capture
+from storagemirror.errors import VolumeError
+from storagemirror.fs.inotify import Event, Inotify, Mask, WatchLimit
+from storagemirror.sync.changes import WHOLE_TREE, Changes, tidy
+from storagemirror.sync.watchtree import Directory, WatchedTree
+
+IGNORED = frozenset({b".storagemirror", b"lost+found"})
+"""Names in the root that are the volume's own or ours."""
+
+# As plain ints: `&` of two IntFlags makes an object, for every event.
+_STRUCTURE = int(Mask.CREATE | Mask.DELETE | Mask.MOVED_FROM | Mask.MOVED_TO)
+_ROOT_GONE = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT)
+_ISDIR, _ATTRIB, _IGNORED = int(Mask.ISDIR), int(Mask.ATTRIB), int(Mask.IGNORED)
+_CREATE, _DELETE = int(Mask.CREATE), int(Mask.DELETE)
+_MOVED_FROM, _MOVED_TO, _OVERFLOW = int(Mask.MOVED_FROM), int(Mask.MOVED_TO), int(Mask.Q_OVERFLOW)
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """Seconds, and numbers of names."""
+
+    quiet: float = 0.02
+    """A burst is over when nothing has happened for so long."""
+    latency: float = 0.2
+    """A burst that does not end is handed over after so long."""
+    names: int = 50_000
+    """More names than this, not yet drained, become "compare everything"."""
+    batch: int = 10_000
+    """So many names are handed over without waiting for the burst's end."""
+    scan_every: float = 15.0
+    """Where watches are not to be had: at least so long between two comparisons of everything."""
+
+
+class TreeWatch:
+    """All changes below one directory. `start`, then `drain` again and again, then `close`."""
+
+    def __init__(self, root: int, options: WatchOptions | None = None, clock: Clock | None = None) -> None:
+        """`root` is an open descriptor of the tree's root directory, which stays the caller's."""
+        self._root = root
+        self._options = options or WatchOptions()
+        self._clock = clock or SystemClock()
+        self._inotify: Inotify | None = None
+        self._tree: WatchedTree | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._ready = threading.Condition()  # guards everything below
+        self._paths: set[bytes] = set()
+        self._trees: set[bytes] = set()
+        self._renames: list[tuple[bytes, bytes]] = []
+        self._moved: dict[int, bytes] = {}
+        self._events = 0
+        self._failure: Exception | None = None
+        self._closing = False
+        self._scanned = 0.0
+        self._scan_due: float | None = None
+        self._through = 0
+        self.reason = ""
+        """Why `capture` is `Scan`, and what to do about it; empty while it is `Watch`."""
+
+    def start(self) -> None:
+        """Watch the whole tree. From the return on no change is missed; what was there before is not named.
+
+        Raises VolumeError where the root cannot be read.
+        """
+        self._through = self._clock.now_ns()
+        self._scanned = self._clock.monotonic()
+        try:
+            self._inotify = Inotify()
+            self._tree = WatchedTree(self._inotify, self._root, IGNORED)
+            self._tree.build()
+        except WatchLimit as e:
+            self._fall_back(e)
+            return
+        except OSError as e:
+            raise _unreadable(e) from e
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    @property
+    def capture(self) -> Capture:
+        """How changes are seen."""
+        return Capture.SCAN if self.reason else Capture.WATCH
+
+    @property
+    def watches(self) -> int:
+        """Number of directories that are watched."""
+        with self._ready:
+            return len(self._tree) if self._tree else 0
+
+    @property
+    def unreadable(self) -> int:
+        """Number of directories that could not be watched because we may not read them."""
+        with self._ready:
+            return self._tree.unreadable if self._tree else 0
+
+    def drain(self, timeout: float) -> Changes:
+        """What has changed since the last call; waits up to `timeout` seconds for something to happen.
+
+        Raises VolumeError (`SourceUnmounted`, `SourceReplaced`, `SourceUnreadable`) when the tree is no longer there:
+        nothing may be concluded from what is missing then.
+        """
+        if self.reason:
+            return self._drain_scan(timeout)
+        deadline = self._clock.monotonic() + timeout
+        with self._ready:
+            while not self._pending() and (left := deadline - self._clock.monotonic()) > 0:
+                self._ready.wait(left)
+            self._wait_for_quiet()
+            # Taken before the last read: an event queued by now is in what we read after it.
+            through = self._clock.now_ns()
+            self._pump()
+            if self._failure is not None:
+                raise self._failure
+            self._through = through
+            return self._take(through)
+
+    def put_back(self, changes: Changes) -> None:
+        """What was drained and could not be used: comes again with the next `drain`."""
+        with self._ready:
+            self._paths |= changes.paths
+            self._trees |= changes.trees
+            self._bound()
+            self._ready.notify_all()
+
+    def pending(self) -> Changes:
+        """What the next `drain` would hand over at least; nothing is taken, and nothing is waited for."""
+        with self._ready:
+            return tidy(self._paths, self._trees, [], self._through)
+
+    def close(self) -> None:
+        """Stop watching."""
+        with self._ready:
+            self._closing = True
+            self._ready.notify_all()
+        os.eventfd_write(self._wake, 1)
+        if self._thread is not None:
+            self._thread.join()
+        elif self._inotify is not None:
+            self._inotify.close()
+        os.close(self._wake)
+
+    def __enter__(self) -> TreeWatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- the thread that takes events from the kernel
+
+    def _run(self) -> None:
+        inotify = self._inotify
+        while inotify is not None and inotify is self._inotify and not self._closing:
+            if inotify.wait(3600, self._wake):
+                with self._ready:
+                    if self._pump():
+                        self._ready.notify_all()
+                # An event wakes us, and a burst has thousands: let some come together.
+                self._clock.sleep(0.002)
+        if inotify is not None:
+            inotify.close()
+
+    def _pump(self) -> bool:
+        """Take everything that is queued at the call; True where something came. Holds the lock."""
+        if self._inotify is None or self._tree is None or self._failure is not None:
+            return False
+        before = self._events
+        try:
+            self._read(self._inotify, self._tree)
+        except WatchLimit as e:
+            self._fall_back(e)
+        except OSError as e:
+            self._failure = _unreadable(e)
+        return self._events != before or self._failure is not None
+
+    def _read(self, inotify: Inotify, tree: WatchedTree) -> None:
+        events = inotify.read()
+        self._events += len(events)
+        lost = False
+        for event in events:
+            lost = lost or bool(event.mask & _OVERFLOW)
+            self._note(tree, event)
+        if lost:
+            tree.build()
+            self._trees.add(b"")
+        tree.sweep()
+        self._bound()
+
+    def _note(self, tree: WatchedTree, event: Event) -> None:
+        """Put down what one event may have changed."""
+        directory = tree.find(event.watch)
+        if directory is None:
+            return
+        if not event.name:
+            self._note_self(tree, directory, event.mask)
+            return
+        base = tree.path(directory)
+        if base is None or (directory is tree.root and event.name in IGNORED):
+            return
+        path = base + b"/" + event.name if base else event.name
+        if event.mask & _STRUCTURE:
+            self._paths.add(base)  # the times of a directory change with what is in it
+            self._note_name(path, event)
+        if event.mask & _ISDIR:
+            self._note_directory(tree, directory, path, event)
+        else:
+            self._paths.add(path)
+
+    def _note_self(self, tree: WatchedTree, directory: Directory, mask: int) -> None:
+        """An event of a watched directory itself."""
+        if directory is tree.root:
+            if mask & _ROOT_GONE:
+                self._failure = _root_gone(mask)
+            elif mask & _ATTRIB:
+                self._paths.add(b"")
+        elif mask & _IGNORED:
+            tree.forget(directory.watch)
+
+    def _note_name(self, path: bytes, event: Event) -> None:
+        """Pair the two halves of a rename."""
+        if event.mask & _MOVED_FROM:
+            self._moved[event.cookie] = path
+        elif event.mask & _MOVED_TO and (old := self._moved.pop(event.cookie, None)) is not None:
+            self._renames.append((old, path))
+
+    def _note_directory(self, tree: WatchedTree, parent: Directory, path: bytes, event: Event) -> None:
+        """Something happened to the directory at `path`."""
+        if event.mask & (_CREATE | _MOVED_TO):
+            tree.cover(parent, event.name)
+            self._trees.add(path)
+            return
+        if event.mask & (_DELETE | _MOVED_FROM):
+            tree.detach(parent, event.name)
+        self._paths.add(path)
+
+    # -- what was put down
+
+    def _pending(self) -> bool:
+        return bool(self._paths or self._trees or self._failure or self._closing)
+
+    def _wait_for_quiet(self) -> None:
+        end = self._clock.monotonic() + self._options.latency
+        while self._paths or self._trees:
+            left = min(self._options.quiet, end - self._clock.monotonic())
+            if left <= 0 or len(self._paths) >= self._options.batch or self._failure or self._closing:
+                return
+            before = self._events
+            self._ready.wait(left)
+            if self._events == before:
+                return
+
+    def _bound(self) -> None:
+        """Keep at most as many names as we have promised."""
+        if b"" in self._trees or len(self._paths) + len(self._trees) + len(self._renames) > self._options.names:
+            self._trees = set(WHOLE_TREE)
+            self._paths.clear()
+            self._renames.clear()
+            self._moved.clear()
+
+    def _take(self, through: int) -> Changes:
+        changes = tidy(self._paths, self._trees, self._renames, through)
+        self._paths, self._trees, self._renames = set(), set(), []
+        # The other half of a rename follows at once; one that has not by now left the tree.
+        self._moved.clear()
+        return changes
+
+    # -- without watches
+
+    def _fall_back(self, why: WatchLimit) -> None:
+        self.reason = f"{why.message}: {why.hint}"
+        # Watches of half a tree help nobody, and they are the node's.
+        if self._thread is None and self._inotify is not None:
+            self._inotify.close()
+        elif self._thread is not None:
+            self._trees.add(b"")
+            os.eventfd_write(self._wake, 1)
+        self._inotify = self._tree = None
+        self._scan_due = self._scanned + self._options.scan_every
+
+    def _drain_scan(self, timeout: float) -> Changes:
+        """Name the whole tree when it is time again, else nothing and the time of the last full comparison."""
+        with self._ready:
+            now = self._clock.monotonic()
+            if self._scan_due is None:
+                # The caller is back from comparing: rest some times as long as that took.
+                self._scan_due = self._scanned + max(self._options.scan_every, 5 * (now - self._scanned))
+            if self._scan_due > now and not self._trees:
+                self._ready.wait_for(lambda: bool(self._trees or self._closing), min(self._scan_due - now, timeout))
+                if self._clock.monotonic() < self._scan_due and not self._trees:
+                    return Changes(through_ns=self._through)
+            self._scanned, self._scan_due = self._clock.monotonic(), None
+            self._through = self._clock.now_ns()
+            self._take(self._through)
+            return Changes(trees=WHOLE_TREE, through_ns=self._through)
+
+
+def _root_gone(mask: int) -> VolumeError:
+    if mask & Mask.UNMOUNT:
+        return VolumeError(
+            "the source's file system was unmounted under the agent",
+            reason="SourceUnmounted",
+            hint="mount the volume again; nothing was deleted on the target",
+        )
+    return VolumeError(
+        "the root directory of the source was removed or moved away",
+        reason="SourceReplaced",
+        hint="put the volume's root back; nothing was deleted on the target",
+    )
+
+
+def _unreadable(cause: OSError) -> VolumeError:
+    return VolumeError(f"cannot watch the source: {cause}", reason="SourceUnreadable", hint="see the node's kernel log")

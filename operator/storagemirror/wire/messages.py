@@ -1,0 +1,338 @@
+"""The messages of the protocol, as docs/protocol.md lists them.
+
+Each is a frame of its own type. Payloads are MessagePack, typed and checked while they are decoded, save for the two
+that carry content (`Pack` and `Data`, see `storagemirror.wire.content`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from storagemirror.contract import Role
+from storagemirror.entry import Attributes, Entry, Identity, NotKeptKind, View
+
+PROTOCOL_VERSION = 1
+"""Raised when an old peer could misunderstand a new one. Features are for everything else."""
+
+OLDEST_VERSION = 1
+"""The oldest version that this code still speaks."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """Base of all messages."""
+
+
+class Hello(Message, frozen=True, array_like=True):
+    """Source: who I am, and which volume I come from. The first frame of a connection."""
+
+    version: int
+    role: Role
+    pair_uid: str
+    volume: str
+    epoch: int
+    instance: int
+    identity: Identity
+    """Of the source's file system."""
+    features: tuple[str, ...] = ()
+    """What I can do beyond this version; both do only what both can."""
+    software: str = ""
+    stream: int = 0
+    """0 is the connection of the session; further ones that carry content for it come later."""
+
+
+class Welcome(Message, frozen=True, array_like=True):
+    """Target: come in. What I have, and what I can hold."""
+
+    version: int
+    epoch: int
+    view: View
+    has_entries: bool
+    """False: there is nothing to compare with, send everything."""
+    entries: int | None = None
+    """Counted when the last full mirror ended; None before the first."""
+    synced_through_ns: int = 0
+    """As the last mark said; 0 when unknown."""
+    features: tuple[str, ...] = ()
+    software: str = ""
+
+
+class RefusalReason(StrEnum):
+    """Why a target does not let a source in."""
+
+    TARGET_NOT_EMPTY = "TargetNotEmpty"
+    TARGET_OWNED_BY_ANOTHER = "TargetOwnedByAnother"
+    TARGET_NOT_WRITABLE = "TargetNotWritable"
+    TARGET_BUSY = "TargetBusy"
+    TARGET_FULL = "TargetFull"
+    EPOCH_TOO_OLD = "EpochTooOld"
+    EPOCH_TOO_NEW = "EpochTooNew"
+    """The target has not been told of this epoch yet; passes."""
+    WRONG_PAIR = "WrongPair"
+    WRONG_VOLUME = "WrongVolume"
+    WRONG_ROLE = "WrongRole"
+    VERSION_TOO_OLD = "VersionTooOld"
+    VERSION_TOO_NEW = "VersionTooNew"
+    TARGET_UNUSABLE = "TargetUnusable"
+
+
+class Refuse(Message, frozen=True, array_like=True):
+    """Target: no. The last frame of a connection."""
+
+    reason: RefusalReason
+    message: str
+    hint: str = ""
+
+
+class HoldReason(StrEnum):
+    """Why a target stopped on purpose."""
+
+    MASS_DELETE = "MassDelete"
+    SOURCE_REPLACED = "SourceReplaced"
+
+
+class Hold(Message, frozen=True, array_like=True):
+    """Target: stopped before harm was done; a person must confirm `token`. The last frame of a connection."""
+
+    reason: HoldReason
+    message: str
+    token: str
+    hint: str = ""
+
+
+class Ping(Message, frozen=True, array_like=True):
+    """Either: I am here. Sent when nothing else was for a second."""
+
+
+class Bye(Message, frozen=True, array_like=True):
+    """Source: that was all, in good order. The last frame of a connection."""
+
+
+class FailureReason(StrEnum):
+    """Why an entry, or a session, failed."""
+
+    FULL = "Full"
+    """No space, no inodes, or no quota."""
+    READ_ONLY = "ReadOnly"
+    """The file system refuses all writing."""
+    DENIED = "Denied"
+    IO = "InputOutput"
+    """The disk failed."""
+    CONFLICT = "Conflict"
+    """Something else is in the way, and may not be removed."""
+    DAMAGED = "Damaged"
+    """What arrived is not what was sent."""
+    OTHER = "Other"
+    PROTOCOL = "Protocol"
+    """The peer broke the protocol."""
+    SUPERSEDED = "Superseded"
+    """A newer order has taken over."""
+
+
+class Failed(Message, frozen=True, array_like=True):
+    """Target: this entry could not be written; the rest goes on."""
+
+    path: bytes
+    reason: FailureReason
+    message: str
+
+
+class NotKept(Message, frozen=True, array_like=True):
+    """Target: the entry was written, but this could not be kept."""
+
+    kind: NotKeptKind
+    path: bytes
+
+
+class Abort(Message, frozen=True, array_like=True):
+    """Either: I cannot go on. The last frame of a connection."""
+
+    reason: FailureReason
+    message: str
+
+
+class Mirror(Message, frozen=True, array_like=True):
+    """Source: begin to compare. Target: answers with `Digests` until `last`, when asked to."""
+
+    view: View
+    scopes: tuple[bytes, ...] = (b"",)
+    """Directories that are compared, with all below; `(b"",)` is a full mirror."""
+    digests: bool = True
+
+
+class DirectoryDigest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One directory of the target, in one number."""
+
+    path: bytes
+    digest: bytes
+    """xxh3_128 over its attributes and its entries."""
+    entries: int
+    """How many names are in it."""
+
+
+class Digests(Message, frozen=True, array_like=True):
+    """Target: my directories, in the order of the walk."""
+
+    directories: list[DirectoryDigest]
+    last: bool = False
+
+
+class Credit(Message, frozen=True, array_like=True):
+    """Source: send so many more `Digests`."""
+
+    frames: int
+
+
+class Want(Message, frozen=True, array_like=True):
+    """Source: list these directories, or say what these paths are."""
+
+    directories: list[bytes]
+
+
+class Listing(Message, frozen=True, array_like=True):
+    """Target: one directory, as the walk saw it. Large ones come in several frames, in order."""
+
+    path: bytes
+    attributes: bytes | None
+    """xxh3_128 of the directory's own attributes in this view; None: it is not a directory (any more)."""
+    entries: list[Entry]
+    last: bool = True
+
+
+class Look(Message, frozen=True, array_like=True):
+    """Source: what have you got at these paths?"""
+
+    paths: list[bytes]
+
+
+class Looked(Message, frozen=True, array_like=True):
+    """Target: this; None where there is nothing."""
+
+    entries: list[Entry | None]
+    attributes: list[bytes]
+    """For each entry that is a directory xxh3_128 of its attributes in this view, else empty."""
+
+
+class Doomed(Message, frozen=True, array_like=True):
+    """Source: these are to be deleted, with all that is below. Nothing is deleted yet."""
+
+    paths: list[bytes]
+    last: bool = False
+
+
+class Cleared(Message, frozen=True, array_like=True):
+    """Target: answer to the last `Doomed`: so many entries may be deleted. (Else it answers `Hold`.)"""
+
+    entries: int
+
+
+class Delete(Message, frozen=True, array_like=True):
+    """Source: delete these, with all that is below."""
+
+    paths: list[bytes]
+
+
+class Rename(Message, frozen=True, array_like=True):
+    """Source: this was renamed. Where it cannot be done it is left: both paths are looked at afterwards."""
+
+    renames: list[tuple[bytes, bytes]]
+
+
+class Link(Message, frozen=True, array_like=True):
+    """Source: `path` is a further name of the file `leader`."""
+
+    path: bytes
+    leader: bytes
+
+
+class Begin(Message, frozen=True, array_like=True):
+    """Source: a large file follows in `Data` frames, then `End`. It gets its name when it is whole."""
+
+    path: bytes
+    attributes: Attributes
+    size: int
+    """Expected bytes, so that a full volume is noticed early."""
+
+
+class End(Message, frozen=True, array_like=True):
+    """Source: that was the file. `size` is where it ends (holes included)."""
+
+    size: int
+    digest: bytes
+    """xxh3_128 over all data sent, each piece preceded by its offset as 8 bytes, little-endian."""
+
+
+class Drop(Message, frozen=True, array_like=True):
+    """Source: forget the file that was begun: it vanished, or changed too often."""
+
+
+class MirrorEnd(Message, frozen=True, array_like=True):
+    """Source: everything was compared and sent. Target: answers `Mirrored` once it has applied it all."""
+
+    entries: int
+    """On the source; the next guard counts against them."""
+    full: bool
+    """False when only scopes were compared."""
+
+
+class Mirrored(Message, frozen=True, array_like=True):
+    """Target: applied. What came of it."""
+
+    deleted: int
+    failed: int
+    reason: FailureReason | None = None
+    """Of the first that failed."""
+    message: str = ""
+
+
+class Mark(Message, frozen=True, array_like=True):
+    """Source: make all that came before durable."""
+
+    number: int
+    through_ns: int
+    """Nanoseconds since the Unix epoch on the source's clock."""
+
+
+class Marked(Message, frozen=True, array_like=True):
+    """Target: all before mark `number` is on the disk; or it is not, and why."""
+
+    number: int
+    failed: int = 0
+    reason: FailureReason | None = None
+    message: str = ""
+
+
+class FrameType(IntEnum):
+    """The first byte of a frame."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSE = 3
+    HOLD = 4
+    PING = 5
+    BYE = 6
+    ABORT = 7
+    MIRROR = 16
+    DIGESTS = 17
+    CREDIT = 18
+    WANT = 19
+    LISTING = 20
+    LOOK = 21
+    LOOKED = 22
+    MIRROR_END = 23
+    MIRRORED = 24
+    PACK = 32
+    BEGIN = 33
+    DATA = 34
+    END = 35
+    DROP = 36
+    LINK = 37
+    RENAME = 38
+    DOOMED = 39
+    CLEARED = 40
+    DELETE = 41
+    MARK = 48
+    MARKED = 49
+    FAILED = 50
+    NOT_KEPT = 51
