@@ -9,7 +9,7 @@ import yaml
 from storagemirror.api.mirrorpair import KIND, MAX_NAME, PLURAL, MirrorPair, MirrorPairSpec
 from storagemirror.api.model import GROUP, VERSION
 from storagemirror.api.schema import Schema, structural_schema
-from storagemirror.api.status import MirrorPairStatus
+from storagemirror.api.status import EPOCH_NEVER_FALLS, MirrorPairStatus
 
 CATEGORY = "storagemirror"
 SHORT_NAME = "mp"
@@ -85,7 +85,12 @@ def object_schema() -> Schema:
                 "rule": f"self.metadata.name.size() <= {MAX_NAME} && !self.metadata.name.contains('.')",
                 "message": f"the name must have at most {MAX_NAME} characters and no dots: "
                 "it becomes a label of the agent pods",
-            }
+            },
+            # The rules inside the status are not asked when the whole status is taken away.
+            {
+                "rule": "!has(oldSelf.status) || !has(oldSelf.status.epoch) || has(self.status)",
+                "message": EPOCH_NEVER_FALLS,
+            },
         ],
     }
 

@@ -2,8 +2,8 @@
 
 What pydantic writes and a structural schema may not hold: references (put in their place here), `anyOf` with null and
 `default: null` (a field that may be left out is simply not required), `title`, `const`. Defaults of objects are written
-as `{}`, since the API server fills their fields from the fields' own defaults; only where a CEL rule looks at the object
-the default stands in full, since rules judge a default before its fields are filled.
+as `{}`, since the API server fills their fields from the fields' own defaults; only where a CEL rule looks at the
+object the default stands in full, since rules judge a default before its fields are filled.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from storagemirror.api.model import ATOMIC, ApiModel, Count, Time, map_by, rule,
 from storagemirror.contract import Capture
 from storagemirror.contract import Phase as AgentPhase
 
+EPOCH_NEVER_FALLS = "the epoch never falls"
 _CONDITIONS = "What holds and what does not, each with a reason and what to do about it. "
 
 
@@ -144,7 +145,7 @@ class MirrorPairStatus(ApiModel):
     model_config = rules(
         rule(
             "!has(oldSelf.epoch) || (has(self.epoch) && self.epoch >= oldSelf.epoch)",
-            "the epoch never falls",
+            EPOCH_NEVER_FALLS,
         ),
         rule(
             "!has(oldSelf.activeSide) || (has(self.activeSide) && (self.activeSide == oldSelf.activeSide || "
