@@ -135,6 +135,9 @@ class TreeWatch:
             # Taken before the last read: an event queued by now is in what we read after it.
             through = self._clock.now_ns()
             self._pump()
+            # Removing a directory that we hold open raises no event.
+            if self._failure is None and os.fstat(self._root).st_nlink == 0:
+                self._failure = _root_gone(0)
             if self._failure is not None:
                 raise self._failure
             self._through = through
