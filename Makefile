@@ -39,5 +39,11 @@ cluster-down: venv ## take it down, leave nothing
 image: venv ## the product's image, as an archive for the cluster (BASE=another base image)
 	$(BIN)/python -m tests.image product $(if $(BASE),--base $(BASE))
 
-demo demo-down bench test:
+demo: venv ## a volume mirrored on a real cluster, and the copy proven (KUBECONFIG= IMAGE= to run it on yours)
+	@$(BIN)/python -m demo up
+
+demo-down: venv ## take the demo down, leave nothing
+	@$(BIN)/python -m demo down
+
+bench test:
 	@echo "make $@: not built yet (docs/features.md says what is)"; exit 1

@@ -1,0 +1,233 @@
+"""The demo itself: an application, a pair, its first mirror, its lag, and the proof that the copy is a copy."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+
+from demo import manifests
+from demo.compare import Tree, differences
+from demo.kube import Json, Kube
+from demo.manifests import NAMESPACE, PAIR
+from demo.pair import Status, progress_line
+from demo.place import CHECKOUT, Place, empty_volumes
+from demo.screen import Failed, Screen, count, size
+
+RELEASE = "storagemirror"
+OPERATOR_NAMESPACE = "storagemirror-system"
+WATCH_SECONDS = 10
+LAG_LIMIT_SECONDS = 30
+STALLED_SECONDS = 15
+"""A pair that is stalled this long is shown as failed; it may be so for a moment, until its claims are there."""
+SHOWN = 10
+"""Differences shown at most."""
+OURS = (".storagemirror", "lost+found")
+"""Left out of the comparison: the copy's own bookkeeping, and what mkfs made."""
+
+
+def tell(place: Place, screen: Screen) -> None:
+    """The whole demo; `Failed` when anything is not as it should be."""
+    clean(place, screen)
+    install(place, screen)
+    application(place, screen)
+    make_pair(place, screen)
+    first_mirror(place, screen)
+    live(place, screen)
+    prove(place, screen)
+    look_around(place, screen)
+
+
+def clean(place: Place, screen: Screen) -> None:
+    """What an earlier run left goes; the demo's own cluster gets two empty volumes."""
+    kube = place.kube
+    if kube.find("namespace", NAMESPACE) or place.own:
+        with screen.step("A clean start") as step:
+            step.note("removing what an earlier run left")
+            kube.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", limit=130)
+            if place.own:
+                empty_volumes(place, step)
+                step.result = "two empty volumes of 1 GiB, on two nodes"
+
+
+def install(place: Place, screen: Screen) -> None:
+    """The operator, by its chart."""
+    repository, _, tag = place.images.product.rpartition(":")
+    with screen.step("Operator, installed by Helm") as step:
+        place.kube.run_helm(
+            *("upgrade", "--install", RELEASE, str(CHECKOUT / "charts" / "storagemirror")),
+            *("--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "2m"),
+            *("--set-string", f"image.repository={repository}", "--set-string", f"image.tag={tag}"),
+            *("--set-string", f"image.pullPolicy={place.pull_policy}"),
+        )
+        step.result = f"release {RELEASE} in {OPERATOR_NAMESPACE}"
+
+
+def application(place: Place, screen: Screen) -> None:
+    """nginx with Debian's documentation on its volume, and a writer."""
+    kube = place.kube
+    with screen.step("An application with a volume") as step:
+        kube.apply(manifests.namespace())
+        kube.apply(manifests.scripts(), *manifests.web(place.images, place.storage_class))
+        kube.until("nginx to serve Debian's documentation", lambda: _available(place), limit=300, step=step)
+        state = json.loads(_writer(place, "state"))
+        node = kube.get("pods", "-l", "app=web")["items"][0]["spec"]["nodeName"]
+        step.result = f"nginx on {node} serves its volume, the writer is at line {count(state['line'])}"
+
+
+def make_pair(place: Place, screen: Screen) -> None:
+    """The one thing that a user does."""
+    pair = manifests.pair(place.storage_class)
+    screen.line()
+    screen.line("      kubectl apply -f - <<EOF")
+    screen.block(manifests.text(pair))
+    screen.line("      EOF")
+    screen.line()
+    place.kube.apply(pair)
+
+
+def first_mirror(place: Place, screen: Screen) -> None:
+    """From the pair's creation until the first mirror is whole."""
+    kube = place.kube
+    last_progress: Json = {}
+    stalled_since: float | None = None
+    end = time.monotonic() + 300
+    with screen.step("First mirror, while it is written") as step:
+        while not (status := _status(place)).holds("Replicating"):
+            if status.progress:
+                last_progress = status.progress
+            step.note(progress_line(status))
+            stalled_since = (stalled_since or time.monotonic()) if status.holds("Stalled") else None
+            if stalled_since and time.monotonic() - stalled_since > STALLED_SECONDS:
+                raise _pair_failed(place, status, "the pair cannot go on")
+            if time.monotonic() > end:
+                raise _pair_failed(place, status, "the first mirror is not whole after 300 s")
+            time.sleep(0.3)
+        used = int(kube.run("exec", "deploy/web", "-c", "writer", "--", "du", "-sk", "/data").split()[0]) * 1024
+        files = last_progress.get("filesTotal")
+        told = f"{count(files)} files and directories, " if files else ""
+        step.result = f"{told}{size(used)} from {status.source_node} to {status.target_node}"
+
+
+def live(place: Place, screen: Screen) -> None:
+    """The lag while the writer writes."""
+    with screen.step("Live, while the writer appends") as step:
+        first = json.loads(_writer(place, "state"))["line"]
+        worst, line = 0.0, first
+        end = time.monotonic() + WATCH_SECONDS
+        while time.monotonic() < end:
+            status = _status(place)
+            line = json.loads(_writer(place, "state"))["line"]
+            if status.lag_seconds is None or not status.holds("Replicating"):
+                raise _pair_failed(place, status, "the pair stopped replicating")
+            worst = max(worst, status.lag_seconds)
+            step.note(f"line {count(line)} written, the copy is {status.lag_seconds:g} s behind")
+            time.sleep(0.5)
+        if line <= first:
+            raise Failed("the writer does not write", (place.kube.command("logs", "deploy/web", "-c", "writer"),))
+        if worst > LAG_LIMIT_SECONDS:
+            raise _pair_failed(place, status, f"the copy is {worst:g} s behind")
+        step.result = f"{count(line - first)} lines appended, the copy at most {worst:g} s behind"
+
+
+def prove(place: Place, screen: Screen) -> None:
+    """Hold the copy against the source: the writer pauses, and every path of both sides is read."""
+    kube = place.kube
+    with screen.step("The writer pauses, the copy catches up") as step:
+        node = _status(place).target_node
+        if node is None:
+            raise _pair_failed(place, _status(place), "the status does not say where the copy is")
+        kube.run("delete", "pod", "compare", "--ignore-not-found", "--wait")
+        kube.apply(manifests.compare(place.images, node))
+        kube.run("wait", "pod/compare", "--for=condition=Ready", "--timeout=60s")
+        state = json.loads(_writer(place, "pause"))
+        paused = datetime.fromtimestamp(state["at_ns"] / 1e9, UTC)
+        start = time.monotonic()
+        kube.until("status.syncedThrough to pass the pause", lambda: _passed(place, paused), limit=60, step=step)
+        step.result = f"line {count(state['line'])}; safe on the copy {time.monotonic() - start:.1f} s later"
+    with screen.step("Source and copy, compared") as step:
+        step.note("reading every file on both sides")
+        listing = ("--", "python3", "/demo/tree.py", "/data", *OURS)
+        source = Tree.parse(kube.run("exec", "deploy/web", "-c", "writer", *listing))
+        copy = Tree.parse(kube.run("exec", "compare", *listing))
+        if len(source.entries) < 1000:
+            raise Failed(f"the source holds only {len(source.entries)} paths: the demo's data is not there")
+        found = differences(source, copy)
+        if found:
+            shown = "\n".join(found[:SHOWN])
+            raise Failed(
+                f"the copy is not equal to the source in {count(len(found))} paths:\n{shown}",
+                (kube.command("exec", "-it", "compare", "--", "bash"), kube.command("get", "mp", PAIR, "-o", "yaml")),
+            )
+        step.result = f"equal: {count(source.files)} files, {size(source.octets)}, {source.others()}"
+    screen.line("      contents, owners, modes, times, links, extended attributes: read path by path on both sides")
+    kube.run("delete", "pod", "compare", "--wait=false")
+    _writer(place, "resume")
+
+
+def look_around(place: Place, screen: Screen) -> None:
+    """What to do next."""
+    kube = place.kube
+    screen.line()
+    screen.block(kube.run("get", "mirrorpairs"))
+    screen.line()
+    screen.line("The writer writes on and the copy follows. Look around:")
+    screen.line()
+    screen.line(f"  export KUBECONFIG={kube.kubeconfig}")
+    screen.line(f"  {kube.command('get', 'mirrorpairs', '--watch')}")
+    screen.line(f"  {kube.command('describe', 'mirrorpair', PAIR)}")
+    screen.line(f"  {kube.command('get', 'pods,pvc', '-o', 'wide')}")
+    screen.line("  kubectl explain mirrorpair.spec")
+    screen.line(f"  kubectl -n {OPERATOR_NAMESPACE} logs deploy/{RELEASE}")
+    screen.line()
+    how = "" if place.own else f"KUBECONFIG={kube.kubeconfig} "
+    screen.line(f"Take it down:  {how}make demo-down")
+
+
+def _status(place: Place) -> Status:
+    return Status.of(place.kube.get("mirrorpair", PAIR))
+
+
+def _available(place: Place) -> bool | None:
+    """True once nginx answers from its volume; `Failed` at once when a container cannot start."""
+    kube = place.kube
+    for pod in kube.get("pods", "-l", "app=web")["items"]:
+        status = pod["status"]
+        for one in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+            waiting = one["state"].get("waiting") or {}
+            if waiting.get("reason") in {"ErrImageNeverPull", "ImagePullBackOff", "CrashLoopBackOff"}:
+                raise Failed(
+                    f"container {one['name']}: {waiting['reason']}: {waiting.get('message', '')}",
+                    (kube.command("describe", "pod", "-l", "app=web"),),
+                )
+    return True if kube.get("deployment", "web")["status"].get("availableReplicas") else None
+
+
+def _passed(place: Place, moment: datetime) -> bool | None:
+    through = _status(place).synced_through
+    return True if through is not None and through > moment else None
+
+
+def _writer(place: Place, verb: str) -> str:
+    return place.kube.run("exec", "deploy/web", "-c", "writer", "--", "python3", "/demo/writer.py", verb)
+
+
+def _pair_failed(place: Place, status: Status, message: str) -> Failed:
+    """With what the pair's conditions say, and where to look."""
+    kube = place.kube
+    complaints = "".join(f"\n  {line}" for line in status.bad())
+    return Failed(
+        f"{message} (phase {status.phase}){complaints}",
+        (
+            kube.command("describe", "mirrorpair", PAIR),
+            kube.command("get", "pods,pvc,events"),
+            kube.command("logs", "-l", "app.kubernetes.io/component=agent", "--prefix", "--tail=30"),
+            f"kubectl -n {OPERATOR_NAMESPACE} logs deploy/{RELEASE} --tail=50",
+        ),
+    )
+
+
+def take_down(kube: Kube) -> None:
+    """On a given cluster: the demo's namespace and the operator; the definitions stay, as Helm keeps them."""
+    kube.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=180s", limit=190)
+    kube.run_helm("uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait")
