@@ -12,7 +12,7 @@ import pytest
 
 from storagemirror.contract import Capture
 from storagemirror.errors import VolumeError
-from storagemirror.sync.changes import Changes
+from storagemirror.sync.changes import Drained
 from storagemirror.sync.watch import TreeWatch, WatchOptions
 from tests.support.treemodel import Copy, Storm
 
@@ -58,7 +58,7 @@ class Watched:
         self.watch.start()
         self.copy.scan()
 
-    def follow(self, timeout: float = 0.0) -> Changes:
+    def follow(self, timeout: float = 0.0) -> Drained:
         changes = self.watch.drain(timeout)
         self.copy.apply(changes)
         return changes
@@ -326,7 +326,7 @@ def test_what_was_put_back_comes_again(watched: Watched, tree: Path) -> None:
 
 def test_closing_ends_a_drain_that_waits(tree: Path) -> None:
     w = Watched(tree)
-    done: list[Changes] = []
+    done: list[Drained] = []
     thread = threading.Thread(target=lambda: done.append(w.watch.drain(60.0)))
     thread.start()
     w.close()

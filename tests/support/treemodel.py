@@ -8,7 +8,7 @@ import random
 import stat
 from dataclasses import dataclass, field
 
-from storagemirror.sync.changes import Changes
+from storagemirror.sync.requests import Changes
 from storagemirror.sync.watch import IGNORED
 
 

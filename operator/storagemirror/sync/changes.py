@@ -6,43 +6,30 @@ a look, and only a name too few costs the copy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from storagemirror.sync.requests import Changes
 
 WHOLE_TREE = frozenset({b""})
 """`trees` of a change that could be anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
-    """Names relative to the root of the source, without a leading slash; `b""` is the root itself.
+class Drained(Changes):
+    """`Changes` and the time they reach to.
 
-    `paths`    examine each alone: a file is sent again, a directory's own attributes are (not what is in it), and what
-               is gone is removed with all below it.
-    `trees`    compare everything below, and the directory itself.
-    `renames`  pairs (old, new) in the order they happened. Only a way to save sending: both names also stand in
-               `paths` or `trees`, so ignoring a rename is always right.
-    `through_ns`  wall-clock time of the source in nanoseconds since the Unix epoch: whatever was done before is named
-               here or was named earlier.
+    Both names of each rename also stand in `paths` or `trees`, so ignoring a rename is always right.
     """
 
-    paths: frozenset[bytes] = field(default_factory=frozenset)
-    trees: frozenset[bytes] = field(default_factory=frozenset)
-    renames: tuple[tuple[bytes, bytes], ...] = ()
     through_ns: int = 0
-
-    def __bool__(self) -> bool:
-        """False where nothing is named (`through_ns` may still say that nothing happened)."""
-        return bool(self.paths or self.trees)
+    """Wall-clock time of the source in nanoseconds since the Unix epoch: whatever was done before is named here or
+    was named earlier."""
 
     @property
     def whole(self) -> bool:
         """True where the whole tree must be compared."""
         return b"" in self.trees
-
-
-def below(path: bytes, tree: bytes) -> bool:
-    """Is `path` the root of `tree` or something in it?"""
-    return not tree or path == tree or path.startswith(tree + b"/")
 
 
 def covering(trees: set[bytes]) -> set[bytes]:
@@ -55,7 +42,7 @@ def covering(trees: set[bytes]) -> set[bytes]:
     return kept
 
 
-def _inside(path: bytes, trees: set[bytes] | frozenset[bytes]) -> bool:
+def _inside(path: bytes, trees: AbstractSet[bytes]) -> bool:
     """Does `path` lie in one of `trees`, or is it the root of one?"""
     if not trees:
         return False
@@ -69,10 +56,10 @@ def _inside(path: bytes, trees: set[bytes] | frozenset[bytes]) -> bool:
     return False
 
 
-def tidy(paths: set[bytes], trees: set[bytes], renames: list[tuple[bytes, bytes]], through_ns: int) -> Changes:
-    """A `Changes` in which nothing is named twice; renames are left out where the whole tree is compared."""
+def tidy(paths: set[bytes], trees: set[bytes], renames: list[tuple[bytes, bytes]], through_ns: int) -> Drained:
+    """A `Drained` in which nothing is named twice; renames are left out where the whole tree is compared."""
     least = covering(trees)
     if b"" in least:
-        return Changes(trees=WHOLE_TREE, through_ns=through_ns)
+        return Drained(trees=WHOLE_TREE, through_ns=through_ns)
     alone = frozenset(p for p in paths if not _inside(p, least))
-    return Changes(paths=alone, trees=frozenset(least), renames=tuple(renames), through_ns=through_ns)
+    return Drained(paths=alone, trees=frozenset(least), renames=tuple(renames), through_ns=through_ns)

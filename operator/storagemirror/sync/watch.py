@@ -3,7 +3,7 @@
 A thread of its own takes events from the kernel as they come, so that a slow transfer does not overflow the kernel's
 queue (16,384 events by default), and keeps the names in sets, so that a file written a million times is one name.
 
-What is promised: once `drain` has returned `Changes` with `through_ns`, every path whose content or attributes were
+What is promised: once `drain` has returned `Drained` with `through_ns`, every path whose content or attributes were
 changed before that moment, by anything inotify tells of, is named in it or was named before. What inotify does not
 tell is found by the periodic full comparison of the caller: writes through a shared mapping and by libaio before the
 file is closed, files written through a descriptor whose name was unlinked and linked again elsewhere, and on network
@@ -27,7 +27,8 @@ from storagemirror.clock import Clock, SystemClock
 from storagemirror.contract import Capture
 from storagemirror.errors import VolumeError
 from storagemirror.fs.inotify import Event, Inotify, Mask, WatchLimit
-from storagemirror.sync.changes import WHOLE_TREE, Changes, tidy
+from storagemirror.sync.changes import WHOLE_TREE, Drained, tidy
+from storagemirror.sync.requests import Changes
 from storagemirror.sync.watchtree import Directory, WatchedTree
 
 IGNORED = frozenset({b".storagemirror", b"lost+found"})
@@ -119,7 +120,7 @@ class TreeWatch:
         with self._ready:
             return self._tree.unreadable if self._tree else 0
 
-    def drain(self, timeout: float) -> Changes:
+    def drain(self, timeout: float) -> Drained:
         """What has changed since the last call; waits up to `timeout` seconds for something to happen.
 
         Raises VolumeError (`SourceUnmounted`, `SourceReplaced`, `SourceUnreadable`) when the tree is no longer there:
@@ -151,7 +152,7 @@ class TreeWatch:
             self._bound()
             self._ready.notify_all()
 
-    def pending(self) -> Changes:
+    def pending(self) -> Drained:
         """What the next `drain` would hand over at least; nothing is taken, and nothing is waited for."""
         with self._ready:
             return tidy(self._paths, self._trees, [], self._through)
@@ -285,7 +286,7 @@ class TreeWatch:
             self._renames.clear()
             self._moved.clear()
 
-    def _take(self, through: int) -> Changes:
+    def _take(self, through: int) -> Drained:
         changes = tidy(self._paths, self._trees, self._renames, through)
         self._paths, self._trees, self._renames = set(), set(), []
         # The other half of a rename follows at once; one that has not by now left the tree.
@@ -305,7 +306,7 @@ class TreeWatch:
         self._inotify = self._tree = None
         self._scan_due = self._scanned + self._options.scan_every
 
-    def _drain_scan(self, timeout: float) -> Changes:
+    def _drain_scan(self, timeout: float) -> Drained:
         """Name the whole tree when it is time again, else nothing and the time of the last full comparison."""
         with self._ready:
             now = self._clock.monotonic()
@@ -315,11 +316,11 @@ class TreeWatch:
             if self._scan_due > now and not self._trees:
                 self._ready.wait_for(lambda: bool(self._trees or self._closing), min(self._scan_due - now, timeout))
                 if self._clock.monotonic() < self._scan_due and not self._trees:
-                    return Changes(through_ns=self._through)
+                    return Drained(through_ns=self._through)
             self._scanned, self._scan_due = self._clock.monotonic(), None
             self._through = self._clock.now_ns()
             self._take(self._through)
-            return Changes(trees=WHOLE_TREE, through_ns=self._through)
+            return Drained(trees=WHOLE_TREE, through_ns=self._through)
 
 
 def _root_gone(mask: int) -> VolumeError:
