@@ -1,0 +1,116 @@
+"""File systems in files: loop devices, making, growing, thawing, and the shutdown that loses what was not synced."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+from tests.cluster.command import run, wait_for
+from tests.cluster.errors import ClusterError, Unsupported
+
+_FITHAW = 0xC0045878
+_FS_IOC_SHUTDOWN = 0x8004587D
+_NO_LOG_FLUSH = 2  # FSOP_GOING_FLAGS_NOLOGFLUSH: neither data nor journal reach the disk any more
+
+
+class FileSystem(StrEnum):
+    """What a volume can be formatted with. Both know FS_IOC_SHUTDOWN."""
+
+    EXT4 = "ext4"
+    XFS = "xfs"
+
+
+MINIMUM_SIZE = {FileSystem.EXT4: 8 << 20, FileSystem.XFS: 300 << 20}
+
+
+def make_image(path: Path, size: int, fs: FileSystem) -> None:
+    """A sparse file of `size` bytes with an empty file system; whole or not at all."""
+    if size < MINIMUM_SIZE[fs]:
+        raise ClusterError(f"{fs} needs at least {MINIMUM_SIZE[fs] >> 20}Mi, not {size} bytes")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.truncate(size)
+    if fs is FileSystem.EXT4:
+        run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", fresh)
+    else:
+        run("mkfs.xfs", "-q", "-f", "-m", "reflink=1", fresh)
+    fresh.rename(path)
+
+
+def loop_devices(below: Path) -> dict[str, Path]:
+    """Loop devices whose file lies (or lay) below a directory: device to file."""
+    found: dict[str, Path] = {}
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            file = Path(backing.read_text().strip().removesuffix(" (deleted)"))
+            if file.is_relative_to(below):
+                found[f"/dev/{backing.parent.parent.name}"] = file
+    return found
+
+
+def attach(image: Path) -> str:
+    """The loop device of this file, made if there is none."""
+    for device, file in loop_devices(image.parent).items():
+        if file == image:
+            return device
+    return run("losetup", "--find", "--show", image).stdout.strip()
+
+
+def detach(device: str) -> None:
+    """Let go of the loop device and wait until it is free.
+
+    A file system that was frozen when its last mount went keeps its device busy forever; it is mounted once more and
+    thawed then.
+    """
+    number = Path(f"/sys/block/{Path(device).name}/loop/backing_file")
+    run("losetup", "-d", device, check=False)
+    for attempt in range(2):
+        with contextlib.suppress(ClusterError):
+            wait_for(f"{device} to be free", lambda: not number.exists(), 3, every=0.02)
+            return
+        if attempt == 0:
+            _thaw_forgotten(device)
+            run("losetup", "-d", device, check=False)
+    raise ClusterError(
+        f"{device} stays busy: something still has its file system mounted",
+        hint=f"grep {Path(device).name} /proc/*/mountinfo tells who",
+    )
+
+
+def _thaw_forgotten(device: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="storagemirror-thaw.") as place:
+        if run("mount", device, place, check=False).returncode == 0:
+            thaw(Path(place))
+            run("umount", place, check=False)
+
+
+def thaw(mount: Path) -> None:
+    """Let writes go on where the file system was frozen; nothing happens where it was not."""
+    with contextlib.suppress(OSError), _opened(mount) as descriptor:
+        fcntl.ioctl(descriptor, _FITHAW, 0)
+
+
+def shut_down(mount: Path) -> None:
+    """Stop the file system as a power cut does: nothing that is not on the disk yet will ever be. Raises Unsupported
+    for a file system that cannot."""
+    try:
+        with _opened(mount) as descriptor:
+            fcntl.ioctl(descriptor, _FS_IOC_SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+    except OSError as e:
+        raise Unsupported(f"the file system at {mount} cannot be shut down: {e}") from e
+
+
+@contextlib.contextmanager
+def _opened(mount: Path) -> Iterator[int]:
+    descriptor = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
