@@ -130,7 +130,7 @@ def empty_volumes(place: Place, step: Step) -> None:
         name = f"{OWN}-{node}"
         if name in there:
             cluster(step, "volume", "remove", name)
-        cluster(step, "volume", "add", name, "--node", node, "--size", "1Gi")
+        cluster(step, "volume", "add", node, name, "--size", "1Gi")
 
 
 def cluster(step: Step, *words: str) -> None:
