@@ -1,0 +1,373 @@
+"""The chart: clean by Helm and by the API server's own schemas; installed, upgraded and removed without harm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import storagemirror
+from storagemirror.api.agents import Agents, Privilege
+from storagemirror.api.model import API_VERSION
+from storagemirror.contract import Role
+from storagemirror.resources.access import role, role_binding, service_account
+from storagemirror.resources.names import AgentRef
+from storagemirror.resources.pod import Image, PodInput, agent_pod
+from tests.cluster.command import run, wait_for
+from tests.cluster.errors import CommandFailed
+from tests.cluster.tools import ensure_tools
+from tests.support.api_client import ApiAnswer
+from tests.support.apiserver import ApiServer
+from tests.support.json_schemas import LOCATION, write_schemas
+
+pytestmark = pytest.mark.apiserver
+
+RELEASE, HOME = "storagemirror", "storagemirror-system"
+OPERATOR = f"system:serviceaccount:{HOME}:{RELEASE}"
+EVERYTHING: list[str] = [
+    "--set=networkPolicy.agentNamespaces={shop,bank},podDisruptionBudget.enabled=true,replicas=2,logLevel=debug",
+    "--set=image.repository=example.test/sm,image.tag=v1,image.pullSecrets={pull},priorityClassName=high",
+    "--set=nodeSelector.disk=ssd,podLabels.team=x,podAnnotations.note=y,serviceAccount.annotations.a=b",
+    '--set-json=tolerations=[{"operator":"Exists"}]',
+]
+
+
+@pytest.fixture(scope="module")
+def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A server of its own, without our CRDs: here they come with the chart."""
+    tools = ensure_tools(("hyperkube", "kubectl"))
+    server = ApiServer(tmp_path_factory.mktemp("chart"), tools["hyperkube"], [tools["kubectl"]])
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    return ensure_tools(("helm",))["helm"]
+
+
+def rendered(helm: Path, chart: Path, *flags: str) -> list[dict[str, Any]]:
+    text = run(helm, "template", RELEASE, chart, "--namespace", HOME, *flags).stdout
+    return [d for d in yaml.safe_load_all(text) if d]
+
+
+def one(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = [d for d in documents if d["kind"] == kind]
+    return found
+
+
+def test_helm_lint_has_nothing_to_say(helm: Path, chart: Path) -> None:
+    defaults: list[str] = []
+    for flags in (defaults, EVERYTHING):
+        said = run(helm, "lint", "--strict", chart, *flags).stdout
+        assert ("[WARNING]" in said, "[ERROR]" in said) == (False, False), said
+
+
+def test_its_version_is_that_of_the_program(chart: Path) -> None:
+    described = yaml.safe_load((chart / "Chart.yaml").read_text())
+    assert described["appVersion"] == storagemirror.__version__
+
+
+@pytest.mark.parametrize("flags", [[], EVERYTHING], ids=["defaults", "everything set"])
+def test_what_it_renders_fits_the_schemas_of_the_api_server(
+    apiserver: ApiServer, helm: Path, chart: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    kubeconform = ensure_tools(("kubeconform",))["kubeconform"]
+    assert write_schemas(apiserver.client().get("/openapi/v2").value, tmp_path) > 100
+    manifests = run(helm, "template", RELEASE, chart, "--namespace", HOME, *flags).stdout
+    check: list[str | Path] = [
+        kubeconform,
+        "-strict",
+        "-summary",
+        "-output",
+        "json",
+        "-schema-location",
+        f"{tmp_path}/{LOCATION}",
+    ]
+    summary = json.loads(run(*check, stdin=manifests).stdout)["summary"]
+    assert (summary["invalid"], summary["errors"], summary["skipped"]) == (0, 0, 0)
+    assert summary["valid"] == len([d for d in yaml.safe_load_all(manifests) if d])
+    broken = manifests.replace("replicas:", "replicaz:")
+    with pytest.raises(CommandFailed, match="replicaz"):
+        run(*check, stdin=broken)
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--set=replica=2"], "replica"),
+        (["--set=replicas=-1"], "replicas"),
+        (["--set=image.pullPolicy=Sometimes"], "pullPolicy"),
+        (["--set=image.repository="], "repository"),
+        (["--set=image.digest=latest"], "digest"),
+        (["--set=logLevel=loud"], "logLevel"),
+        (["--set=serviceAccount.create=false"], "name"),
+        (["--set=resources.limits.memory=lots"], "memory"),
+        (["--set=networkPolicy.agentNamespaces={Not_A_Namespace}"], "agentNamespaces"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused_by_name(helm: Path, chart: Path, flags: list[str], word: str) -> None:
+    with pytest.raises(CommandFailed, match=word) as refused:
+        rendered(helm, chart, *flags)
+    assert "schema" in refused.value.said
+
+
+class TestTheOperatorsPod:
+    @pytest.fixture
+    def template(self, helm: Path, chart: Path) -> dict[str, Any]:
+        found: dict[str, Any] = one(rendered(helm, chart), "Deployment")["spec"]["template"]
+        return found
+
+    def test_a_namespace_of_the_restricted_level_takes_it(
+        self, apiserver: ApiServer, namespace: str, template: dict[str, Any]
+    ) -> None:
+        client = apiserver.client()
+        client.merge(
+            f"/api/v1/namespaces/{namespace}",
+            {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
+        )
+        template["spec"]["serviceAccountName"] = "default"
+        body = {"metadata": {"name": "operator"}, "spec": template["spec"]}
+        assert client.post(f"/api/v1/namespaces/{namespace}/pods", body).status == 201
+        template["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+        body = {"metadata": {"name": "looser"}, "spec": template["spec"]}
+        assert client.post(f"/api/v1/namespaces/{namespace}/pods", body, check=False).status == 403
+
+    def test_it_gives_its_own_image_to_the_agents(self, helm: Path, chart: Path) -> None:
+        digest = "sha256:" + "a" * 64
+        deployment = one(rendered(helm, chart, f"--set=image.tag=v1,image.digest={digest}"), "Deployment")
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        environment = {e["name"]: e.get("value") for e in container["env"]}
+        assert container["image"] == environment["STORAGEMIRROR_IMAGE"] == f"storagemirror:v1@{digest}"
+
+    def test_it_says_where_it_is(self, template: dict[str, Any]) -> None:
+        fields = {
+            e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in _environment(template) if "valueFrom" in e
+        }
+        assert fields == {"POD_NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name"}
+
+
+def _environment(template: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = template["spec"]["containers"][0]["env"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(apiserver: ApiServer, helm: Path, chart: Path) -> None:
+    """A release, by Helm, on a server that had nothing of ours."""
+    _helm(apiserver, helm, "install", RELEASE, chart, "--namespace", HOME, "--create-namespace")
+
+
+def _helm(server: ApiServer, helm: Path, *words: str | Path) -> str:
+    return run(helm, "--kubeconfig", server.kubeconfig(), *words, timeout=120).stdout
+
+
+def _exists(server: ApiServer, path: str) -> bool:
+    return server.client().get(path, check=False).status == 200
+
+
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/mirrorpairs.storagemirror.io"
+DEPLOYMENT = f"/apis/apps/v1/namespaces/{HOME}/deployments/{RELEASE}"
+
+
+def _make_pair(server: ApiServer, namespace: str, token: str | None = None) -> ApiAnswer:
+    volume = {"name": "data", "source": {"claimName": "a"}, "target": {"claimName": "b"}}
+    body = {
+        "apiVersion": API_VERSION,
+        "kind": "MirrorPair",
+        "metadata": {"name": "orders"},
+        "spec": {"volumes": [volume]},
+    }
+    return server.client(token).post(f"/apis/{API_VERSION}/namespaces/{namespace}/mirrorpairs", body, check=False)
+
+
+@pytest.mark.usefixtures("installed")
+class TestARelease:
+    def test_it_says_the_next_step(self, apiserver: ApiServer, helm: Path) -> None:
+        notes = _helm(apiserver, helm, "get", "notes", RELEASE, "--namespace", HOME)
+        wanted = ["kind: MirrorPair", "kubectl get mirrorpairs", "rollout status deployment/storagemirror"]
+        assert [w for w in wanted if w not in notes] == []
+
+    def test_the_pair_of_its_notes_is_accepted(self, apiserver: ApiServer, helm: Path, namespace: str) -> None:
+        notes = _helm(apiserver, helm, "get", "notes", RELEASE, "--namespace", HOME)
+        text = notes.split("<<END\n", 1)[1].split("END", 1)[0]
+        apiserver.kubectl("apply", "-n", namespace, "-f", "-", stdin=text)
+        assert "orders" in apiserver.kubectl("get", "mp", "-n", namespace).text
+
+    def test_a_second_release_is_refused_two_operators_would_fight(
+        self, apiserver: ApiServer, helm: Path, chart: Path
+    ) -> None:
+        with pytest.raises(CommandFailed, match="storagemirror"):
+            _helm(apiserver, helm, "install", "second", chart, "--namespace", "second", "--create-namespace")
+
+    def test_an_upgrade_brings_a_newer_crd(self, apiserver: ApiServer, helm: Path, chart: Path, tmp_path: Path) -> None:
+        newer = tmp_path / "storagemirror"
+        shutil.copytree(chart, newer)
+        (file,) = (newer / "files" / "crds").iterdir()
+        crd = yaml.safe_load(file.read_text())
+        crd["spec"]["names"]["shortNames"].append("mpair")
+        file.write_text(yaml.safe_dump(crd))
+        _helm(apiserver, helm, "upgrade", RELEASE, newer, "--namespace", HOME)
+        assert apiserver.client().get(CRD).value["spec"]["names"]["shortNames"] == ["mp", "mpair"]
+        _helm(apiserver, helm, "upgrade", RELEASE, chart, "--namespace", HOME)
+        assert apiserver.client().get(CRD).value["spec"]["names"]["shortNames"] == ["mp"]
+
+    def test_after_uninstall_the_pairs_are_there_and_nothing_is_stuck(
+        self, apiserver: ApiServer, helm: Path, chart: Path, namespace: str
+    ) -> None:
+        assert _make_pair(apiserver, namespace).status == 201
+        _helm(apiserver, helm, "uninstall", RELEASE, "--namespace", HOME)
+        pair = apiserver.client().get(f"/apis/{API_VERSION}/namespaces/{namespace}/mirrorpairs/orders").value
+        assert "finalizers" not in pair["metadata"]
+        assert "deletionTimestamp" not in apiserver.client().get(CRD).value["metadata"]
+        left = apiserver.kubectl(
+            "get", "deploy,sa,role,rolebinding,networkpolicy", "-n", HOME, "-l", "app.kubernetes.io/name", "-o", "name"
+        ).text
+        clusterwide = apiserver.kubectl(
+            "get", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/name=storagemirror", "-o", "name"
+        ).text
+        assert (left.strip(), clusterwide.strip()) == ("", "")
+        apiserver.kubectl("delete", "mp", "orders", "-n", namespace, "--timeout=10s")
+
+        _helm(apiserver, helm, "install", RELEASE, chart, "--namespace", HOME)
+        assert _exists(apiserver, DEPLOYMENT)
+
+
+ALLOWED = [
+    ("get", "storagemirror.io", "mirrorpairs", ""),
+    ("watch", "storagemirror.io", "mirrorpairs", ""),
+    ("update", "storagemirror.io", "mirrorpairs", "status"),
+    ("list", "", "pods", ""),
+    ("create", "", "pods", ""),
+    ("delete", "", "pods", ""),
+    ("list", "", "nodes", ""),
+    ("list", "", "persistentvolumes", ""),
+    ("list", "", "persistentvolumeclaims", ""),
+    ("create", "", "persistentvolumeclaims", ""),
+    ("list", "storage.k8s.io", "storageclasses", ""),
+    ("get", "", "namespaces", ""),
+    ("create", "", "configmaps", ""),
+    ("list", "coordination.k8s.io", "leases", ""),
+    ("create", "", "secrets", ""),
+    ("create", "", "serviceaccounts", ""),
+    ("create", "rbac.authorization.k8s.io", "roles", ""),
+    ("create", "rbac.authorization.k8s.io", "rolebindings", ""),
+    ("create", "", "events", ""),
+    ("create", "events.k8s.io", "events", ""),
+]
+
+DENIED = [
+    ("update", "storagemirror.io", "mirrorpairs", ""),
+    ("patch", "storagemirror.io", "mirrorpairs", ""),
+    ("delete", "storagemirror.io", "mirrorpairs", ""),
+    ("list", "", "secrets", ""),
+    ("watch", "", "secrets", ""),
+    ("create", "", "pods", "exec"),
+    ("get", "", "pods", "log"),
+    ("delete", "", "persistentvolumeclaims", ""),
+    ("delete", "", "persistentvolumes", ""),
+    ("patch", "", "nodes", ""),
+    ("create", "", "namespaces", ""),
+    ("create", "rbac.authorization.k8s.io", "clusterroles", ""),
+    ("create", "rbac.authorization.k8s.io", "clusterrolebindings", ""),
+    ("escalate", "rbac.authorization.k8s.io", "roles", ""),
+    ("bind", "rbac.authorization.k8s.io", "roles", ""),
+    ("patch", "apps", "deployments", ""),
+    ("patch", "", "services", ""),
+    ("create", "", "serviceaccounts", "token"),
+    ("create", "apiextensions.k8s.io", "customresourcedefinitions", ""),
+]
+
+
+def _may(server: ApiServer, user: str, asked: tuple[str, str, str, str], namespace: str = "anywhere") -> bool:
+    verb, group, resource, sub = asked
+    attributes = {"verb": verb, "group": group, "resource": resource, "subresource": sub, "namespace": namespace}
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": attributes},
+    }
+    answer = server.client().post("/apis/authorization.k8s.io/v1/subjectaccessreviews", body).value
+    return bool(answer["status"]["allowed"])
+
+
+@pytest.mark.usefixtures("installed")
+class TestTheOperatorsRights:
+    @pytest.mark.parametrize("asked", ALLOWED, ids=lambda a: " ".join(w for w in a if w))
+    def test_it_may(self, apiserver: ApiServer, asked: tuple[str, str, str, str]) -> None:
+        assert _may(apiserver, OPERATOR, asked)
+
+    @pytest.mark.parametrize("asked", DENIED, ids=lambda a: " ".join(w for w in a if w))
+    def test_it_may_not(self, apiserver: ApiServer, asked: tuple[str, str, str, str]) -> None:
+        assert not _may(apiserver, OPERATOR, asked)
+
+    def test_it_can_give_an_agent_the_rights_an_agent_needs_and_no_more(
+        self, apiserver: ApiServer, namespace: str
+    ) -> None:
+        client = apiserver.client(apiserver.service_account_token(HOME, RELEASE))
+        ref = AgentRef("orders", "0f0e0d0c-0000-4000-8000-000000000000", namespace, "data", Role.TARGET)
+        rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+        client.post(f"/api/v1/namespaces/{namespace}/serviceaccounts", service_account(ref))
+        client.post(f"{rbac}/roles", role(ref))
+        client.post(f"{rbac}/rolebindings", role_binding(ref))
+        agent = apiserver.client(apiserver.service_account_token(namespace, ref.base))
+        assert agent.get(f"/api/v1/namespaces/{namespace}/configmaps/{ref.base}", check=False).status == 404
+        assert agent.get(f"/api/v1/namespaces/{namespace}/configmaps/another", check=False).status == 403
+        more = role(ref)
+        more["metadata"]["name"] = "more"
+        more["rules"] = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]
+        assert client.post(f"{rbac}/roles", more, check=False).status == 403
+
+    @pytest.mark.parametrize(
+        ("level", "privilege", "status"),
+        [
+            ("baseline", Privilege.BASELINE, 201),
+            ("restricted", Privilege.RESTRICTED, 201),
+            ("restricted", Privilege.BASELINE, 403),
+        ],
+    )
+    def test_it_can_make_an_agents_pod_where_the_level_allows_its_rung(
+        self, apiserver: ApiServer, namespace: str, level: str, privilege: Privilege, status: int
+    ) -> None:
+        apiserver.kubectl("label", "namespace", namespace, f"pod-security.kubernetes.io/enforce={level}")
+        client = apiserver.client(apiserver.service_account_token(HOME, RELEASE))
+        ref = AgentRef("orders", "0f0e0d0c-0000-4000-8000-000000000000", namespace, "data", Role.TARGET)
+        client.post(f"/api/v1/namespaces/{namespace}/serviceaccounts", service_account(ref))
+        image, agents = Image("storagemirror:test"), Agents(privilege=privilege)
+        pod = agent_pod(PodInput(ref, 1, "orders-standby", image, agents))
+        answer = client.post(f"/api/v1/namespaces/{namespace}/pods", pod, check=False)
+        assert answer.status == status, answer.message
+
+
+@pytest.mark.usefixtures("installed")
+def test_who_may_edit_or_view_a_namespace_may_do_so_with_its_pairs(apiserver: ApiServer, namespace: str) -> None:
+    apiserver.start_controllers("clusterrole-aggregation-controller")
+    for standing in ("admin", "edit", "view"):
+        apiserver.kubectl(
+            "create",
+            "rolebinding",
+            f"for-{standing}",
+            f"--clusterrole={standing}",
+            f"--user={standing}",
+            "-n",
+            namespace,
+        )
+    pairs = ("storagemirror.io", "mirrorpairs", "")
+    wait_for("the roles to be aggregated", lambda: _may(apiserver, "view", ("get", *pairs), namespace), 60)
+    rights = {
+        user: [
+            verb for verb in ("get", "create", "patch", "delete") if _may(apiserver, user, (verb, *pairs), namespace)
+        ]
+        for user in ("admin", "edit", "view", "stranger")
+    }
+    everything = ["get", "create", "patch", "delete"]
+    assert rights == {"admin": everything, "edit": everything, "view": ["get"], "stranger": []}
+    assert not _may(apiserver, "admin", ("update", "storagemirror.io", "mirrorpairs", "status"), namespace)
