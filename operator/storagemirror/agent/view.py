@@ -1,0 +1,176 @@
+"""What an agent sees, gathered from its threads, and told as a `Report`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from storagemirror import __version__
+from storagemirror.clock import Clock, rfc3339
+from storagemirror.contract import Capture, NotKept, Order, Phase, Problem, Report, VolumeFacts
+from storagemirror.contract import Progress as ReportedProgress
+from storagemirror.entry import NotKeptKind
+from storagemirror.errors import Held, StorageMirrorError, Superseded
+from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Progress
+
+
+@dataclass(frozen=True)
+class Sight:
+    """The parts of a report that its owner sets; times are nanoseconds since the Unix epoch, None is unknown."""
+
+    phase: Phase = Phase.STARTING
+    order: Order | None = None
+    peer_connected: bool = False
+    problem: Problem | None = None
+    mirrored_ns: int | None = None
+    through_ns: int | None = None
+    capture: Capture | None = None
+    volume: VolumeFacts | None = None
+
+
+@dataclass
+class Measures:
+    """What is measured when a report is made, each None where it cannot be known."""
+
+    lag_bytes: Callable[[], int | None] = field(default=lambda: None)
+    volume: Callable[[], VolumeFacts | None] = field(default=lambda: None)
+
+
+class View:
+    """Thread-safe; also the `Observer` of the sessions."""
+
+    def __init__(self, instance: int, pod_uid: str, clock: Clock) -> None:
+        self._instance = instance
+        self._pod_uid = pod_uid
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._urgent = True
+        self._sight = Sight()
+        self._progress: ReportedProgress | None = None
+        self._started_at: str | None = None
+        self._wire_before = 0
+        self._wire_session = 0
+        self._tally = NotKeptTally()
+        self.measures = Measures()
+
+    @property
+    def sight(self) -> Sight:
+        """As it is now."""
+        with self._changed:
+            return self._sight
+
+    def see(self, **changes: object) -> None:
+        """Set fields of `Sight`; what a person or the operator waits for wakes the heartbeat."""
+        with self._changed:
+            before = self._sight
+            self._sight = replace(before, **changes)  # type: ignore[arg-type]  # the names are checked by replace
+            if _worth_telling(before, self._sight):
+                self._urgent = True
+                self._changed.notify_all()
+
+    def trouble(self, error: StorageMirrorError, phase: Phase, *, retrying: bool = True) -> None:
+        """Something is in the way; the phase says what it leaves us doing."""
+        self.see(phase=phase, problem=problem_of(error, retrying=retrying))
+
+    def wait_urgent(self, timeout: float, stop: threading.Event) -> None:
+        """Until there is something to tell at once, or `timeout` seconds have passed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._urgent or stop.is_set(), timeout)
+
+    def wake(self) -> None:
+        """Make the heartbeat look around."""
+        with self._changed:
+            self._urgent = True
+            self._changed.notify_all()
+
+    def report(self) -> Report:
+        """What is seen now."""
+        # Measured without the lock: a look at a volume may take its time.
+        lag_bytes, volume = self.measures.lag_bytes(), self.measures.volume()
+        with self._changed:
+            self._urgent = False
+            sight = self._sight
+            return Report(
+                instance=self._instance,
+                epoch=sight.order.epoch if sight.order else 0,
+                revision=sight.order.revision if sight.order else 0,
+                phase=sight.phase,
+                pod_uid=self._pod_uid,
+                peer_connected=sight.peer_connected,
+                problem=sight.problem,
+                progress=self._progress if sight.phase is Phase.MIRRORING else None,
+                mirrored_at=_time(sight.mirrored_ns),
+                synced_through=_time(sight.through_ns),
+                lag_seconds=self._lag(sight.through_ns),
+                lag_bytes=lag_bytes,
+                capture=sight.capture,
+                not_kept=tuple(
+                    NotKept(kind=c.kind.value, count=c.count, first=c.first_printable()) for c in self._tally.counts()
+                ),
+                volume=volume or sight.volume,
+                bytes_sent=self._wire_before + self._wire_session,
+                version=__version__,
+            )
+
+    def _lag(self, through_ns: int | None) -> float | None:
+        if through_ns is None:
+            return None
+        return round(max(0, self._clock.now_ns() - through_ns) / 1e9, 3)
+
+    # -- Observer
+
+    def progress(self, progress: Progress) -> None:
+        """See `Observer`."""
+        with self._changed:
+            if progress.wire_bytes < self._wire_session:
+                self._wire_before += self._wire_session
+            self._wire_session = progress.wire_bytes
+            self._progress = ReportedProgress(
+                files_done=progress.files_done,
+                files_total=progress.files_total,
+                bytes_done=progress.bytes_done,
+                bytes_total=progress.bytes_total,
+                bytes_per_second=progress.bytes_per_second,
+                started_at=self._started_at,
+            )
+
+    def not_kept(self, kind: NotKeptKind, path: bytes) -> None:
+        """See `Observer`."""
+        with self._changed:
+            self._tally.add(kind, path)
+
+    def event(self, event: Event) -> None:
+        """See `Observer`."""
+        with self._changed:
+            if event.kind is EventKind.MIRROR_STARTED:
+                self._tally.clear()
+                self._progress = None
+                self._started_at = rfc3339(self._clock.now_ns())
+
+
+def problem_of(error: StorageMirrorError, *, retrying: bool = True) -> Problem:
+    """An error as it is reported."""
+    return Problem(
+        reason=error.reason,
+        message=error.message,
+        hint=error.hint,
+        token=error.token if isinstance(error, Held) else None,
+        retrying=retrying and not isinstance(error, (Held, Superseded)),
+    )
+
+
+def _worth_telling(before: Sight, now: Sight) -> bool:
+    """Has something changed that nobody should wait five seconds for?"""
+    return (
+        before.phase is not now.phase
+        or before.problem != now.problem
+        or before.peer_connected != now.peer_connected
+        or before.capture is not now.capture
+        or before.order != now.order
+        or (before.mirrored_ns is None) != (now.mirrored_ns is None)
+    )
+
+
+def _time(ns: int | None) -> str | None:
+    return None if ns is None else rfc3339(ns)
