@@ -1,1 +1,1 @@
-"""The only Kubernetes I/O of the operator."""
+"""The only Kubernetes I/O: read everything, write what was decided, and nothing else."""

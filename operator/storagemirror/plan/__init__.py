@@ -1,1 +1,1 @@
-"""Pure decisions: what was observed goes in, a plan comes out."""
+"""Pure decisions: what was observed in, what to do and what to say out."""

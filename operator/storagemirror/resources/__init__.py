@@ -1,1 +1,1 @@
-"""Pure builders of the child objects; names and labels in one place each."""
+"""Pure builders of the objects that a pair owns, one module per kind; names and labels in one place each."""

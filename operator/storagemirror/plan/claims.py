@@ -1,0 +1,222 @@
+"""Rules about claims: may this volume be mirrored at all?
+
+Each rule is `(View) -> Verdict | None`; the first that speaks is heard. The list `RULES` is the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from storagemirror.api.conditions import ConditionType
+from storagemirror.api.reasons import Reason
+from storagemirror.contract import Role
+from storagemirror.errors import BadInput
+from storagemirror.plan.decisions import Effect, Verdict
+from storagemirror.plan.objects import Claim, StorageClass
+from storagemirror.plan.observed import OtherPair, RefusalOf, Unseen
+from storagemirror.plan.quantities import quantity
+from storagemirror.plan.times import seconds_since
+from storagemirror.plan.view import View, is_agent
+
+Rule = Callable[[View], Verdict | None]
+
+PROVISIONING_SECONDS = 60
+"""How long a claim may be unbound before somebody is asked to look."""
+
+TARGET_SMALLER = "TargetSmaller"
+
+
+def first(rules: tuple[Rule, ...], view: View) -> Verdict | None:
+    """The verdict of the first rule that has one."""
+    return next((verdict for rule in rules if (verdict := rule(view)) is not None), None)
+
+
+def could_look(view: View) -> Verdict | None:
+    """What could not be looked at is neither there nor gone: everything stays as it is."""
+    observed = view.observed
+    seen = (
+        observed.others,
+        observed.pods,
+        view.source_claim,
+        view.target_claim,
+        *observed.classes.values(),
+        *(part for role in Role for part in _parts(view, role)),
+    )
+    blind = next((s for s in seen if isinstance(s, Unseen)), None)
+    if blind is None:
+        return None
+    reason = Reason.FORBIDDEN if blind.forbidden else Reason.API_UNAVAILABLE
+    return Verdict(ConditionType.CLAIMS_READY, reason, blind.why, Effect.KEEP, stalled=blind.forbidden)
+
+
+def _parts(view: View, role: Role) -> tuple[object, ...]:
+    seen = view.agent(role)
+    return (seen.order, seen.heard, seen.certificate, seen.children)
+
+
+def two_claims(view: View) -> Verdict | None:
+    """The CRD refuses it too; a guard that decides over data stands twice."""
+    name = view.volume.source.claim_name
+    if name != view.volume.target.claim_name:
+        return None
+    return _stop(Reason.SAME_CLAIM, f"Source and target of volume {view.volume.name} are both the claim {name}.")
+
+
+def target_is_ours(view: View) -> Verdict | None:
+    """Of two pairs that write one claim the older goes on. (A target may be another pair's source: a chain.)"""
+    if isinstance(view.observed.others, Unseen):
+        return None
+    name = view.volume.target.claim_name
+    meta = view.observed.pair.metadata
+    ours = (meta.creation_timestamp or "", meta.uid)
+    older = [o for o in view.observed.others if name in o.targets and (o.created, o.uid) < ours]
+    if not older:
+        return None
+    winner = min(older, key=_age)
+    return _stop(
+        Reason.TARGET_CLAIM_TAKEN,
+        f"The claim {name} is already the target of MirrorPair {winner.name}, which is older.",
+    )
+
+
+def _age(pair: OtherPair) -> tuple[str, str]:
+    return (pair.created, pair.uid)
+
+
+def source_exists(view: View) -> Verdict | None:
+    if view.source_claim is not None:
+        return None
+    return _stop(Reason.CLAIM_MISSING, f"The source claim {view.volume.source.claim_name} does not exist.")
+
+
+def source_usable(view: View) -> Verdict | None:
+    return _usable(view, Role.SOURCE)
+
+
+def source_bound(view: View) -> Verdict | None:
+    """An agent must not be a source's first consumer: it would choose the application's node."""
+    claim = view.source_claim
+    if not isinstance(claim, Claim) or claim.bound:
+        return None
+    if _binds_late(view, claim):
+        return Verdict(
+            ConditionType.CLAIMS_READY,
+            Reason.WAITING_FOR_FIRST_CONSUMER,
+            f"The source claim {claim.metadata.name} is bound when the first pod of the application uses it.",
+            stalled=False,
+        )
+    return _unbound(view, claim, "source")
+
+
+def target_exists(view: View) -> Verdict | None:
+    volume = view.volume
+    if view.target_claim is not None or volume.target.claim_template is not None:
+        return None
+    return _stop(Reason.CLAIM_MISSING, f"The target claim {volume.target.claim_name} does not exist.")
+
+
+def target_made(view: View) -> Verdict | None:
+    """Between making the claim and seeing it."""
+    if view.target_claim is not None:
+        return None
+    name = view.volume.target.claim_name
+    refusal = view.observed.refusal(view.volume.name, Role.TARGET)
+    if refusal is not None and refusal.what is RefusalOf.CLAIM:
+        return Verdict(ConditionType.CLAIMS_READY, refusal.reason, f"Claim {name} was refused: {refusal.message}")
+    message = f"The target claim {name} is being made."
+    return Verdict(ConditionType.CLAIMS_READY, Reason.CLAIM_UNBOUND, message, stalled=False)
+
+
+def target_usable(view: View) -> Verdict | None:
+    return _usable(view, Role.TARGET)
+
+
+def target_bound(view: View) -> Verdict | None:
+    """A target that binds late is bound by its agent, which is kept off the source's node for that."""
+    claim = view.target_claim
+    if not isinstance(claim, Claim) or claim.bound or _binds_late(view, claim):
+        return None
+    return _unbound(view, claim, "target")
+
+
+RULES: tuple[Rule, ...] = (
+    could_look,
+    two_claims,
+    target_is_ours,
+    source_exists,
+    source_usable,
+    target_exists,
+    target_usable,
+    source_bound,
+    target_made,
+    target_bound,
+)
+
+
+def warning(view: View) -> tuple[Reason | str, str] | None:
+    """What works, but is not as it should be: a reason and a message."""
+    text = smaller_target(view)
+    if text is not None:
+        return TARGET_SMALLER, text
+    name = view.volume.target.claim_name
+    others = [p.metadata.name for p in view.pods if p.writes(name) and not is_agent(p) and not p.over]
+    if others:
+        return Reason.TARGET_IN_USE, f"The target claim {name} can be written by pod {', '.join(sorted(others)[:3])}."
+    return None
+
+
+def smaller_target(view: View) -> str | None:
+    """A warning, no verdict: it works for as long as the data fits."""
+    source, target = view.source_claim, view.target_claim
+    if not isinstance(source, Claim) or not isinstance(target, Claim):
+        return None
+    try:
+        have, want = quantity(_size(target)), quantity(_size(source))
+    except BadInput:
+        return None
+    if have >= want:
+        return None
+    return (
+        f"The target claim {target.metadata.name} ({_size(target)}) is smaller than the source claim "
+        f"{source.metadata.name} ({_size(source)}): the copy stops when it is full. Grow the target claim."
+    )
+
+
+def _size(claim: Claim) -> str:
+    return claim.status.capacity.get("storage") or claim.spec.resources.requests.storage
+
+
+def _binds_late(view: View, claim: Claim) -> bool:
+    found = view.observed.classes.get(claim.spec.storage_class_name or "")
+    return isinstance(found, StorageClass) and found.volume_binding_mode == "WaitForFirstConsumer"
+
+
+def _usable(view: View, role: Role) -> Verdict | None:
+    claim = view.claim(role)
+    if not isinstance(claim, Claim):
+        return None
+    which = f"The {role.value.lower()} claim {claim.metadata.name}"
+    if claim.metadata.deletion_timestamp is not None:
+        # An agent that stayed would hold the deletion up for ever.
+        return _stop(Reason.CLAIM_DELETING, f"{which} is being deleted.")
+    if claim.status.phase == "Lost":
+        return _stop(Reason.CLAIM_LOST, f"{which} has lost its volume {claim.spec.volume_name}.")
+    if claim.spec.volume_mode == "Block":
+        return _stop(Reason.VOLUME_MODE_UNSUPPORTED, f"{which} is a block device; only file systems are mirrored.")
+    modes = set(claim.spec.access_modes)
+    if "ReadWriteOncePod" in modes:
+        return _stop(Reason.ACCESS_MODE_UNSUPPORTED, f"{which} is ReadWriteOncePod: only one pod may ever use it.")
+    if role is Role.TARGET and not modes & {"ReadWriteOnce", "ReadWriteMany"}:
+        return _stop(Reason.ACCESS_MODE_UNSUPPORTED, f"{which} cannot be written: it is {', '.join(sorted(modes))}.")
+    return None
+
+
+def _unbound(view: View, claim: Claim, side: str) -> Verdict:
+    age = seconds_since(claim.metadata.creation_timestamp, view.now)
+    message = f"The {side} claim {claim.metadata.name} is not bound to a volume."
+    patient = age is not None and age < PROVISIONING_SECONDS
+    return Verdict(ConditionType.CLAIMS_READY, Reason.CLAIM_UNBOUND, message, stalled=not patient)
+
+
+def _stop(reason: Reason, message: str) -> Verdict:
+    return Verdict(ConditionType.CLAIMS_READY, reason, message, Effect.STOP)

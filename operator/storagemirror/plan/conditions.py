@@ -1,0 +1,179 @@
+"""The conditions of a pair, from what was found about its volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from storagemirror.api.conditions import Condition, ConditionStatus, ConditionType, condition, set_condition
+from storagemirror.api.reasons import Reason
+from storagemirror.api.status import Phase, VolumeStatus
+from storagemirror.contract import Role
+from storagemirror.plan.claims import warning
+from storagemirror.plan.decisions import Effect, Verdict
+from storagemirror.plan.times import written
+from storagemirror.plan.volumes import Judged, heard_report
+
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Told:
+    """A condition without its time."""
+
+    status: ConditionStatus
+    reason: Reason | str
+    message: str
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All volumes of a pair, judged."""
+
+    judged: Sequence[Judged]
+    volumes: Sequence[VolumeStatus]
+    paused: bool
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Those that need somebody first."""
+        found = [v for j in self.judged for v in j.verdicts]
+        return sorted(found, key=lambda v: not v.stalled)
+
+    def of(self, kind: ConditionType) -> Verdict | None:
+        return next((v for v in self.verdicts if v.condition is kind), None)
+
+    @property
+    def following(self) -> bool:
+        return all(v.phase is Phase.REPLICATING for v in self.volumes)
+
+    def names(self, *phases: Phase) -> str:
+        return ", ".join(v.name for v in self.volumes if v.phase in phases)
+
+
+def ready(whole: Whole) -> Told:
+    if whole.verdicts:
+        return Told(FALSE, whole.verdicts[0].reason, whole.verdicts[0].message)
+    return replicating(whole)
+
+
+def reconciling(whole: Whole) -> Told:
+    if whole.following or whole.paused:
+        return Told(FALSE, Reason.SETTLED, "")
+    if any(v.stalled for v in whole.verdicts):
+        return Told(FALSE, Reason.SETTLED, "Waiting for somebody: see Stalled.")
+    found = ready(whole)
+    return Told(TRUE, Reason.PROGRESSING, found.message)
+
+
+def stalled(whole: Whole) -> Told:
+    found = next((v for v in whole.verdicts if v.stalled), None)
+    return Told(FALSE, Reason.PROGRESSING, "") if found is None else Told(TRUE, found.reason, found.message)
+
+
+def replicating(whole: Whole) -> Told:
+    found = whole.of(ConditionType.REPLICATING)
+    if found is not None:
+        return Told(FALSE, found.reason, found.message)
+    if whole.paused:
+        return Told(FALSE, Reason.PAUSED, "Paused: nothing is copied.")
+    if whole.following:
+        idle = [j.view.volume.name for j in whole.judged if j.idle]
+        text = f"No pod uses the source of {', '.join(idle)}; its copy is whole." if idle else ""
+        return Told(TRUE, Reason.REPLICATING, text or "The copy is whole and follows.")
+    if names := whole.names(Phase.MIRRORING):
+        return Told(FALSE, Reason.MIRRORING, f"A full mirror is running: {names}.")
+    if whole.verdicts:
+        return Told(FALSE, whole.verdicts[0].reason, whole.verdicts[0].message)
+    return Told(FALSE, Reason.CONNECTING, f"The agents are about to begin: {whole.names(*Phase)}.")
+
+
+def claims_ready(whole: Whole) -> Told:
+    found = whole.of(ConditionType.CLAIMS_READY)
+    if found is None:
+        warnings = [w for j in whole.judged if (w := warning(j.view)) is not None]
+        return Told(TRUE, *(warnings[0] if warnings else (Reason.CLAIMS_BOUND, "")))
+    blind = found.effect is Effect.KEEP
+    return Told(UNKNOWN if blind else FALSE, found.reason, found.message)
+
+
+def agents_ready(whole: Whole) -> Told:
+    found = whole.of(ConditionType.AGENTS_READY)
+    if found is not None:
+        return Told(FALSE, found.reason, found.message)
+    missing = [j for j in whole.judged if not j.idle and heard_report(j.view, Role.SOURCE) is None]
+    if missing:
+        return Told(
+            FALSE, Reason.AGENTS_STARTING, f"No source agent: {', '.join(j.view.volume.name for j in missing)}."
+        )
+    return Told(TRUE, Reason.AGENTS_RUNNING, "")
+
+
+def connected(whole: Whole) -> Told:
+    found = whole.of(ConditionType.CONNECTED)
+    if found is not None:
+        return Told(FALSE, found.reason, found.message)
+    if whole.paused:
+        return Told(FALSE, Reason.PAUSED, "Paused: the agents have let go of each other.")
+    for judged in whole.judged:
+        report = heard_report(judged.view, Role.SOURCE)
+        if judged.idle:
+            continue
+        if report is None:
+            return Told(UNKNOWN, Reason.UNKNOWN, f"The source agent of volume {judged.view.volume.name} is not heard.")
+        if not report.peer_connected:
+            message = f"The agents of volume {judged.view.volume.name} have not reached each other."
+            return Told(FALSE, Reason.CONNECTING, message)
+    return Told(TRUE, Reason.CONNECTED, "")
+
+
+def held(whole: Whole) -> Told:
+    found = whole.of(ConditionType.HELD)
+    return Told(FALSE, Reason.NOTHING_HELD, "") if found is None else Told(TRUE, found.reason, found.message)
+
+
+def separate_nodes(whole: Whole) -> Told:
+    for volume in whole.volumes:
+        source = volume.source.node if volume.source is not None else None
+        target = volume.target.node if volume.target is not None else None
+        if source is not None and source == target:
+            return Told(FALSE, Reason.SAME_NODE, f"Both sides of volume {volume.name} are on node {source}.")
+    if any(
+        v.source is None or v.source.node is None or v.target is None or v.target.node is None for v in whole.volumes
+    ):
+        return Told(UNKNOWN, Reason.UNKNOWN, "Not every agent has a node.")
+    return Told(TRUE, Reason.DIFFERENT_NODES, "")
+
+
+def everything_kept(whole: Whole) -> Told:
+    lost = [f"{v.name}: " + ", ".join(f"{n.count} {n.kind}" for n in v.not_kept) for v in whole.volumes if v.not_kept]
+    if lost:
+        return Told(FALSE, Reason.NOT_EVERYTHING_KEPT, f"Not kept: {'; '.join(lost)}.")
+    if any(v.last_full_mirror is None for v in whole.volumes):
+        return Told(UNKNOWN, Reason.UNKNOWN, "Known after the first full mirror.")
+    return Told(TRUE, Reason.NOTHING_LOST, "")
+
+
+TELLERS: tuple[tuple[ConditionType, Callable[[Whole], Told]], ...] = (
+    (ConditionType.READY, ready),
+    (ConditionType.RECONCILING, reconciling),
+    (ConditionType.STALLED, stalled),
+    (ConditionType.REPLICATING, replicating),
+    (ConditionType.CLAIMS_READY, claims_ready),
+    (ConditionType.AGENTS_READY, agents_ready),
+    (ConditionType.CONNECTED, connected),
+    (ConditionType.HELD, held),
+    (ConditionType.SEPARATE_NODES, separate_nodes),
+    (ConditionType.EVERYTHING_KEPT, everything_kept),
+)
+
+
+def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) -> tuple[Condition, ...]:
+    """All of them, each with the time at which its status last flipped."""
+    found = tuple(before)
+    now = written(whole.judged[0].view.now)
+    for kind, tell in TELLERS:
+        told = tell(whole)
+        new = condition(kind, told.status, told.reason, told.message, generation=generation, now=now)
+        found = set_condition(found, new)
+    return found

@@ -1,0 +1,130 @@
+"""`decide`: from what was observed to what is done and said. Pure: no clock, no socket, no memory."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from storagemirror.api.mirrorpair import MirrorPair
+from storagemirror.api.status import MirrorPairStatus, Phase, Side, VolumeStatus
+from storagemirror.contract import FIRST_EPOCH, Role
+from storagemirror.plan import claims
+from storagemirror.plan.agents import Agent, verdict_of
+from storagemirror.plan.conditions import Whole, conditions
+from storagemirror.plan.decisions import Action, DeletePod, Effect, Plan, Verdict
+from storagemirror.plan.lifecycle import agent_steps, claim_steps
+from storagemirror.plan.observed import Observed, Unseen
+from storagemirror.plan.publish import settled, summed
+from storagemirror.plan.view import View
+from storagemirror.plan.volumes import Judged, volume_status
+from storagemirror.plan.where import Where, source_place, target_place
+from storagemirror.resources import labels
+from storagemirror.resources.names import AgentRef
+
+BLIND_AGAIN = 2.0
+"""Seconds until what could not be looked at is looked at again."""
+
+_WORST_FIRST = (
+    Phase.ERROR,
+    Phase.HELD,
+    Phase.DISCONNECTED,
+    Phase.PENDING,
+    Phase.MIRRORING,
+    Phase.PAUSED,
+    Phase.REPLICATING,
+)
+
+
+def decide(observed: Observed, now: datetime) -> Plan:
+    """What to do about one pair, what its status should say, and when to look again by itself."""
+    pair = observed.pair
+    if pair.metadata.deletion_timestamp is not None:
+        # The children go with their owner; nothing of ours waits for anything.
+        return Plan((), pair.status)
+    if pair.status.epoch is None or pair.status.active_side is None:
+        # The one write that says which side is live, before anything acts on it.
+        first = {"epoch": pair.status.epoch or FIRST_EPOCH, "active_side": pair.status.active_side or Side.SOURCE}
+        return Plan((), pair.status.model_copy(update=first), requeue=0.0)
+    actions: list[Action] = list(_forgotten(observed))
+    again: list[float] = []
+    judged: list[Judged] = []
+    for volume in pair.spec.volumes:
+        found, steps, waits = _volume(View(observed, volume, now))
+        judged.append(found)
+        actions.extend(steps)
+        again.extend(waits)
+    if any(v.effect is Effect.KEEP and not v.stalled for j in judged for v in j.verdicts):
+        # What cannot be seen just now is no news.
+        return Plan((), pair.status, BLIND_AGAIN)
+    return Plan(tuple(actions), _status(pair, judged), min(again, default=None))
+
+
+def _volume(view: View) -> tuple[Judged, list[Action], list[float]]:
+    verdict = claims.first(claims.RULES, view)
+    source = source_place(view)
+    target = target_place(view, source)
+    places: dict[Role, Where] = {Role.SOURCE: source, Role.TARGET: target}
+    actions: list[Action] = []
+    again: list[float] = []
+    if verdict is None or verdict.effect < Effect.STOP:
+        actions.extend(claim_steps(view) if verdict is None or verdict.effect is not Effect.KEEP else ())
+    # The target first: it listens, and has an address, before the source begins to dial.
+    for role in (Role.TARGET, Role.SOURCE):
+        steps = agent_steps(view, role, places[role], verdict)
+        actions.extend(steps.actions)
+        if steps.again is not None:
+            again.append(steps.again)
+    verdicts: list[Verdict] = [verdict] if verdict is not None else []
+    if verdict is None or verdict.effect is Effect.WAIT:
+        paused = view.observed.pair.spec.paused
+        for role in Role:
+            agent = Agent(view, role, places[role])
+            if paused and agent.pod is None:
+                continue
+            if verdict is not None and agent.pod is None:
+                continue
+            found = verdict_of(agent)
+            if found is not None:
+                verdicts.append(found)
+    if verdict is not None and not verdict.stalled:
+        again.append(claims.PROVISIONING_SECONDS)
+    return Judged(view, source, tuple(verdicts)), actions, again
+
+
+def _forgotten(observed: Observed) -> list[Action]:
+    """Pods of volumes that are no longer in the spec."""
+    if isinstance(observed.pods, Unseen):
+        return []
+    meta = observed.pair.metadata
+    kept = {v.name for v in observed.pair.spec.volumes}
+    found: list[Action] = []
+    for pod in observed.pods:
+        marks = pod.metadata.labels
+        if marks.get(labels.PAIR) != meta.uid or marks.get(labels.VOLUME) in kept or pod.leaving:
+            continue
+        role = Role.TARGET if marks.get(labels.ROLE) == Role.TARGET.value.lower() else Role.SOURCE
+        ref = AgentRef(meta.name, meta.uid, meta.namespace, marks.get(labels.VOLUME, ""), role)
+        found.append(DeletePod(ref, pod.metadata.name, pod.metadata.uid, "its volume is no longer in the spec"))
+    return found
+
+
+def _status(pair: MirrorPair, judged: list[Judged]) -> MirrorPairStatus:
+    fresh = [volume_status(j) for j in judged]
+    before = {v.name: v for v in pair.status.volumes}
+    volumes = tuple(settled(before[v.name], v) if v.name in before else v for v in fresh)
+    whole = Whole(judged, volumes, pair.spec.paused)
+    return summed(
+        pair.status.model_copy(
+            update={
+                "observed_generation": pair.metadata.generation,
+                "phase": worst(volumes),
+                "conditions": conditions(whole, pair.status.conditions, generation=pair.metadata.generation),
+                "volumes": volumes,
+            }
+        )
+    )
+
+
+def worst(volumes: tuple[VolumeStatus, ...]) -> Phase:
+    """The phase of the volume that needs a look most."""
+    found = {v.phase for v in volumes}
+    return next((phase for phase in _WORST_FIRST if phase in found), Phase.PENDING)

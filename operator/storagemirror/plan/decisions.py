@@ -1,0 +1,122 @@
+"""What a decision is: actions for the executor, verdicts for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from storagemirror.api.conditions import ConditionType
+from storagemirror.api.reasons import Reason
+from storagemirror.api.status import MirrorPairStatus
+from storagemirror.contract import Order
+from storagemirror.resources.names import AgentRef
+
+
+class Effect(IntEnum):
+    """What a verdict means for the agents, from least to most."""
+
+    KEEP = 0
+    """Change nothing: too little is known."""
+    WAIT = 1
+    """Make no new pods; those that are there stay."""
+    STOP = 2
+    """No pods."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a volume does not go on, as a rule says."""
+
+    condition: ConditionType
+    reason: Reason | str
+    message: str
+    effect: Effect = Effect.WAIT
+    stalled: bool = True
+    """Whether it needs somebody to change something. False: it passes by itself."""
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Make `manifest` so, server-side."""
+
+    ref: AgentRef
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class WriteOrder:
+    """Store an order by compare-and-swap: with no version it must not exist yet."""
+
+    ref: AgentRef
+    order: Order
+    resource_version: str | None
+    idle_since: str | None = None
+
+
+@dataclass(frozen=True)
+class IssueCertificate:
+    """Make a key, sign its certificate, store both."""
+
+    ref: AgentRef
+
+
+@dataclass(frozen=True)
+class CreateClaim:
+    """Make the target claim; one that is there already is left as it is."""
+
+    ref: AgentRef
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ProbePod:
+    """Ask admission about a pod without making it."""
+
+    ref: AgentRef
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CreatePod:
+    """Make a pod whose number the order names already."""
+
+    ref: AgentRef
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DeletePod:
+    """Delete exactly the pod of this UID."""
+
+    ref: AgentRef
+    name: str
+    uid: str
+    why: str
+
+
+Action = Apply | WriteOrder | IssueCertificate | CreateClaim | ProbePod | CreatePod | DeletePod
+
+
+class EventType(StrEnum):
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True)
+class Note:
+    """An event for people."""
+
+    type: EventType
+    reason: Reason | str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, what to say, and when to look again (seconds; None: when something happens, or at the resync)."""
+
+    actions: tuple[Action, ...]
+    status: MirrorPairStatus
+    requeue: float | None = None

@@ -1,0 +1,285 @@
+"""From where an agent belongs to what must be done about its pod, its order and its other objects.
+
+How a number is given out: admission is asked first (a dry run, which writes nothing), then the order is stored with
+the raised number by compare-and-swap, then the pod of that number is made. Stopped between any two of these, the next
+pass sees an order without its pod and raises the number again; so no number is ever worn by two pods, and an agent
+that was forgotten on a node that is cut off finds itself outdated wherever it looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from storagemirror.contract import FIRST_EPOCH, HEARTBEAT_SECONDS, MirrorOrder, Order, Peer, Role
+from storagemirror.contract import Action as OrderAction
+from storagemirror.plan.decisions import (
+    Action,
+    Apply,
+    CreateClaim,
+    CreatePod,
+    DeletePod,
+    Effect,
+    IssueCertificate,
+    ProbePod,
+    Verdict,
+    WriteOrder,
+)
+from storagemirror.plan.objects import Node, Pod
+from storagemirror.plan.observed import BrokenOrder, CertificateSeen, OrderSeen, RefusalOf, Unseen
+from storagemirror.plan.times import read, seconds_since
+from storagemirror.plan.view import View, instance_of, node_of
+from storagemirror.plan.where import UNSCHEDULABLE_PATIENCE, Leave, Run, Where, idle_since, unschedulable_for
+from storagemirror.resources import labels
+from storagemirror.resources.access import role, role_binding, service_account
+from storagemirror.resources.claim import target_claim
+from storagemirror.resources.heartbeat import heartbeat_lease
+from storagemirror.resources.placement import Apart
+from storagemirror.resources.pod import PodInput, agent_pod, settings_digest, writer_digest
+
+SILENT_SECONDS = 3.0 * HEARTBEAT_SECONDS
+"""Silent for so long: the agent is not heard."""
+DEAF_SECONDS = 60.0
+"""Silent for so long on a node that is Ready: the process hangs, and its pod is made anew."""
+RENEW_BEFORE_DAYS = 30
+"""A certificate with less than this left is issued again."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What to do about one agent, in order, and when to look again by itself (seconds)."""
+
+    actions: tuple[Action, ...] = ()
+    again: float | None = None
+
+
+def agent_steps(view: View, which: Role, place: Where, verdict: Verdict | None) -> Steps:
+    """Everything about one agent."""
+    if verdict is not None and verdict.effect is Effect.KEEP:
+        return Steps()
+    gone = _remove_outdated(view, which)
+    pod = view.current_pod(which)
+    if isinstance(place, Leave) or (verdict is not None and verdict.effect is Effect.STOP):
+        why = place.why if isinstance(place, Leave) else (verdict.message if verdict is not None else "")
+        return Steps((*gone, *_delete(view, which, pod, why), *_standing_order(view, which)))
+    children = _children(view, which) if pod is not None or _wanted(view, place, verdict) else ()
+    if pod is None:
+        if not isinstance(place, Run) or not _wanted(view, place, verdict):
+            return Steps((*gone, *_standing_order(view, which)), again=getattr(place, "again", None))
+        return Steps((*gone, *children, *_new_pod(view, which, place)), again=_after_refusal(view, which))
+    why_not = replaced_because(view, which, pod, place)
+    if why_not is None:
+        return Steps((*gone, *children, *_standing_order(view, which)), again=_look_again(view, which, pod))
+    removed = _delete(view, which, pod, why_not)
+    if which is Role.TARGET or not isinstance(place, Run) or not _wanted(view, place, verdict):
+        # Two agents must not write one volume: the next one is made when the object of this one is gone.
+        return Steps((*gone, *children, *removed, *_standing_order(view, which)), again=2.0)
+    return Steps((*gone, *children, *removed, *_new_pod(view, which, place)), again=_after_refusal(view, which))
+
+
+def claim_steps(view: View) -> tuple[Action, ...]:
+    """Make the target claim from its template where it does not exist."""
+    template = view.volume.target.claim_template
+    if view.target_claim is not None or template is None:
+        return ()
+    ref = view.ref(Role.TARGET)
+    return (CreateClaim(ref, target_claim(ref, view.volume.target.claim_name, template)),)
+
+
+def replaced_because(view: View, which: Role, pod: Pod, place: Where) -> str | None:
+    """Why the pod that the order means must be another one; None where it is right."""
+    if pod.leaving:
+        return "it is being deleted"
+    if pod.over:
+        return f"it has ended: {pod.status.reason or pod.status.phase}"
+    notes, spec = pod.metadata.annotations, view.observed.pair.spec
+    if notes.get(labels.SETTINGS) != settings_digest(view.claim_name(which), view.observed.image, spec.agents):
+        return "its settings have changed"
+    if isinstance(place, Run):
+        if place.writer_known and notes.get(labels.WRITER) != writer_digest(spec.agents, place.writer):
+            return "the application's user has changed"
+        if place.placement.node is not None and node_of(pod) != place.placement.node:
+            return f"the application runs on {place.placement.node}"
+        strict = notes.get(labels.APART) == Apart.REQUIRED
+        if strict and not pod.spec.node_name and place.placement.apart is Apart.PREFERRED:
+            return "no node but the source's will do"
+    if _deaf(view, which, pod):
+        return "it has not been heard although its node is Ready"
+    return None
+
+
+def _deaf(view: View, which: Role, pod: Pod) -> bool:
+    heard = view.heard(which)
+    node = view.observed.nodes.get(pod.spec.node_name)
+    age = started_ago(view, pod)
+    if heard is None or not isinstance(node, Node) or not node.ready or age is None or age < DEAF_SECONDS:
+        return False
+    return heard.silent_for >= DEAF_SECONDS
+
+
+def started_ago(view: View, pod: Pod) -> float | None:
+    """Seconds since the agent's container was last started; None while it does not run."""
+    running = [s.state.running for s in pod.status.container_statuses if s.name == "agent" and s.state.running]
+    return seconds_since(running[0].started_at, view.now) if running else None
+
+
+def _wanted(view: View, place: Where, verdict: Verdict | None) -> bool:
+    """Whether a pod that is missing is to be made now."""
+    return verdict is None and isinstance(place, Run) and not view.observed.pair.spec.paused
+
+
+def _remove_outdated(view: View, which: Role) -> tuple[Action, ...]:
+    """Pods whose number is not the order's."""
+    name = view.ref(which).pod_name(view.instance(which))
+    return tuple(
+        action
+        for pod in view.agent_pods(which)
+        if pod.metadata.name != name
+        for action in _delete(view, which, pod, f"its number {instance_of(pod)} is outdated")
+    )
+
+
+def _delete(view: View, which: Role, pod: Pod | None, why: str) -> tuple[Action, ...]:
+    if pod is None or pod.leaving:
+        return ()
+    return (DeletePod(view.ref(which), pod.metadata.name, pod.metadata.uid, why),)
+
+
+def _new_pod(view: View, which: Role, place: Run) -> tuple[Action, ...]:
+    others = [p for p in view.agent_pods(which) if which is Role.TARGET]
+    refused = view.observed.refusal(view.volume.name, which)
+    if others or refused is not None:
+        return ()
+    ref, instance = view.ref(which), view.instance(which) + 1
+    given = PodInput(
+        ref=ref,
+        instance=instance,
+        claim=view.claim_name(which),
+        image=view.observed.image,
+        agents=view.observed.pair.spec.agents,
+        writer=place.writer,
+        placement=place.placement,
+    )
+    manifest = agent_pod(given)
+    return (ProbePod(ref, manifest), _order(view, which, instance), CreatePod(ref, manifest))
+
+
+def _standing_order(view: View, which: Role) -> tuple[Action, ...]:
+    """The order of the number that is meant now, where it is not written so already."""
+    seen = view.agent(which).order
+    if seen is None and view.current_pod(which) is None:
+        return ()
+    # A spoiled order is written again with a number that nothing has worn.
+    instance = view.instance(which) + (1 if isinstance(seen, BrokenOrder) else 0)
+    wanted = _order(view, which, instance)
+    if isinstance(seen, OrderSeen) and seen.order == wanted.order and seen.idle_since == wanted.idle_since:
+        return ()
+    return (wanted,)
+
+
+def _order(view: View, which: Role, instance: int) -> WriteOrder:
+    """The order as it should read; its revision is one more than the last where anything else differs."""
+    pair, seen = view.observed.pair, view.agent(which).order
+    spec = pair.spec
+    last = seen.order if isinstance(seen, OrderSeen) else None
+    wanted = Order(
+        pair_uid=pair.metadata.uid,
+        pair_name=pair.metadata.name,
+        namespace=pair.metadata.namespace,
+        volume=view.volume.name,
+        role=which,
+        revision=last.revision if last is not None else _revision(view, which),
+        instance=instance,
+        epoch=pair.status.epoch or FIRST_EPOCH,
+        action=OrderAction.PAUSE if spec.paused else OrderAction.RUN,
+        peer=_peer(view) if which is Role.SOURCE else None,
+        mirror=MirrorOrder(
+            target=spec.mirror.target,
+            max_delete_percent=spec.mirror.max_delete_percent,
+            confirm=spec.mirror.confirm,
+        ),
+    )
+    if last is not None and last != wanted:
+        wanted = _raised(wanted)
+    version = seen.resource_version if isinstance(seen, OrderSeen | BrokenOrder) else None
+    return WriteOrder(view.ref(which), wanted, version, idle_since(view) if which is Role.SOURCE else None)
+
+
+def _revision(view: View, which: Role) -> int:
+    """Of a first order; where an order was lost, one more than what the agent has taken up."""
+    report = view.last_report(which)
+    return report.revision + 1 if report is not None else 1
+
+
+def _raised(order: Order) -> Order:
+    fields = {name: getattr(order, name) for name in order.__struct_fields__}
+    return Order(**(fields | {"revision": order.revision + 1}))
+
+
+def _peer(view: View) -> Peer | None:
+    pod = view.current_pod(Role.TARGET)
+    if pod is None or pod.leaving or not pod.status.pod_ip:
+        return None
+    return Peer(address=pod.status.pod_ip)
+
+
+def _children(view: View, which: Role) -> tuple[Action, ...]:
+    """What an agent's pod needs, where it is not there as it should be."""
+    seen = view.agent(which)
+    if isinstance(seen.children, Unseen):
+        return ()
+    ref = view.ref(which)
+    wanted = (heartbeat_lease(ref), service_account(ref), role(ref), role_binding(ref))
+    steps: list[Action] = [Apply(ref, m) for m in wanted if not covers(seen.children.get(m["kind"]), m)]
+    if certificate_due(view, which):
+        steps.append(IssueCertificate(ref))
+    return tuple(steps)
+
+
+def certificate_due(view: View, which: Role) -> bool:
+    """Whether a certificate must be issued: none, of another CA, or near its end."""
+    seen = view.agent(which).certificate
+    if not isinstance(seen, CertificateSeen):
+        return seen is None
+    ends = read(seen.not_after)
+    if ends is None or seen.issuer != view.observed.authority.issuer:
+        return True
+    return (ends - view.now).total_seconds() < RENEW_BEFORE_DAYS * 86_400
+
+
+def covers(there: Any, wanted: Any) -> bool:
+    """Whether everything in `wanted` stands in `there` as well. (The API adds defaults and bookkeeping of its own.)"""
+    if isinstance(wanted, Mapping):
+        return isinstance(there, Mapping) and all(
+            _absent_is_empty(there.get(k), v) or covers(there.get(k), v) for k, v in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(there, list)
+            and len(there) == len(wanted)
+            and all(covers(a, b) for a, b in zip(there, wanted, strict=True))
+        )
+    return bool(there == wanted)
+
+
+def _absent_is_empty(there: Any, wanted: Any) -> bool:
+    """The API leaves out what is false or empty."""
+    return there is None and wanted in (False, "", [], {})
+
+
+def _after_refusal(view: View, which: Role) -> float | None:
+    refused = view.observed.refusal(view.volume.name, which)
+    return REFUSED_AGAIN if refused is not None and refused.what is not RefusalOf.CLAIM else None
+
+
+REFUSED_AGAIN = 10.0
+"""Seconds until admission is asked again: whoever raised a quota waits no longer than this."""
+
+
+def _look_again(view: View, which: Role, pod: Pod) -> float | None:
+    """When the passing of time alone changes what is to be done."""
+    if which is Role.TARGET and not pod.spec.node_name:
+        waited = unschedulable_for(view, pod)
+        return max(1.0, UNSCHEDULABLE_PATIENCE - waited) if waited is not None else None
+    return None

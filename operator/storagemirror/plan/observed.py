@@ -1,0 +1,130 @@
+"""What a pass has seen. Everything is a value; so is "could not see"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from storagemirror.api.mirrorpair import MirrorPair
+from storagemirror.api.reasons import Reason
+from storagemirror.contract import Order, Report, Role
+from storagemirror.plan.objects import Claim, Node, Pod, StorageClass
+from storagemirror.resources.names import AgentRef
+from storagemirror.resources.pod import Image
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """It may be there or not: it could not be looked at."""
+
+    why: str
+    forbidden: bool = False
+    """The operator lacks the right; it does not pass by itself."""
+
+
+@dataclass(frozen=True)
+class OrderSeen:
+    """The order as it stands in the API, with the version that a change of it must name."""
+
+    order: Order
+    resource_version: str
+    idle_since: str | None = None
+    """Since when no pod has been using the source (kept beside the order, so that a restart knows)."""
+
+
+@dataclass(frozen=True)
+class BrokenOrder:
+    """A ConfigMap in the order's place that holds no order of ours: somebody changed it by hand."""
+
+    resource_version: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An agent's Lease. `silent_for`: seconds of our own clock, while we could listen, since it last changed."""
+
+    report: Report | None
+    renew_time: str | None
+    silent_for: float
+
+
+@dataclass(frozen=True)
+class CertificateSeen:
+    """What the Secret's annotations say of the certificate in it."""
+
+    not_after: str
+    issuer: str
+
+
+class RefusalOf(StrEnum):
+    POD = "Pod"
+    CLAIM = "Claim"
+    CHILD = "Child"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The API server said no to something that this pass tried."""
+
+    what: RefusalOf
+    volume: str
+    role: Role
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class AgentSeen:
+    """Everything of one agent but its pods."""
+
+    ref: AgentRef
+    order: OrderSeen | BrokenOrder | Unseen | None = None
+    heard: Heard | Unseen | None = None
+    certificate: CertificateSeen | Unseen | None = None
+    children: Mapping[str, Mapping[str, Any]] | Unseen = field(default_factory=dict)
+    """ServiceAccount, Role, RoleBinding and Lease as they are, by kind."""
+
+
+@dataclass(frozen=True)
+class OtherPair:
+    """What must be known of the other pairs of the namespace."""
+
+    name: str
+    uid: str
+    created: str
+    targets: frozenset[str]
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The CA that signs the agents' certificates."""
+
+    issuer: str
+    """Digest of its certificate."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that a decision may rest on."""
+
+    pair: MirrorPair
+    image: Image
+    authority: Authority
+    others: tuple[OtherPair, ...] | Unseen = ()
+    pods: tuple[Pod, ...] | Unseen = ()
+    """The namespace's pods that are agents of this pair, or mount a claim of it."""
+    claims: Mapping[str, Claim | Unseen | None] = field(default_factory=dict)
+    classes: Mapping[str, StorageClass | Unseen | None] = field(default_factory=dict)
+    """Storage classes of claims that are not bound."""
+    nodes: Mapping[str, Node | Unseen | None] = field(default_factory=dict)
+    """Nodes of silent agents."""
+    agents: Mapping[tuple[str, Role], AgentSeen] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+
+    def refusal(self, volume: str, role: Role) -> Refusal | None:
+        """What was refused of this agent in this pass."""
+        return next((r for r in self.refusals if r.volume == volume and r.role == role), None)

@@ -1,0 +1,104 @@
+"""When a status is worth a write, and which events go with it.
+
+A status has two kinds of fields. What people act on (phases, conditions, holds, pods, problems, counts of what was not
+kept) is written as soon as it changes. What only flows (heartbeats, syncedThrough, lag, progress) is a sample: a new
+one is written when the last is old enough, every 2 s while a mirror runs, 10 s while data flows, 30 s while all is
+quiet. So an idle pair costs two writes a minute, and a pass with nothing new to say writes nothing.
+"""
+
+from __future__ import annotations
+
+from storagemirror.api.conditions import Condition, ConditionStatus, ConditionType
+from storagemirror.api.reasons import Reason
+from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus, lag_text
+from storagemirror.plan.claims import TARGET_SMALLER
+from storagemirror.plan.decisions import EventType, Note
+from storagemirror.plan.times import earliest, read
+
+MIRRORING_SAMPLE = 2.0
+FLOWING_SAMPLE = 10.0
+QUIET_SAMPLE = 30.0
+ROUNDING = 0.5
+"""Seconds; so that a heartbeat that comes a moment early does not put a sample off by a whole beat."""
+
+_GOOD_WHEN_FALSE = (ConditionType.STALLED, ConditionType.HELD)
+_NO_EVENT = (ConditionType.READY, ConditionType.RECONCILING)
+"""They repeat what another condition says."""
+_WARNINGS = (TARGET_SMALLER, Reason.TARGET_IN_USE)
+"""Reasons of conditions that hold and are worth a warning all the same."""
+_QUIET_REASONS = ("Starting", "AgentsStarting", "Connecting", "Unknown", "Progressing", "Mirroring")
+
+
+def settled(old: VolumeStatus, new: VolumeStatus) -> VolumeStatus:
+    """`new`, or `old` where nothing differs but samples that are too young to be replaced."""
+    if discrete(old) != discrete(new) or _due(old, new):
+        return new
+    return old
+
+
+def discrete(status: VolumeStatus) -> VolumeStatus:
+    """Only what people act on."""
+    agents = {
+        side: agent.model_copy(update={"last_heartbeat": None})
+        for side, agent in (("source", status.source), ("target", status.target))
+        if agent is not None
+    }
+    flowing = {"synced_through": None, "lag_seconds": None, "lag_bytes": None, "progress": None}
+    return status.model_copy(update=flowing | agents)
+
+
+def _due(old: VolumeStatus, new: VolumeStatus) -> bool:
+    if new.phase is Phase.MIRRORING:
+        wait = MIRRORING_SAMPLE
+    elif old.lag_bytes or new.lag_bytes or old.lag_seconds != new.lag_seconds:
+        wait = FLOWING_SAMPLE
+    else:
+        wait = QUIET_SAMPLE
+    before, after = read(_sampled(old)), read(_sampled(new))
+    if after is None:
+        return False
+    return before is None or (after - before).total_seconds() >= wait - ROUNDING
+
+
+def _sampled(status: VolumeStatus) -> str | None:
+    """When the sample was taken: the source's heartbeat, or the target's where there is no source agent."""
+    for agent in (status.source, status.target):
+        if agent is not None and agent.last_heartbeat is not None:
+            return agent.last_heartbeat
+    return None
+
+
+def summed(status: MirrorPairStatus) -> MirrorPairStatus:
+    """With the pair's own figures: the worst of its volumes'."""
+    lags = [v.lag_seconds for v in status.volumes]
+    known = [lag for lag in lags if lag is not None]
+    lag = max(known) if known and len(known) == len(lags) else None
+    through = earliest([v.synced_through for v in status.volumes])
+    return status.model_copy(update={"synced_through": through, "lag_seconds": lag, "lag": lag_text(lag)})
+
+
+def notes(old: MirrorPairStatus, new: MirrorPairStatus) -> tuple[Note, ...]:
+    """Events for what has changed: warnings for what went wrong, a word when the copy became whole."""
+    found: list[Note] = []
+    said: set[tuple[str, str]] = set()
+    before = {c.type: c for c in old.conditions}
+    for now in new.conditions:
+        if now.type in _NO_EVENT or now.reason in _QUIET_REASONS or not _news(before.get(now.type), now):
+            continue
+        if (not good(now) or now.reason in _WARNINGS) and (now.reason, now.message) not in said:
+            said.add((now.reason, now.message))
+            found.append(Note(EventType.WARNING, now.reason, now.message))
+        elif good(now) and now.type == ConditionType.REPLICATING:
+            found.append(Note(EventType.NORMAL, now.reason, now.message))
+    return tuple(found)
+
+
+def good(condition: Condition) -> bool:
+    """Whether this is how it should be."""
+    if condition.status is ConditionStatus.UNKNOWN:
+        return True
+    return condition.is_true != (condition.type in _GOOD_WHEN_FALSE)
+
+
+def _news(old: Condition | None, new: Condition) -> bool:
+    return old is None or (old.status, old.reason) != (new.status, new.reason)

@@ -1,0 +1,157 @@
+"""The status of one volume: what both agents say, and what the rules found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from storagemirror.api.conditions import ConditionType
+from storagemirror.api.status import AgentStatus, Hold, NotKept, Phase, Problem, Progress, VolumeStatus
+from storagemirror.contract import Phase as AgentPhase
+from storagemirror.contract import Report, Role
+from storagemirror.plan.decisions import Verdict
+from storagemirror.plan.lifecycle import SILENT_SECONDS
+from storagemirror.plan.times import later, written
+from storagemirror.plan.view import View, node_of
+from storagemirror.plan.where import Leave, Where
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A volume with everything that was found about it."""
+
+    view: View
+    source: Where
+    verdicts: tuple[Verdict, ...]
+    """Why it does not go on; the first is the one to name. Empty: nothing is in the way."""
+
+    @property
+    def idle(self) -> bool:
+        """No source agent is meant to run: nobody uses the source, and the copy is whole."""
+        return isinstance(self.source, Leave)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the copy has ever been whole."""
+        report = self.view.report(Role.SOURCE)
+        return self.view.before.last_full_mirror is not None or (report is not None and report.mirrored_at is not None)
+
+
+def heard_report(view: View, role: Role) -> Report | None:
+    """What the agent says now; None when it is not heard."""
+    heard = view.heard(role)
+    return view.report(role) if heard is not None and heard.silent_for < SILENT_SECONDS else None
+
+
+def phase_of(judged: Judged) -> Phase:
+    """The first of these that holds."""
+    view = judged.view
+    source = heard_report(view, Role.SOURCE)
+    conditions = {v.condition for v in judged.verdicts}
+    if ConditionType.HELD in conditions:
+        return Phase.HELD
+    if any(v.stalled for v in judged.verdicts):
+        return Phase.ERROR
+    if view.observed.pair.spec.paused:
+        return Phase.PAUSED
+    if judged.verdicts:
+        return Phase.DISCONNECTED if judged.whole else Phase.PENDING
+    if judged.idle:
+        return Phase.REPLICATING
+    if source is None:
+        return Phase.DISCONNECTED if judged.whole else Phase.PENDING
+    if source.phase is AgentPhase.MIRRORING:
+        return Phase.MIRRORING
+    if source.phase is AgentPhase.REPLICATING and source.mirrored_at is not None:
+        return Phase.REPLICATING
+    return Phase.DISCONNECTED if judged.whole else Phase.PENDING
+
+
+def volume_status(judged: Judged) -> VolumeStatus:
+    """The status as it is now. What is no longer told (an agent was replaced) stays where it only ever grows."""
+    view, before = judged.view, judged.view.before
+    phase = phase_of(judged)
+    source = heard_report(view, Role.SOURCE)
+    target = heard_report(view, Role.TARGET)
+    last = view.last_report(Role.SOURCE)
+    through, mirrored = before.synced_through, before.last_full_mirror
+    for report in (last, target):
+        if report is not None:
+            through = later(through, report.synced_through)
+            mirrored = later(mirrored, report.mirrored_at)
+    following = source is not None and phase in (Phase.REPLICATING, Phase.DISCONNECTED)
+    return VolumeStatus(
+        name=view.volume.name,
+        phase=phase,
+        synced_through=through,
+        lag_seconds=_whole_seconds(source.lag_seconds) if source is not None and following else None,
+        lag_bytes=source.lag_bytes if source is not None and following else None,
+        progress=_progress(source) if source is not None and phase is Phase.MIRRORING else None,
+        last_full_mirror=mirrored,
+        capture=source.capture if source is not None and source.capture is not None else before.capture,
+        hold=_hold(view),
+        not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
+        source=_agent(view, Role.SOURCE),
+        target=_agent(view, Role.TARGET),
+    )
+
+
+def _whole_seconds(seconds: float | None) -> int | None:
+    return None if seconds is None else math.ceil(max(0.0, seconds))
+
+
+def _progress(report: Report) -> Progress | None:
+    found = report.progress
+    if found is None:
+        return None
+    percent = None
+    if found.bytes_total:
+        percent = min(100, found.bytes_done * 100 // found.bytes_total)
+    elif found.files_total:
+        percent = min(100, found.files_done * 100 // found.files_total)
+    return Progress(
+        files_done=found.files_done,
+        files_total=found.files_total,
+        bytes_done=found.bytes_done,
+        bytes_total=found.bytes_total,
+        percent=percent,
+        bytes_per_second=found.bytes_per_second,
+    )
+
+
+def _hold(view: View) -> Hold | None:
+    for role in Role:
+        report = view.report(role)
+        problem = report.problem if report is not None else None
+        if problem is not None and problem.token is not None:
+            before = view.before.hold
+            same = before is not None and before.token == problem.token
+            since = before.since if before is not None and same else written(view.now)
+            return Hold(reason=problem.reason, message=problem.message, token=problem.token, since=since)
+    return None
+
+
+def _not_kept(*reports: Report | None) -> tuple[NotKept, ...]:
+    """Both ends count what they could not keep; of one kind the larger count is told."""
+    found: dict[str, NotKept] = {}
+    for report in reports:
+        for entry in report.not_kept if report is not None else ():
+            if entry.count and (entry.kind not in found or found[entry.kind].count < entry.count):
+                found[entry.kind] = NotKept(kind=entry.kind, count=entry.count, first=entry.first[:16])
+    return tuple(found[kind] for kind in sorted(found))[:32]
+
+
+def _agent(view: View, role: Role) -> AgentStatus | None:
+    pod, heard, instance = view.current_pod(role), view.heard(role), view.instance(role)
+    if pod is None and instance == 0:
+        return None
+    report = view.report(role)
+    problem = report.problem if report is not None else None
+    return AgentStatus(
+        pod_name=pod.metadata.name if pod is not None else None,
+        node=(node_of(pod) or None) if pod is not None else None,
+        instance=instance,
+        phase=report.phase if report is not None else None,
+        last_heartbeat=heard.renew_time if heard is not None and report is not None else None,
+        problem=Problem(reason=problem.reason, message=problem.message, hint=problem.hint) if problem else None,
+    )
