@@ -75,7 +75,7 @@ class CgroupsV1(Cgroups):
     """One tree per controller; the freezer's is ours."""
 
     def _hierarchies(self) -> list[Path]:
-        return [ROOT / name for name in _V1_NEEDED if (ROOT / name).is_dir()]
+        return [ROOT / name for name in (*_V1_NEEDED, "unified") if (ROOT / name).is_dir()]
 
     def directory(self, group: str) -> Path:
         return ROOT / "freezer" / group

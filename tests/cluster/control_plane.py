@@ -76,18 +76,23 @@ def controller_manager_flags(pki: Path, config: Path) -> list[str]:
         f"--cluster-signing-key-file={pki}/ca.key",
         "--node-monitor-grace-period=20s",
         "--node-monitor-period=2s",
+        f"--flex-volume-plugin-dir={pki.parent / 'volume-plugins'}",  # else it makes one below /usr of this machine
     ]
 
 
 def corefile(config: Path) -> str:
     """DNS for the cluster's own names, and "no such name" at once for all others: there is no way out."""
-    return f""".:53 {{
+    return f"""{DNS_DOMAIN}:53 in-addr.arpa:53 {{
     errors
     bind {CONTROL_PLANE_IP}
     kubernetes {DNS_DOMAIN} in-addr.arpa {{
         kubeconfig {config} cluster
         ttl 1
     }}
+}}
+.:53 {{
+    errors
+    bind {CONTROL_PLANE_IP}
     template ANY ANY {{
         rcode NXDOMAIN
     }}
@@ -178,10 +183,10 @@ class ControlPlane:
             "--authentication-skip-lookup",
         ]
         self._services.start("scheduler", [hyperkube, "kube-scheduler", *scheduler])
+        self.apply_basics()
         config = self._layout.state / "Corefile"
         config.write_text(corefile(self.config_of("coredns")))
         self._services.start("coredns", [tool_path("coredns"), "-conf", config])
-        self.apply_basics()
 
     def apply_basics(self) -> None:
         """Roles of the proxies and of DNS, and the storage classes."""

@@ -50,6 +50,8 @@ class Lan:
         self._in("lan", "ip", "addr", "replace", f"{LAN_GATEWAY}/{LAN_BITS}", "dev", "br0")
         self._in("lan", "ip", "route", "replace", "unreachable", "default")
         self._in("lan", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0")
+        for number in range(1, MAX_NODES + 1):  # the way back for the answer "unreachable"
+            self._in("lan", "ip", "route", "replace", pod_subnet(number), "via", node_ip(number))
         self.connect(CONTROL_PLANE)
 
     def connect(self, who: str) -> None:
