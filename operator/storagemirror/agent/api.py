@@ -58,7 +58,7 @@ class _Status(msgspec.Struct, frozen=True):
 
 
 class ApiClient:
-    """One connection, kept open; for one thread. `close` may be called from another, and breaks a call that waits."""
+    """One connection, kept open; for one thread. Only `interrupt` may be called from another."""
 
     def __init__(self, settings: ApiSettings, timeout: float = CALL_SECONDS) -> None:
         self._settings = settings
@@ -93,11 +93,16 @@ class ApiClient:
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        with contextlib.suppress(OSError, AttributeError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
-        connection.close()
+        if connection is not None:
+            connection.close()
+
+    def interrupt(self) -> None:
+        """Break a call that waits for an answer: it raises `ApiUnavailable`."""
+        connection = self._connection
+        if connection is not None and isinstance(connection.sock, socket.socket):
+            with contextlib.suppress(OSError):
+                # The plain socket's shutdown: that of SSLSocket takes the TLS state from under the other thread.
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
     def _events(self, response: http.client.HTTPResponse) -> Iterator[WatchEvent]:
         while line := response.readline(_LINE_LIMIT):

@@ -71,11 +71,11 @@ class Orders:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._api.close()
+        self._api.interrupt()
 
     def refresh(self) -> None:
         """Begin the watch again: after an outage, one that died in silence is not waited for."""
-        self._api.close()
+        self._api.interrupt()
 
     def follow(self) -> None:
         """Read and watch until closed."""
