@@ -45,5 +45,16 @@ demo: venv ## a volume mirrored on a real cluster, and the copy proven (KUBECONF
 demo-down: venv ## take the demo down, leave nothing
 	@$(BIN)/python -m demo down
 
-bench test:
+setup: venv ## what the tests need: Debian packages, Kubernetes, helm (the first time some minutes)
+	@tests/setup/debian
+	@$(BIN)/python -m tests.cluster tools
+
+test: venv ## all tests, on real file systems, a real API server and a real cluster
+	@tests/setup/debian
+	@tests/setup/all-tests
+
+crds: venv ## write crds/, the chart's copy and the field reference anew from the models
+	$(BIN)/storagemirror crds --out crds
+
+bench:
 	@echo "make $@: not built yet (docs/features.md says what is)"; exit 1

@@ -1,4 +1,4 @@
-"""The application moves, its node is drained, it is scaled to zero: the source agent follows, and is never in the way."""
+"""The application moves, its node is drained, it is scaled to zero: the source agent follows, never in the way."""
 
 from __future__ import annotations
 
