@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.command import run
 from tests.cluster.layout import checkout
 from tests.cluster.tools import ensure_tools
 from tests.support.apiserver import ApiServer
@@ -30,6 +31,17 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def namespace(apiserver: ApiServer) -> str:
     """A fresh namespace, with the service account `default`."""
     return apiserver.namespace(f"t-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(apiserver: ApiServer, chart: Path) -> Path:
+    """A kubeconfig with the rights that the chart gives to the operator, and no more."""
+    helm = ensure_tools(("helm",))["helm"]
+    home, name = "storagemirror-system", "storagemirror"
+    only = ("--show-only=templates/rbac.yaml", "--show-only=templates/serviceaccount.yaml")
+    apiserver.namespace(home)
+    apiserver.kubectl("apply", "-f", "-", stdin=run(helm, "template", name, chart, "--namespace", home, *only).stdout)
+    return apiserver.kubeconfig("operator", apiserver.service_account_token(home, name))
 
 
 @pytest.fixture(scope="session")

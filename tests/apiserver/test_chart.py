@@ -271,6 +271,14 @@ DENIED = [
     ("list", "", "secrets", ""),
     ("watch", "", "secrets", ""),
     ("create", "", "pods", "exec"),
+    ("patch", "", "pods", ""),
+    ("patch", "", "persistentvolumeclaims", ""),
+    ("list", "", "configmaps", ""),
+    ("delete", "", "configmaps", ""),
+    ("delete", "", "secrets", ""),
+    ("update", "", "secrets", ""),
+    ("delete", "coordination.k8s.io", "leases", ""),
+    ("delete", "rbac.authorization.k8s.io", "roles", ""),
     ("get", "", "pods", "log"),
     ("delete", "", "persistentvolumeclaims", ""),
     ("delete", "", "persistentvolumes", ""),
@@ -287,9 +295,11 @@ DENIED = [
 ]
 
 
-def _may(server: ApiServer, user: str, asked: tuple[str, str, str, str], namespace: str = "anywhere") -> bool:
-    verb, group, resource, sub = asked
-    attributes = {"verb": verb, "group": group, "resource": resource, "subresource": sub, "namespace": namespace}
+def _may(
+    server: ApiServer, user: str, asked: tuple[str, str, str, str], namespace: str = "anywhere", name: str = ""
+) -> bool:
+    words = dict(zip(("verb", "group", "resource", "subresource"), asked, strict=True))
+    attributes = {**words, "namespace": namespace, "name": name}
     body = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
@@ -308,6 +318,17 @@ class TestTheOperatorsRights:
     @pytest.mark.parametrize("asked", DENIED, ids=lambda a: " ".join(w for w in a if w))
     def test_it_may_not(self, apiserver: ApiServer, asked: tuple[str, str, str, str]) -> None:
         assert not _may(apiserver, OPERATOR, asked)
+
+    def test_the_key_of_the_ca_and_the_lease_of_the_leader_are_its_own_only_at_home(self, apiserver: ApiServer) -> None:
+        def may(group: str, resource: str, name: str, namespace: str) -> bool:
+            return _may(apiserver, OPERATOR, ("update", group, resource, ""), namespace, name)
+
+        leases = "coordination.k8s.io"
+        assert may("", "secrets", "storagemirror-ca", HOME)
+        assert may(leases, "leases", "storagemirror-operator", HOME)
+        assert not may("", "secrets", "storagemirror-ca", "anywhere")
+        assert not may("", "secrets", "another", HOME)
+        assert not may(leases, "leases", "another", HOME)
 
     def test_it_can_give_an_agent_the_rights_an_agent_needs_and_no_more(
         self, apiserver: ApiServer, namespace: str
