@@ -136,6 +136,12 @@ class Api:
         where = path(resource, metadata.get("namespace"), metadata["name"])
         return self.request("PATCH", where, query=query, body=dict(manifest), kind=APPLY)
 
+    def replace(self, resource: Resource, manifest: Mapping[str, Any]) -> bytes:
+        """Replace an object, by compare-and-swap on the manifest's resourceVersion."""
+        metadata = manifest["metadata"]
+        where = path(resource, metadata["namespace"], metadata["name"])
+        return self.request("PUT", where, query={"fieldManager": FIELD_MANAGER}, body=dict(manifest))
+
     def replace_status(self, resource: Resource, manifest: Mapping[str, Any]) -> bytes:
         """Write the status, by compare-and-swap on the manifest's resourceVersion."""
         metadata = manifest["metadata"]

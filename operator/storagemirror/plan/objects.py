@@ -118,11 +118,15 @@ class Pod(_Read, frozen=True, kw_only=True):
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
+    @property
+    def claims(self) -> frozenset[str]:
+        """Names of the claims that the pod mounts (of its own namespace)."""
+        found = (v.persistent_volume_claim for v in self.spec.volumes)
+        return frozenset(source.claim_name for source in found if source is not None)
+
     def mounts(self, claim: str) -> bool:
-        """Whether the pod mounts the claim of that name (of its own namespace)."""
-        return any(
-            v.persistent_volume_claim and v.persistent_volume_claim.claim_name == claim for v in self.spec.volumes
-        )
+        """Whether the pod mounts the claim of that name."""
+        return claim in self.claims
 
     def writes(self, claim: str) -> bool:
         """Whether a container of it may write the claim of that name."""

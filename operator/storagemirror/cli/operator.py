@@ -1,0 +1,78 @@
+"""`storagemirror operator`: reconcile MirrorPairs until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+
+from storagemirror.clock import SystemClock
+from storagemirror.errors import BadInput
+
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments; each has an environment variable that the chart sets."""
+    env = os.environ
+    parser.add_argument(
+        "--namespace",
+        default=env.get("POD_NAMESPACE", ""),
+        help="namespace of the operator, for its Lease and its CA (POD_NAMESPACE)",
+    )
+    parser.add_argument(
+        "--identity",
+        default=env.get("POD_NAME", "") or os.uname().nodename,
+        help="name of this replica in the leader's Lease (POD_NAME, else the host's name)",
+    )
+    parser.add_argument(
+        "--image", default=env.get("STORAGEMIRROR_IMAGE", ""), help="agents' image (STORAGEMIRROR_IMAGE)"
+    )
+    parser.add_argument(
+        "--image-pull-policy",
+        default=env.get("STORAGEMIRROR_IMAGE_PULL_POLICY", "IfNotPresent"),
+        choices=PULL_POLICIES,
+        help="when agents' nodes pull it (STORAGEMIRROR_IMAGE_PULL_POLICY, default %(default)s)",
+    )
+    parser.add_argument(
+        "--health-port",
+        type=int,
+        default=int(env.get("STORAGEMIRROR_HEALTH_PORT", "8080")),
+        help="port of /healthz and /readyz (STORAGEMIRROR_HEALTH_PORT, default %(default)s)",
+    )
+    parser.add_argument(
+        "--resync",
+        type=float,
+        default=float(env.get("STORAGEMIRROR_RESYNC_SECONDS", "60")),
+        metavar="SECONDS",
+        help="look at every pair at least this often (STORAGEMIRROR_RESYNC_SECONDS, default %(default)s)",
+    )
+    parser.add_argument("--verbose", action="store_true", help="log each request and watch")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Until SIGTERM."""
+    if not args.namespace:
+        raise BadInput("the operator's namespace is not known", hint="Set --namespace or POD_NAMESPACE.")
+    if not args.image:
+        raise BadInput("the agents' image is not known", hint="Set --image or STORAGEMIRROR_IMAGE.")
+    if args.resync < 1:
+        raise BadInput(f"--resync must be 1 second or more, got {args.resync}")
+    level = logging.DEBUG if args.verbose else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("kopf", "asyncio", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.DEBUG if args.verbose else logging.WARNING)
+
+    # Here, not above: `--help` needs neither kopf nor a client.
+    from storagemirror.handlers.process import Operator, Options
+    from storagemirror.resources.pod import Image
+
+    options = Options(
+        namespace=args.namespace,
+        identity=args.identity,
+        image=Image(args.image, args.image_pull_policy),
+        health_port=args.health_port,
+        resync_seconds=args.resync,
+    )
+    Operator(options, SystemClock()).run()
+    return 0

@@ -1,0 +1,175 @@
+"""The operator's process: take the lead, then watch, listen, and run passes until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import kopf
+import msgspec
+
+from storagemirror.clock import Clock
+from storagemirror.errors import Passing, StorageMirrorError, Superseded
+from storagemirror.handlers.health import Pulse, serve_health
+from storagemirror.handlers.interest import Interest
+from storagemirror.handlers.listener import Listener
+from storagemirror.handlers.queue import WorkQueue
+from storagemirror.handlers.watches import Watches, register
+from storagemirror.kube import paths
+from storagemirror.kube.authority import CertificateAuthority
+from storagemirror.kube.client import Api, connect
+from storagemirror.kube.election import Election
+from storagemirror.kube.events import Events
+from storagemirror.kube.execute import Executor
+from storagemirror.kube.gather import Key, Sources, claim_names
+from storagemirror.kube.heartbeats import Heartbeats
+from storagemirror.kube.passes import Reconciler
+from storagemirror.kube.throttle import Throttle
+from storagemirror.plan.objects import PartialObject
+from storagemirror.resources.pod import Image
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME = "storagemirror-operator"
+PER_SECOND, BURST = 50.0, 100
+WORKERS = 2
+BAD_INPUT_AGAIN = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the chart sets."""
+
+    namespace: str
+    identity: str
+    image: Image
+    health_port: int = 8080
+    resync_seconds: float = 60.0
+
+
+class Operator:
+    """The parts, put together."""
+
+    def __init__(self, options: Options, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._stop = threading.Event()
+        self._pulse = Pulse(clock)
+        self._api = Api(connect(), Throttle(clock, per_second=PER_SECOND, burst=BURST))
+        # Of its own connections and turns: the lead must not wait behind the work.
+        lead = Api(connect(), Throttle(clock, per_second=5.0, burst=10))
+        identity = f"{options.identity}_{uuid.uuid4()}"
+        self._election = Election(lead, clock, namespace=options.namespace, name=LEASE_NAME, identity=identity)
+        self._queue = WorkQueue(clock)
+        self._interest = Interest()
+        self._heartbeats = Heartbeats(clock)
+        self._listener = Listener(self._api, self._heartbeats, self._queue, clock)
+        authority = CertificateAuthority(self._api, options.namespace, clock)
+        sources = Sources(self._api, self._heartbeats, options.image, authority.authority)
+        executor = Executor(self._api, authority)
+        self._reconciler = Reconciler(
+            sources, executor, Events(self._api, clock), clock, still_leading=self._election.leading
+        )
+        self._passed_at: dict[Key, float] = {}
+
+    def run(self) -> None:
+        """Until SIGTERM. Ends the process where another operator has taken the lead."""
+        health = serve_health(self._pulse, self._options.health_port)
+        self._election.acquire(tried=lambda: self._pulse.beat("election"))
+        threads = [
+            self._thread("lead", self._keep_lead),
+            self._thread("listener", self._listen),
+            self._thread("resync", self._resync),
+            *(self._thread(f"worker-{i}", self._worker(f"worker-{i}")) for i in range(WORKERS)),
+        ]
+        registry = kopf.OperatorRegistry()
+        register(registry, Watches(self._queue, self._interest, heard=lambda: self._pulse.beat("watches")))
+        try:
+            kopf.run(registry=registry, standalone=True, clusterwide=True)
+        finally:
+            self._stop.set()
+            self._queue.close()
+            for thread in threads:
+                thread.join(timeout=5.0)
+            self._election.release()
+            health.shutdown()
+
+    def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                run()
+            except BaseException:
+                # Half an operator is worse than none: the kubelet starts a whole one.
+                log.exception("%s ended; the process ends", name)
+                os._exit(1)
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _keep_lead(self) -> None:
+        try:
+            self._election.keep(self._stop)
+        except Superseded as e:
+            log.error("%s", e.message)
+            os._exit(1)
+
+    def _listen(self) -> None:
+        self._listener.listen(self._stop)
+
+    def _resync(self) -> None:
+        """List all pairs: what a watch missed is found here."""
+        wait = 0.0
+        while not self._stop.wait(wait):
+            wait = self._options.resync_seconds
+            self._pulse.beat("resync")
+            try:
+                pairs = self._api.list(PartialObject, paths.PAIRS)
+            except StorageMirrorError as e:
+                log.warning("the pairs cannot be listed: %s", e.message)
+                wait = 2.0
+                continue
+            there = {Key(p.metadata.namespace, p.metadata.name) for p in pairs}
+            now = self._clock.monotonic()
+            for key in there | self._interest.keys():
+                if now - self._passed_at.get(key, -self._options.resync_seconds) >= self._options.resync_seconds:
+                    self._queue.add(key)
+
+    def _worker(self, name: str) -> Callable[[], None]:
+        def work() -> None:
+            while not self._stop.is_set():
+                self._pulse.beat(name)
+                key = self._queue.take(timeout=5.0)
+                if key is not None:
+                    self._pass(key)
+
+        return work
+
+    def _pass(self, key: Key) -> None:
+        """One pass; whatever happens, the key is given back."""
+        if not self._election.leading():
+            self._queue.retry(key)
+            return
+        try:
+            passed = self._reconciler.run(key)
+        except Passing as e:
+            log.info("%s/%s: looked at again soon: %s", key.namespace, key.name, e.message)
+            self._queue.retry(key)
+        except (StorageMirrorError, msgspec.MsgspecError) as e:
+            log.error("%s/%s: %s", key.namespace, key.name, e)
+            self._queue.done(key, BAD_INPUT_AGAIN)
+        except Exception:
+            log.exception("%s/%s: a fault of the operator's own", key.namespace, key.name)
+            self._queue.retry(key)
+        else:
+            if passed.pair is None:
+                self._interest.note(key, frozenset())
+                self._passed_at.pop(key, None)
+            else:
+                self._interest.note(key, claim_names(passed.pair))
+                self._passed_at[key] = self._clock.monotonic()
+            self._queue.done(key, passed.again)

@@ -1,0 +1,118 @@
+"""What is watched, and what an event means: keys in the queue, nothing else.
+
+No create, update, delete, timer or daemon handlers: they would write annotations and finalizers. kopf never retries an
+event handler; these cannot fail, and what an event sets off is retried by the queue.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import kopf
+
+from storagemirror.api.model import GROUP, VERSION
+from storagemirror.handlers.interest import Interest
+from storagemirror.handlers.queue import WorkQueue
+from storagemirror.kube.gather import Key
+from storagemirror.resources import labels
+
+BACKOFFS = (0.2, 0.5, 1.0)
+BACKOFF_CAP = 2.0
+WATCH_SECONDS = 300
+"""A watch is begun anew this often: one that died silently is missed no longer."""
+PAGE = 500
+
+
+class Endless:
+    """Seconds between attempts, without end: an outage of the API server must not end the operator."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain(BACKOFFS, itertools.repeat(BACKOFF_CAP))
+
+
+class Watches:
+    """Turns events into keys. `heard` is called at each event (for liveness)."""
+
+    def __init__(self, queue: WorkQueue, interest: Interest, heard: Callable[[], None]) -> None:
+        self._queue = queue
+        self._interest = interest
+        self._heard = heard
+        self._generations: dict[str, tuple[Any, ...]] = {}
+
+    def pair(self, kind: str | None, meta: Mapping[str, Any]) -> None:
+        """A pair's spec changed, or it came or went. Its status is our own doing."""
+        self._heard()
+        uid = str(meta.get("uid"))
+        mark = (meta.get("generation"), meta.get("deletionTimestamp"))
+        known = self._generations.get(uid) == mark
+        if kind == "DELETED":
+            self._generations.pop(uid, None)
+        else:
+            self._generations[uid] = mark
+        if not known or kind == "DELETED":
+            self._queue.add(Key(str(meta["namespace"]), str(meta["name"])))
+
+    def pod(self, namespace: str, body: Mapping[str, Any]) -> None:
+        """An agent's pod, or one that mounts a claim of a pair."""
+        self._heard()
+        found = self._interest.of(namespace, claims_of(body)) | owners_of(namespace, body)
+        for key in found:
+            self._queue.add(key)
+
+    def claim(self, namespace: str, name: str) -> None:
+        """A claim of a pair."""
+        self._heard()
+        for key in self._interest.of(namespace, (name,)):
+            self._queue.add(key)
+
+
+def claims_of(pod: Mapping[str, Any]) -> set[str]:
+    """Names of the claims that a pod mounts."""
+    volumes = (pod.get("spec") or {}).get("volumes") or ()
+    return {str(v["persistentVolumeClaim"]["claimName"]) for v in volumes if "persistentVolumeClaim" in v}
+
+
+def owners_of(namespace: str, pod: Mapping[str, Any]) -> set[Key]:
+    """The pair that an agent's pod belongs to."""
+    meta = pod.get("metadata") or {}
+    if labels.PAIR not in (meta.get("labels") or {}):
+        return set()
+    owners = meta.get("ownerReferences") or ()
+    return {Key(namespace, str(o["name"])) for o in owners if o.get("kind") == "MirrorPair"}
+
+
+def register(registry: kopf.OperatorRegistry, watches: Watches) -> None:
+    """Put the handlers and settings into `registry`."""
+
+    @kopf.on.startup(registry=registry)
+    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.networking.error_backoffs = Endless()
+        settings.networking.connect_timeout = 5.0
+        settings.networking.request_timeout = 30.0
+        settings.scanning.disabled = True
+        settings.posting.enabled = False
+        settings.watching.server_timeout = WATCH_SECONDS
+        settings.watching.client_timeout = WATCH_SECONDS + 30.0
+        settings.watching.chunk_size = PAGE
+        # Pods that have ended cannot become writers, and there may be many.
+        settings.watching.field_selectors["pods"] = "status.phase!=Succeeded,status.phase!=Failed"
+        # A worker lingers after its object, and is all that is kept of it.
+        settings.queueing.idle_timeout = 1.0
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.event(GROUP, VERSION, "mirrorpairs", registry=registry)
+    def on_pair(type: str | None, meta: kopf.Meta, **_: Any) -> None:  # noqa: A002 - kopf's name for it
+        watches.pair(type, meta)
+
+    @kopf.on.event("", "v1", "pods", registry=registry)
+    def on_pod(namespace: str | None, body: kopf.Body, **_: Any) -> None:
+        watches.pod(namespace or "", body)
+
+    @kopf.on.event("", "v1", "persistentvolumeclaims", registry=registry)
+    def on_claim(namespace: str | None, name: str, **_: Any) -> None:
+        watches.claim(namespace or "", name)

@@ -1,0 +1,89 @@
+"""Events for people, on the pair. One that says the same again is counted, not repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+from storagemirror.api.mirrorpair import KIND, MirrorPair
+from storagemirror.api.model import API_VERSION
+from storagemirror.api.reasons import hint
+from storagemirror.clock import Clock, rfc3339
+from storagemirror.errors import StorageMirrorError
+from storagemirror.kube import paths
+from storagemirror.kube.client import MERGE, Api
+from storagemirror.kube.faults import Conflict
+from storagemirror.plan.decisions import Note
+
+log = logging.getLogger(__name__)
+
+COMPONENT = "storagemirror"
+MAX_MESSAGE = 1024
+"""The API's limit."""
+
+
+class Events:
+    """Writes events. Never fails a pass: what cannot be said is logged."""
+
+    def __init__(self, api: Api, clock: Clock) -> None:
+        self._api = api
+        self._clock = clock
+
+    def say(self, pair: MirrorPair, note: Note) -> None:
+        """Make the event, or count it once more."""
+        meta = pair.metadata
+        log.info("%s/%s: %s: %s", meta.namespace, meta.name, note.reason, note.message)
+        try:
+            self._say(pair, note)
+        except StorageMirrorError as e:
+            log.warning("%s/%s: event %s not written: %s", meta.namespace, meta.name, note.reason, e.message)
+
+    def _say(self, pair: MirrorPair, note: Note) -> None:
+        meta = pair.metadata
+        now = _seconds(self._clock.now_ns())
+        name = event_name(pair, note)
+        try:
+            self._api.create(paths.EVENTS, event(pair, note, name=name, now=now))
+        except Conflict:
+            where = paths.path(paths.EVENTS, meta.namespace, name)
+            there = self._api.get(dict[str, Any], paths.EVENTS, meta.namespace, name)
+            again = {"count": int(there.get("count") or 1) + 1, "lastTimestamp": now}
+            self._api.request("PATCH", where, body=again, kind=MERGE)
+
+
+def event_name(pair: MirrorPair, note: Note) -> str:
+    """The same for what says the same of the same pair."""
+    digest = hashlib.sha256(f"{pair.metadata.uid}/{note.type}/{note.reason}/{note.message}".encode()).hexdigest()
+    return f"{pair.metadata.name}.{digest[:16]}"
+
+
+def event(pair: MirrorPair, note: Note, *, name: str, now: str) -> dict[str, Any]:
+    """As core/v1, which `kubectl describe` shows under the object."""
+    meta = pair.metadata
+    advice = hint(note.reason) if note.type == "Warning" else ""
+    text = note.message if advice in note.message else f"{note.message} {advice}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": meta.namespace},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": meta.name,
+            "namespace": meta.namespace,
+            "uid": meta.uid,
+        },
+        "type": note.type.value,
+        "reason": str(note.reason),
+        "message": text[:MAX_MESSAGE],
+        "count": 1,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+    }
+
+
+def _seconds(ns: int) -> str:
+    return rfc3339(ns)[:19] + "Z"

@@ -1,0 +1,227 @@
+"""Everything about one pair, read live. What cannot be read becomes `Unseen`, never "not there"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from storagemirror.api.mirrorpair import MirrorPair
+from storagemirror.contract import ORDER_KEY, Order, Role, decode
+from storagemirror.errors import ApiUnavailable, BadInput
+from storagemirror.kube import paths
+from storagemirror.kube.client import Api
+from storagemirror.kube.faults import Denied, Missing
+from storagemirror.kube.heartbeats import Heartbeats
+from storagemirror.plan.lifecycle import SILENT_SECONDS
+from storagemirror.plan.objects import Claim, ConfigMap, Lease, Node, PartialObject, Pod, StorageClass
+from storagemirror.plan.observed import (
+    AgentSeen,
+    Authority,
+    BrokenOrder,
+    CertificateSeen,
+    Heard,
+    Observed,
+    OrderSeen,
+    OtherPair,
+    Unseen,
+)
+from storagemirror.resources import labels
+from storagemirror.resources.names import AgentRef
+from storagemirror.resources.pod import Image
+
+T = TypeVar("T")
+
+_LISTED = (("ServiceAccount", paths.ACCOUNTS), ("Role", paths.ROLES), ("RoleBinding", paths.BINDINGS))
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which pair."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What a pass works on: the values to decide from, and the object as it must be sent back."""
+
+    observed: Observed
+    raw_pair: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a pass reads from."""
+
+    api: Api
+    heartbeats: Heartbeats
+    image: Image
+    authority: Callable[[], Authority]
+
+
+def gather(sources: Sources, key: Key) -> Gathered | None:
+    """None when there is no such pair. `ApiUnavailable` when the pair itself cannot be read, `BadInput` when its spec
+    cannot be understood (it was written for another release)."""
+    items = sources.api.list(dict[str, Any], paths.PAIRS, key.namespace)
+    raw = next((i for i in items if i["metadata"]["name"] == key.name), None)
+    if raw is None:
+        return None
+    pair = MirrorPair.read(raw)
+    base = Observed(pair=pair, image=sources.image, authority=sources.authority())
+    if pair.metadata.deletion_timestamp is not None or pair.status.epoch is None:
+        return Gathered(base, raw)
+    pods = _pods(sources.api, pair)
+    claims = _claims(sources.api, pair)
+    agents = _agents(sources, pair)
+    observed = Observed(
+        pair=pair,
+        image=base.image,
+        authority=base.authority,
+        others=tuple(_other(i) for i in items if i is not raw),
+        pods=pods,
+        claims=claims,
+        classes=_classes(sources.api, claims),
+        nodes=_nodes(sources.api, pods, agents),
+        agents=agents,
+    )
+    return Gathered(observed, raw)
+
+
+def look(read: Callable[[], T], what: str) -> T | Unseen | None:
+    """What `read` brings; None when it is not there; `Unseen` when that cannot be said."""
+    try:
+        return read()
+    except Missing:
+        return None
+    except Denied as e:
+        return Unseen(f"{what} cannot be read: {e.message}", forbidden=True)
+    except ApiUnavailable as e:
+        return Unseen(f"{what} cannot be read: {e.message}")
+
+
+def _pods(api: Api, pair: MirrorPair) -> tuple[Pod, ...] | Unseen:
+    found = look(lambda: api.list(Pod, paths.PODS, pair.metadata.namespace), "the pods")
+    if isinstance(found, Unseen):
+        return found
+    wanted = claim_names(pair)
+    uid = pair.metadata.uid
+    return tuple(p for p in found or () if p.metadata.labels.get(labels.PAIR) == uid or wanted & p.claims)
+
+
+def claim_names(pair: MirrorPair) -> frozenset[str]:
+    """Of both sides of every volume."""
+    return frozenset(name for v in pair.spec.volumes for name in (v.source.claim_name, v.target.claim_name))
+
+
+def _claims(api: Api, pair: MirrorPair) -> dict[str, Claim | Unseen | None]:
+    def one(name: str) -> Claim | Unseen | None:
+        return look(lambda: api.get(Claim, paths.CLAIMS, pair.metadata.namespace, name), f"claim {name}")
+
+    return {name: one(name) for name in sorted(claim_names(pair))}
+
+
+def _classes(api: Api, claims: Mapping[str, Claim | Unseen | None]) -> dict[str, StorageClass | Unseen | None]:
+    unbound = (c for c in claims.values() if isinstance(c, Claim) and not c.bound)
+    names = sorted({c.spec.storage_class_name for c in unbound if c.spec.storage_class_name})
+
+    def one(name: str) -> StorageClass | Unseen | None:
+        return look(lambda: api.get(StorageClass, paths.STORAGE_CLASSES, None, name), f"storage class {name}")
+
+    return {name: one(name) for name in names}
+
+
+def _nodes(
+    api: Api, pods: tuple[Pod, ...] | Unseen, agents: Mapping[tuple[str, Role], AgentSeen]
+) -> dict[str, Node | Unseen | None]:
+    """Only those of silent agents: all is well with the others."""
+    if isinstance(pods, Unseen):
+        return {}
+    silent = {a.ref.base for a in agents.values() if isinstance(a.heard, Heard) and a.heard.silent_for > SILENT_SECONDS}
+    names = {p.spec.node_name for p in pods if p.spec.node_name and p.metadata.name.rpartition("-")[0] in silent}
+
+    def one(name: str) -> Node | Unseen | None:
+        return look(lambda: api.get(Node, paths.NODES, None, name), f"node {name}")
+
+    return {name: one(name) for name in sorted(names)}
+
+
+def _agents(sources: Sources, pair: MirrorPair) -> dict[tuple[str, Role], AgentSeen]:
+    meta = pair.metadata
+    selector = labels.selector({labels.PAIR: meta.uid})
+    children = _children(sources.api, meta.namespace, selector)
+    found: dict[tuple[str, Role], AgentSeen] = {}
+    for volume in pair.spec.volumes:
+        for role in Role:
+            ref = AgentRef(meta.name, meta.uid, meta.namespace, volume.name, role)
+            found[volume.name, role] = _agent(sources, ref, children)
+    return found
+
+
+def _children(api: Api, namespace: str, selector: str) -> dict[str, dict[str, dict[str, Any]]] | Unseen:
+    """By name, then by kind."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind, resource in (*_LISTED, ("Lease", paths.LEASES)):
+        listed = look(_lister(api, resource, namespace, selector), f"the {kind}s of the agents")
+        if isinstance(listed, Unseen):
+            return listed
+        for item in listed or ():
+            # The items of a list do not say their kind.
+            named = item | {"kind": kind, "apiVersion": resource[0].removeprefix("/apis/").removeprefix("/api/")}
+            found.setdefault(item["metadata"]["name"], {})[kind] = named
+    return found
+
+
+def _lister(api: Api, resource: paths.Resource, namespace: str, selector: str) -> Callable[[], list[dict[str, Any]]]:
+    return lambda: api.list(dict[str, Any], resource, namespace, labels=selector)
+
+
+def _agent(sources: Sources, ref: AgentRef, children: dict[str, dict[str, dict[str, Any]]] | Unseen) -> AgentSeen:
+    api = sources.api
+    heard: Heard | Unseen | None = None
+    mine: dict[str, dict[str, Any]] | Unseen = {}
+    if isinstance(children, Unseen):
+        heard = mine = children
+    else:
+        mine = children.get(ref.base, {})
+        if "Lease" in mine:
+            heard = sources.heartbeats.heard(msgspec.convert(mine["Lease"], type=Lease))
+    order = look(lambda: api.get(ConfigMap, paths.CONFIG_MAPS, ref.namespace, ref.base), "an agent's order")
+    secret = look(lambda: api.get_metadata(PartialObject, paths.SECRETS, ref.namespace, ref.base), "a certificate")
+    return AgentSeen(
+        ref=ref,
+        order=_order(order) if isinstance(order, ConfigMap) else order,
+        heard=heard,
+        certificate=_certificate(secret) if isinstance(secret, PartialObject) else secret,
+        children=mine,
+    )
+
+
+def _order(found: ConfigMap) -> OrderSeen | BrokenOrder:
+    version = found.metadata.resource_version
+    try:
+        order = decode(Order, found.data.get(ORDER_KEY, ""))
+    except BadInput as e:
+        return BrokenOrder(version, e.message)
+    return OrderSeen(order, version, found.metadata.annotations.get(labels.IDLE_SINCE))
+
+
+def _certificate(found: PartialObject) -> CertificateSeen:
+    notes = found.metadata.annotations
+    return CertificateSeen(not_after=notes.get(labels.NOT_AFTER, ""), issuer=notes.get(labels.ISSUER, ""))
+
+
+def _other(raw: Mapping[str, Any]) -> OtherPair:
+    meta = raw["metadata"]
+    volumes = raw.get("spec", {}).get("volumes", [])
+    targets = (v.get("target", {}).get("claimName", "") for v in volumes)
+    return OtherPair(
+        name=meta["name"],
+        uid=meta["uid"],
+        created=meta.get("creationTimestamp", ""),
+        targets=frozenset(targets),
+        deleting="deletionTimestamp" in meta,
+    )
