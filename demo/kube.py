@@ -60,7 +60,7 @@ class Kube:
         end = time.monotonic() + limit
         while (found := probe()) is None:
             if time.monotonic() > end:
-                raise Failed(f"waited {limit:.0f} s for {what}", (self.command("get", "pods,mirrorpairs,events"),))
+                raise Failed(f"waited {limit:.0f} s for {what}", (self.command("get", "pods,events"),))
             if step:
                 step.note(what)
             time.sleep(POLL_SECONDS)

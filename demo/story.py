@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from demo import manifests
 from demo.compare import Tree, differences
@@ -13,6 +15,7 @@ from demo.manifests import NAMESPACE, PAIR
 from demo.pair import Status, progress_line
 from demo.place import CHECKOUT, Place, empty_volumes
 from demo.screen import Failed, Screen, count, size
+from demo.workload import available
 
 RELEASE = "storagemirror"
 OPERATOR_NAMESPACE = "storagemirror-system"
@@ -56,10 +59,13 @@ def install(place: Place, screen: Screen) -> None:
     with screen.step("Operator, installed by Helm") as step:
         place.kube.run_helm(
             *("upgrade", "--install", RELEASE, str(CHECKOUT / "charts" / "storagemirror")),
-            *("--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "2m"),
+            *("--namespace", OPERATOR_NAMESPACE, "--create-namespace"),
             *("--set-string", f"image.repository={repository}", "--set-string", f"image.tag={tag}"),
             *("--set-string", f"image.pullPolicy={place.pull_policy}"),
         )
+        there = replace(place.kube, namespace=OPERATOR_NAMESPACE)
+        probe = partial(available, there, RELEASE, f"app.kubernetes.io/instance={RELEASE}")
+        there.until("the operator to be ready", probe, limit=120, step=step)
         step.result = f"release {RELEASE} in {OPERATOR_NAMESPACE}"
 
 
@@ -69,7 +75,8 @@ def application(place: Place, screen: Screen) -> None:
     with screen.step("An application with a volume") as step:
         kube.apply(manifests.namespace())
         kube.apply(manifests.scripts(), *manifests.web(place.images, place.storage_class))
-        kube.until("nginx to serve Debian's documentation", lambda: _available(place), limit=300, step=step)
+        probe = partial(available, kube, "web", "app=web")
+        kube.until("nginx to serve Debian's documentation", probe, limit=300, step=step)
         state = json.loads(_writer(place, "state"))
         node = kube.get("pods", "-l", "app=web")["items"][0]["spec"]["nodeName"]
         step.result = f"nginx on {node} serves its volume, the writer is at line {count(state['line'])}"
@@ -186,21 +193,6 @@ def look_around(place: Place, screen: Screen) -> None:
 
 def _status(place: Place) -> Status:
     return Status.of(place.kube.get("mirrorpair", PAIR))
-
-
-def _available(place: Place) -> bool | None:
-    """True once nginx answers from its volume; `Failed` at once when a container cannot start."""
-    kube = place.kube
-    for pod in kube.get("pods", "-l", "app=web")["items"]:
-        status = pod["status"]
-        for one in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
-            waiting = one["state"].get("waiting") or {}
-            if waiting.get("reason") in {"ErrImageNeverPull", "ImagePullBackOff", "CrashLoopBackOff"}:
-                raise Failed(
-                    f"container {one['name']}: {waiting['reason']}: {waiting.get('message', '')}",
-                    (kube.command("describe", "pod", "-l", "app=web"),),
-                )
-    return True if kube.get("deployment", "web")["status"].get("availableReplicas") else None
 
 
 def _passed(place: Place, moment: datetime) -> bool | None:

@@ -1,0 +1,216 @@
+"""The demo proves the copy only if it sees every difference."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from demo import manifests, place
+from demo.compare import Tree, differences
+from demo.pair import Status, progress_line
+from demo.pods import tree
+from demo.screen import Failed, Screen, bar, size
+from storagemirror.api.mirrorpair import MirrorPairSpec
+
+T0 = 1_700_000_000_123_456_789
+
+
+def listing(top: Path, *leave_out: str) -> Tree:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        tree.main(str(top), *leave_out)
+    return Tree.parse(out.getvalue())
+
+
+def grow(top: Path) -> Path:
+    """The same small tree each time."""
+    (top / "d").mkdir(parents=True)
+    (top / "d" / "file").write_text("content")
+    (top / "d" / "other").write_text("other")
+    os.link(top / "d" / "file", top / "hard")
+    (top / "soft").symlink_to("d/file")
+    os.mkfifo(top / "fifo")
+    (top / os.fsdecode(b"caf\xe9 %")).write_text("a name that is no UTF-8")
+    for path in [*top.rglob("*"), top]:
+        os.utime(path, ns=(T0, T0), follow_symlinks=False)
+    return top
+
+
+def retouch(path: Path) -> None:
+    """Put the time back, so that the change alone is left."""
+    os.utime(path, ns=(T0, T0), follow_symlinks=False)
+
+
+def rewrite(top: Path) -> None:
+    (top / "d" / "other").write_text("OTHER")
+    retouch(top / "d" / "other")
+
+
+def unlink_and_write(top: Path) -> None:
+    (top / "hard").unlink()
+    (top / "hard").write_text("content")
+    retouch(top / "hard")
+
+
+def relink(top: Path) -> None:
+    (top / "soft").unlink()
+    (top / "soft").symlink_to("d/other")
+    retouch(top / "soft")
+
+
+def remove(top: Path) -> None:
+    (top / "d" / "other").unlink()
+    retouch(top / "d")
+
+
+def add(top: Path) -> None:
+    (top / "d" / "new").touch()
+    retouch(top / "d")
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "content of the same size and time": (rewrite, "d/other: sha256"),
+    "mode": (lambda top: (top / "d" / "other").chmod(0o600), "d/other: mode 0644 → 0600"),
+    "setgid of a directory": (lambda top: (top / "d").chmod(0o2755), "d: mode 0755 → 2755"),
+    "a nanosecond": (lambda top: os.utime(top / "d" / "other", ns=(T0, T0 + 1)), "d/other: mtime_ns"),
+    "time of a directory": (lambda top: os.utime(top / "d", ns=(T0, T0 + 1)), "d: mtime_ns"),
+    "target of a symbolic link": (relink, "soft: target d/file → d/other"),
+    "a hard link that became a file": (unlink_and_write, "hard: same_as d/file → None"),
+    "a file missing": (remove, "d/other: missing on the copy"),
+    "a file too many": (add, "d/new: only on the copy"),
+    "an extended attribute": (lambda top: os.setxattr(top / "d" / "other", "user.a", b"1"), "d/other: xattrs None"),
+}
+
+
+@pytest.fixture
+def pair_of_trees(tmp_path: Path) -> tuple[Path, Path]:
+    os.umask(0o022)
+    return grow(tmp_path / "source"), grow(tmp_path / "copy")
+
+
+def test_equal_trees_have_no_differences(pair_of_trees: tuple[Path, Path]) -> None:
+    source, copy = map(listing, pair_of_trees)
+    assert differences(source, copy) == []
+    assert source.files == 4
+    assert source.others() == "2 directories, 1 fifos, 1 symlinks"
+    assert "caf%E9 %25" in source.entries
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_difference_is_seen_and_named(pair_of_trees: tuple[Path, Path], change: str) -> None:
+    source, copy = pair_of_trees
+    act, said = CHANGES[change]
+    before = listing(source)
+    act(copy)
+    found = differences(before, listing(copy))
+    assert len(found) == 1
+    assert found[0].startswith(said)
+
+
+def test_what_is_left_out_is_left_out_at_the_top_alone(pair_of_trees: tuple[Path, Path]) -> None:
+    source, copy = pair_of_trees
+    before = listing(source)
+    (copy / "lost+found").mkdir()
+    retouch(copy)
+    assert differences(before, listing(copy, "lost+found")) == []
+    (copy / "d" / "lost+found").mkdir()
+    retouch(copy / "d")
+    assert differences(before, listing(copy, "lost+found")) == ["d/lost+found: only on the copy"]
+
+
+def test_owner_is_compared_where_it_can_be_changed(pair_of_trees: tuple[Path, Path]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    source, copy = pair_of_trees
+    os.chown(copy / "d" / "other", 1234, 0)
+    assert differences(listing(source), listing(copy)) == ["d/other: uid 0 → 1234"]
+
+
+def test_the_pair_that_the_demo_shows_is_one_that_the_product_takes() -> None:
+    shown = manifests.pair("fast")
+    spec = MirrorPairSpec.model_validate(shown["spec"])
+    (volume,) = spec.volumes
+    assert (volume.source.claim_name, volume.target.claim_name) == (manifests.SOURCE_CLAIM, manifests.TARGET_CLAIM)
+    assert volume.target.claim_template is not None
+    assert volume.target.claim_template.storage_class_name == "fast"
+    assert "storageClassName" not in manifests.text(manifests.pair(None))
+
+
+def test_every_container_of_the_demo_gets_its_image() -> None:
+    images = manifests.Images("product:1", "web:1", "docs:1")
+    (deployment,) = (o for o in manifests.web(images, None) if o["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    found = {c["name"]: c["image"] for c in [*pod["initContainers"], *pod["containers"]]}
+    assert found == {"fill": "docs:1", "nginx": "web:1", "writer": "product:1"}
+
+
+def test_progress_is_told_from_what_the_status_says_and_no_more() -> None:
+    known = {"filesDone": 500, "filesTotal": 1000, "bytesDone": 10**6, "bytesTotal": 4 * 10**6, "bytesPerSecond": 10**6}
+
+    def told(progress: dict[str, int]) -> str:
+        return progress_line(Status.of({"status": {"phase": "Mirroring", "volumes": [{"progress": progress}]}}))
+
+    assert told(known).endswith("500/1,000 files  1.0 MB of 4.0 MB  1.0 MB/s  3 s left")
+    assert told({"filesDone": 7, "bytesDone": 12}) == "7 files, 12 B so far"
+    assert progress_line(Status.of({})) == "Pending"
+
+
+def test_what_conditions_complain_of_is_said_with_its_reason() -> None:
+    conditions = [
+        {"type": "Ready", "status": "False", "reason": "ClaimMissing", "message": "no claim"},
+        {"type": "Stalled", "status": "True", "reason": "ClaimMissing", "message": "make it"},
+        {"type": "Connected", "status": "True", "reason": "Connected", "message": ""},
+        {"type": "Held", "status": "False", "reason": "NothingHeld", "message": ""},
+    ]
+    bad = Status.of({"status": {"conditions": conditions}}).bad()
+    assert bad == ["Ready=False ClaimMissing: no claim", "Stalled=True ClaimMissing: make it"]
+
+
+def test_a_cluster_of_yours_needs_an_image_it_can_pull(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    kubeconfig.touch()
+    with pytest.raises(Failed, match="IMAGE=registry/name:tag"):
+        place.wish({"KUBECONFIG": str(kubeconfig)}, needs_image=True)
+    with pytest.raises(Failed, match="is no file"):
+        place.wish({"KUBECONFIG": "/nowhere", "IMAGE": "a:b"}, needs_image=True)
+    asked = place.wish({"KUBECONFIG": str(kubeconfig), "IMAGE": "a:b"}, needs_image=True)
+    assert (asked.kubeconfig, asked.image, asked.storage_class) == (kubeconfig, "a:b", None)
+    assert place.wish({}, needs_image=True).kubeconfig is None
+
+
+def test_a_terminal_redraws_and_a_file_keeps_whole_lines() -> None:
+    for tty, wanted in ((True, "\r\033[K"), (False, "")):
+        out = io.StringIO()
+        screen = Screen(out, tty=tty)
+        with screen.step("Work") as step:
+            step.note("half way")
+            step.result = "done"
+        said = out.getvalue()
+        assert (wanted in said) if wanted else ("\033" not in said)
+        assert "✓  1  Work" in said
+        assert "done" in said
+
+
+def test_a_failed_step_is_not_ticked() -> None:
+    out = io.StringIO()
+    with pytest.raises(Failed), Screen(out, tty=False).step("Work"):
+        raise Failed("no")
+    assert "✗" in out.getvalue()
+    assert "✓" not in out.getvalue()
+
+
+def test_sizes_and_bars_for_people() -> None:
+    assert [size(n) for n in (0, 999, 1000, 1_234_567, 5e12)] == ["0 B", "999 B", "1.0 kB", "1.2 MB", "5000.0 GB"]
+    assert bar(0.5, 4) == "██░░"
+    assert bar(7.0, 4) == "████"
+
+
+def test_the_modes_of_the_listing_are_octal_without_the_kind(tmp_path: Path) -> None:
+    (tmp_path / "s").touch()
+    (tmp_path / "s").chmod(0o4751)
+    assert listing(tmp_path).entries["s"]["mode"] == "4751"
