@@ -44,6 +44,7 @@ class Reason(StrEnum):
     TARGET_CLAIM_TAKEN = "TargetClaimTaken"
     TARGET_IN_USE = "TargetInUse"
     CLAIM_REFUSED = "ClaimRefused"
+    TARGET_SMALLER = "TargetSmaller"
 
     # agents
     POD_SECURITY_REFUSED = "PodSecurityRefused"
@@ -69,6 +70,9 @@ class Reason(StrEnum):
     EPOCH_TOO_OLD = "EpochTooOld"
     SUPERSEDED = "Superseded"
     WRONG_PEER = "WrongPeer"
+    PEER_NOT_TRUSTED = "PeerNotTrusted"
+    CERTIFICATE_UNUSABLE = "CertificateUnusable"
+    ORDER_INVALID = "OrderInvalid"
 
     # volumes
     TARGET_FULL = "TargetFull"
@@ -76,10 +80,15 @@ class Reason(StrEnum):
     TARGET_OWNED_BY_ANOTHER = "TargetOwnedByAnother"
     TARGET_NOT_WRITABLE = "TargetNotWritable"
     TARGET_READ_ONLY = "TargetReadOnly"
+    TARGET_BUSY = "TargetBusy"
+    TARGET_UNUSABLE = "TargetUnusable"
+    TARGET_FAILING = "TargetFailing"
     SOURCE_UNREADABLE = "SourceUnreadable"
+    SOURCE_NOT_READABLE = "SourceNotReadable"
     SOURCE_UNMOUNTED = "SourceUnmounted"
     VOLUME_UNUSABLE = "VolumeUnusable"
     NOT_EVERYTHING_KEPT = "NotEverythingKept"
+    WATCH_LIMIT = "WatchLimit"
     CHANGED = "Changed"
 
     # holds
@@ -87,8 +96,16 @@ class Reason(StrEnum):
     MASS_DELETE = "MassDelete"
     SOURCE_REPLACED = "SourceReplaced"
 
-    # the rest
+    # the API server
     API_UNAVAILABLE = "ApiUnavailable"
+    API_REFUSED = "ApiRefused"
+    CONFLICT = "Conflict"
+    MISSING = "Missing"
+    DENIED = "Denied"
+    WATCH_EXPIRED = "WatchExpired"
+
+    # the rest
+    STALE = "Stale"
     RETRYING = "Retrying"
     BAD_INPUT = "BadInput"
     FAILED = "Failed"
@@ -100,6 +117,7 @@ _CONFIRM = (
     "If this is what you want, copy the token from status.volumes[].hold.token to spec.mirror.confirm; "
     "else put the source right, and it goes on by itself."
 )
+_UNREADABLE = "Let the agent's user read the source, or set spec.agents.privilege to Baseline."
 
 HINTS: Mapping[Reason, str] = MappingProxyType(
     {
@@ -115,6 +133,7 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.TARGET_CLAIM_TAKEN: "Name another target claim, or delete one of the two pairs; the older pair goes on.",
         Reason.TARGET_IN_USE: "Stop the pod that mounts the target claim: what it writes would be overwritten.",
         Reason.CLAIM_REFUSED: "Change spec.volumes[].target.claimTemplate, or the quota or policy that refused it.",
+        Reason.TARGET_SMALLER: "Nothing is lost while the data fits. Grow the target claim before the source fills.",
         Reason.POD_SECURITY_REFUSED: "Allow the PodSecurity level baseline in this namespace "
         "(label pod-security.kubernetes.io/enforce: baseline), or set spec.agents.privilege to Restricted.",
         Reason.QUOTA_EXCEEDED: "Raise the namespace's ResourceQuota, or lower spec.agents.resources.",
@@ -141,6 +160,9 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.EPOCH_TOO_OLD: "The target belongs to a later epoch: this side is not the live one any more.",
         Reason.SUPERSEDED: "A newer agent has taken over; nothing to do.",
         Reason.WRONG_PEER: "The certificate was for another agent; it is issued again by itself.",
+        Reason.PEER_NOT_TRUSTED: "Compare the nodes' clocks; both agents need a certificate of the same operator.",
+        Reason.CERTIFICATE_UNUSABLE: "Delete the agent's Secret: the operator issues another.",
+        Reason.ORDER_INVALID: "It is written again by itself; if it stays, operator and agent are too far apart.",
         Reason.TARGET_FULL: "Grow the target claim, or free space on the source; it goes on by itself.",
         Reason.TARGET_NOT_EMPTY: "Name an empty target, or set spec.mirror.target to Adopt to have what is there made "
         "equal to the source (what the source does not have is deleted).",
@@ -148,13 +170,21 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         "gone, set spec.mirror.target to Adopt.",
         Reason.TARGET_NOT_WRITABLE: "Let the agent's user write the target, or set spec.agents.privilege to Baseline.",
         Reason.TARGET_READ_ONLY: "The target is mounted read-only: see the node's kernel log for errors of the disk.",
-        Reason.SOURCE_UNREADABLE: "Let the agent's user read the source, or set spec.agents.privilege to Baseline.",
+        Reason.TARGET_BUSY: "An agent that is being replaced lets go by itself. Two pairs must not share a target.",
+        Reason.TARGET_UNUSABLE: "See the message; if nothing on the target is needed, empty it.",
+        Reason.TARGET_FAILING: "See the node's kernel log for errors of the target's disk.",
+        Reason.SOURCE_UNREADABLE: _UNREADABLE,
+        Reason.SOURCE_NOT_READABLE: _UNREADABLE,
         Reason.SOURCE_UNMOUNTED: "Mount the volume again; the copy is left as it is until then.",
         Reason.VOLUME_UNUSABLE: "See the message for what is wrong with the volume.",
         Reason.NOT_EVERYTHING_KEPT: "See status.volumes[].notKept; spec.agents.privilege Baseline keeps the most.",
         Reason.HELD: _CONFIRM,
         Reason.MASS_DELETE: _CONFIRM,
         Reason.SOURCE_REPLACED: _CONFIRM,
+        Reason.WATCH_LIMIT: "Raise fs.inotify.max_user_watches and max_user_instances on the node (sysctl); until "
+        "then the whole volume is compared again and again.",
+        Reason.API_REFUSED: "See the message for what the API server refused to the agent.",
+        Reason.DENIED: "See the message for what the API server refused to the operator.",
         Reason.API_UNAVAILABLE: "Replication goes on; the status catches up by itself.",
         Reason.BAD_INPUT: "Correct what the message names.",
         Reason.INTERNAL_ERROR: "Report it with the operator's log.",
