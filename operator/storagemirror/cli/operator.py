@@ -9,6 +9,7 @@ import os
 from storagemirror.clock import SystemClock
 from storagemirror.errors import BadInput
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 
@@ -47,7 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="look at every pair at least this often (STORAGEMIRROR_RESYNC_SECONDS, default %(default)s)",
     )
-    parser.add_argument("--verbose", action="store_true", help="log each request and watch")
+    parser.add_argument(
+        "--log-level",
+        default=env.get("STORAGEMIRROR_LOG_LEVEL", "info").lower(),
+        choices=LOG_LEVELS,
+        help="how much is told (STORAGEMIRROR_LOG_LEVEL, default %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput("the agents' image is not known", hint="Set --image or STORAGEMIRROR_IMAGE.")
     if args.resync < 1:
         raise BadInput(f"--resync must be 1 second or more, got {args.resync}")
-    level = logging.DEBUG if args.verbose else logging.INFO
+    level = logging.getLevelNamesMapping()[args.log_level.upper()]
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("kopf", "asyncio", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.DEBUG if args.verbose else logging.WARNING)
+        logging.getLogger(noisy).setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
 
     # Here, not above: `--help` needs neither kopf nor a client.
     from storagemirror.handlers.process import Operator, Options
