@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import stat
 from enum import IntEnum, StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -24,6 +25,13 @@ STATE_DIRECTORY = b".storagemirror"
 
 LOST_AND_FOUND = b"lost+found"
 """At the root of a volume: the file system's. Never mirrored, on either side."""
+
+
+Mode = Annotated[int, msgspec.Meta(ge=0, le=0o177777)]
+Id = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+TimeNs = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+"""Nanoseconds since the Unix epoch, as far as 64 bits go: the years 1677 to 2262."""
 
 
 class Kind(IntEnum):
@@ -112,19 +120,23 @@ class View(msgspec.Struct, frozen=True, array_like=True):
     acls: bool = True
     user_xattrs: bool = True
     capabilities: bool = True
-    """`security.*`, of which `security.selinux` is always left out."""
-    trusted_xattrs: bool = False
-    time_grain_ns: int = 1
+    """`security.capability`."""
+    trusted_xattrs: bool = True
+    """`trusted.*`, and of `security.*` all but capabilities and SELinux's label."""
+    time_grain_ns: Annotated[int, msgspec.Meta(ge=1, le=10_000_000_000)] = 1
     """Times are compared after being rounded down to this many nanoseconds."""
+    uid: Id = 0
+    """Where owners cannot be kept: to whom everything on the target belongs."""
+    gid: Id = 0
 
 
 class Attributes(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an entry carries beside its content. `mode` holds the type bits too; `mtime_ns` may be negative."""
 
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
+    mode: Mode
+    uid: Id
+    gid: Id
+    mtime_ns: TimeNs
     xattrs: dict[bytes, bytes] = {}
     """By full name, such as `b"user.comment"`; POSIX ACLs are `b"system.posix_acl_access"` and `..._default`."""
 
@@ -136,12 +148,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     name: bytes
-    mode: int
-    uid: int = 0
-    gid: int = 0
-    size: int = 0
+    mode: Mode
+    uid: Id = 0
+    gid: Id = 0
+    size: Size = 0
     """Bytes; 0 for all but files."""
-    mtime_ns: int = 0
+    mtime_ns: TimeNs = 0
     content: bytes = b""
     """Of a symbolic link where it leads; of a device `b"major:minor"`; else empty."""
     leader: bytes = b""
@@ -151,6 +163,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def kind(self) -> Kind:
+        """ValueError when the type bits are those of no type."""
         return Kind(stat.S_IFMT(self.mode))
 
 

@@ -128,4 +128,9 @@ class SocketStream:
             poll.register(self._socket.fileno(), events)
         except ValueError as e:
             raise Disconnected("the connection was closed") from e
-        poll.poll(SLICE_SECONDS * 1000)
+        if poll.poll(SLICE_SECONDS * 1000) or events == select.POLLIN:
+            return
+        # Not a sign of death: whoever receives on this stream may be busy, with the peer's bytes waiting for it.
+        poll.modify(self._socket.fileno(), select.POLLIN)
+        if poll.poll(0):
+            self._heard = self._monotonic()

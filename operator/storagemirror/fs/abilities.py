@@ -1,0 +1,94 @@
+"""What a target can hold, found out by trying in its own state directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import struct
+
+from storagemirror.entry import View
+from storagemirror.fs import xattrs
+
+_PROBE = b"probe"
+_PROBE_TIME_NS = 1_600_000_000_123_456_789
+_ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, permissions, who)
+    for tag, permissions, who in (
+        (0x01, 6, 0xFFFF_FFFF),
+        (0x02, 4, 1),
+        (0x04, 4, 0xFFFF_FFFF),
+        (0x10, 4, 0xFFFF_FFFF),
+        (0x20, 0, 0xFFFF_FFFF),
+    )
+)
+"""An access ACL with one named user (Linux, include/uapi/linux/posix_acl_xattr.h)."""
+_CAPABILITY = struct.pack("<5I", 0x02000000, 1 << 10, 0, 0, 0)
+"""vfs_cap_data, version 2: cap_net_bind_service permitted."""
+
+
+def probe(directory: int) -> View:
+    """Try everything on a file in `directory`. OSError when not even a file can be made there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_PROBE, dir_fd=directory)
+    fd = os.open(_PROBE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        found = os.fstat(fd)
+        acls = _takes(fd, xattrs.ACL_ACCESS, _ACL)
+        user = _takes(fd, b"user.storagemirror.probe", b"1")
+        capabilities = _takes(fd, xattrs.CAPABILITY, _CAPABILITY)
+        trusted = _takes(fd, b"trusted.storagemirror.probe", b"1")
+        grain = _time_grain(fd)
+        owner = _may_give_away(fd)
+    finally:
+        os.close(fd)
+        os.unlink(_PROBE, dir_fd=directory)
+    return View(
+        owner=owner,
+        devices=_may_make_devices(directory),
+        acls=acls,
+        user_xattrs=user,
+        capabilities=capabilities,
+        trusted_xattrs=trusted,
+        time_grain_ns=grain,
+        uid=0 if owner else found.st_uid,
+        gid=0 if owner else found.st_gid,
+    )
+
+
+def _takes(fd: int, name: bytes, value: bytes) -> bool:
+    try:
+        os.setxattr(fd, name, value)
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        return False
+    return True
+
+
+def _may_give_away(fd: int) -> bool:
+    try:
+        os.fchown(fd, 65_533, 65_533)
+    except OSError:
+        return False
+    return os.fstat(fd).st_uid == 65_533
+
+
+def _may_make_devices(directory: int) -> bool:
+    try:
+        # 1:3 is /dev/null. (0:0 would be allowed to everybody: overlayfs' whiteout.)
+        os.mknod(_PROBE, stat.S_IFCHR | 0o600, os.makedev(1, 3), dir_fd=directory)
+    except OSError:
+        return False
+    os.unlink(_PROBE, dir_fd=directory)
+    return True
+
+
+def _time_grain(fd: int) -> int:
+    os.utime(fd, ns=(_PROBE_TIME_NS, _PROBE_TIME_NS))
+    kept = os.fstat(fd).st_mtime_ns
+    for grain in (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000):
+        if kept == _PROBE_TIME_NS - _PROBE_TIME_NS % grain:
+            return grain
+    return 2_000_000_000

@@ -1,0 +1,56 @@
+"""A large file on its way in: under a temporary name until it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from storagemirror.entry import Attributes
+from storagemirror.fs.place import Placer, raise_if_full
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class IncomingFile:
+    """Pieces are written where they belong; what is not written is a hole."""
+
+    def __init__(self, placer: Placer, temporary: int, path: bytes, attributes: Attributes) -> None:
+        self.path = path
+        self._placer = placer
+        self._directory = temporary
+        self._attributes = attributes
+        self._name = placer.temporary_name()
+        self._fd = os.open(self._name, _CREATE, 0o600, dir_fd=temporary)
+
+    def write(self, offset: int, content: memoryview) -> None:
+        """One piece; `VolumeFull` when there is no room."""
+        rest = content
+        while rest.nbytes:
+            try:
+                count = os.pwrite(self._fd, rest, offset)
+            except OSError as e:
+                raise_if_full(e)
+                raise
+            rest = rest[count:]
+            offset += count
+
+    def finish(self, fd: int, name: bytes, size: int) -> None:
+        """Its size, its attributes, its name in the directory `fd`. Gone when that fails."""
+        try:
+            os.ftruncate(self._fd, size)
+            self._placer.finish_file(self._fd, self._attributes, self.path)
+        except OSError as e:
+            self.drop()
+            raise_if_full(e)
+            raise
+        os.close(self._fd)
+        self._fd = -1
+        self._placer.into_place(self._name, fd, name)
+
+    def drop(self) -> None:
+        """Forget it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._directory)

@@ -1,0 +1,210 @@
+"""Putting entries into a target.
+
+The order in which an entry gets what it has: content, owner, extended attributes, mode, and its time last. (Giving a
+file away clears its set-user-ID bit and its capabilities; setting an ACL moves mode bits.) So a file whose time is
+right is whole: a target that was killed in between leaves a file whose time is *not* the source's, which the next
+comparison sends again.
+
+What is durable: nothing by itself. Files are not fsynced one by one; the session syncs the whole file system at marks,
+at checkpoints and at its end, and after a crash distrusts every file changed since (`Scanner.distrust_after_ns`).
+
+A replaced file is written under a temporary name in `.storagemirror/tmp` and renamed: its old content is there until
+the new one is whole. A small file of a directory that this mirror made is written in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Callable
+
+from storagemirror.entry import Attributes, NotKeptKind, View, join
+from storagemirror.errors import VolumeFull
+from storagemirror.fs import xattrs
+from storagemirror.fs.scan import Report
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Placer:
+    """Makes entries. `temporary` is the descriptor of the directory for files that are not whole yet."""
+
+    def __init__(self, temporary: int, view: View, report: Report) -> None:
+        self._temporary = temporary
+        self._view = view
+        self._report = report
+        self._numbers = itertools.count()
+        self._acls = view.acls
+
+    def temporary_name(self) -> bytes:
+        """One that was not given before."""
+        return b"%d" % next(self._numbers)
+
+    def file(self, fd: int, path: bytes, name: bytes, attributes: Attributes, content: memoryview) -> None:
+        """A whole small file, in place of whatever is no directory."""
+        temporary = self.temporary_name()
+        self._write_file(self._temporary, temporary, attributes, content, join(path, name))
+        self.into_place(temporary, fd, name)
+
+    def fresh_file(self, fd: int, path: bytes, name: bytes, attributes: Attributes, content: memoryview) -> None:
+        """A whole small file where nothing should be; as `file` where something is after all."""
+        try:
+            self._write_file(fd, name, attributes, content, join(path, name))
+        except FileExistsError:
+            self.file(fd, path, name, attributes, content)
+
+    def _write_file(
+        self, directory: int, name: bytes, attributes: Attributes, content: memoryview, path: bytes
+    ) -> None:
+        fd = os.open(name, _CREATE, 0o600, dir_fd=directory)
+        try:
+            write_all(fd, content)
+            self.finish_file(fd, attributes, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=directory)
+            raise
+        finally:
+            os.close(fd)
+
+    def finish_file(self, fd: int, attributes: Attributes, path: bytes) -> None:
+        """The attributes of a file that was just made, its time last."""
+        if self._view.owner:
+            os.fchown(fd, attributes.uid, attributes.gid)
+        if attributes.xattrs:
+            xattrs.write(fd, attributes.xattrs, self._view, self._reporter(path))
+        self._mode(fd, attributes, path)
+        self._times(fd, attributes, path)
+
+    def into_place(self, temporary: bytes, fd: int, name: bytes) -> None:
+        """Give a temporary its name; OSError EISDIR when a directory has it."""
+        try:
+            os.rename(temporary, name, src_dir_fd=self._temporary, dst_dir_fd=fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=self._temporary)
+            raise
+
+    def symlink(self, fd: int, path: bytes, name: bytes, attributes: Attributes, content: bytes) -> None:
+        """A symbolic link, in place of whatever is no directory."""
+        temporary = self.temporary_name()
+        os.symlink(content, temporary, dir_fd=self._temporary)
+        self._finish_special(temporary, attributes, join(path, name))
+        self.into_place(temporary, fd, name)
+
+    def node(self, fd: int, path: bytes, name: bytes, attributes: Attributes, device: int) -> None:
+        """A FIFO, socket or device, in place of whatever is no directory."""
+        temporary = self.temporary_name()
+        try:
+            os.mknod(temporary, stat.S_IFMT(attributes.mode) | 0o600, device, dir_fd=self._temporary)
+        except PermissionError:
+            self._report(NotKeptKind.DEVICE, join(path, name))
+            return
+        self._finish_special(temporary, attributes, join(path, name))
+        self.into_place(temporary, fd, name)
+
+    def link(self, leader_fd: int, leader: bytes, fd: int, name: bytes) -> None:
+        """A further name, in place of whatever is no directory."""
+        temporary = self.temporary_name()
+        os.link(leader, temporary, src_dir_fd=leader_fd, dst_dir_fd=self._temporary, follow_symlinks=False)
+        self.into_place(temporary, fd, name)
+        # rename(2) does nothing, and leaves the old name, when both are one file already.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=self._temporary)
+
+    def touch(self, fd: int, path: bytes, name: bytes, attributes: Attributes) -> None:
+        """The attributes of an entry that is there; OSError ENOENT when it is not, or is of another type."""
+        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if stat.S_IFMT(found.st_mode) != stat.S_IFMT(attributes.mode):
+            raise OSError(errno.ENOENT, "of another type by now", name)
+        place = xattrs.path_of(fd, name)
+        where = join(path, name)
+        if self._view.owner and (found.st_uid, found.st_gid) != (attributes.uid, attributes.gid):
+            os.chown(name, attributes.uid, attributes.gid, dir_fd=fd, follow_symlinks=False)
+        xattrs.replace(place, attributes.xattrs, self._view, self._reporter(where))
+        if not stat.S_ISLNK(attributes.mode):
+            self._mode(place, attributes, where)
+        self._times(place, attributes, where)
+
+    def directory(self, fd: int, name: bytes) -> bool:
+        """An empty directory that only we may enter, without what it would inherit; False when one is there."""
+        try:
+            os.mkdir(name, 0o700, dir_fd=fd)
+        except FileExistsError:
+            if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                return False
+            raise
+        if self._acls:
+            place = xattrs.path_of(fd, name)
+            for inherited in (xattrs.ACL_DEFAULT, xattrs.ACL_ACCESS):
+                with contextlib.suppress(OSError):
+                    os.removexattr(place, inherited, follow_symlinks=False)
+        return True
+
+    def leave(self, fd: int, path: bytes, attributes: Attributes, *, fresh: bool) -> None:
+        """The attributes of the directory `fd`: nothing in it changes any more."""
+        if self._view.owner:
+            os.fchown(fd, attributes.uid, attributes.gid)
+        if attributes.xattrs or not fresh:
+            xattrs.replace(fd, attributes.xattrs, self._view, self._reporter(path))
+        self._mode(fd, attributes, path)
+        self._times(fd, attributes, path)
+
+    def _finish_special(self, temporary: bytes, attributes: Attributes, path: bytes) -> None:
+        directory = self._temporary
+        place = xattrs.path_of(directory, temporary)
+        try:
+            if self._view.owner:
+                os.chown(temporary, attributes.uid, attributes.gid, dir_fd=directory, follow_symlinks=False)
+            if attributes.xattrs:
+                xattrs.write(place, attributes.xattrs, self._view, self._reporter(path))
+            if not stat.S_ISLNK(attributes.mode):
+                self._mode(place, attributes, path)
+            self._times(place, attributes, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+
+    def _mode(self, place: int | bytes, attributes: Attributes, path: bytes) -> None:
+        try:
+            os.chmod(place, attributes.mode & 0o7777)
+        except PermissionError:
+            self._report(NotKeptKind.MODE, path)
+
+    def _times(self, place: int | bytes, attributes: Attributes, path: bytes) -> None:
+        times = (attributes.mtime_ns, attributes.mtime_ns)
+        try:
+            if isinstance(place, int):
+                os.utime(place, ns=times)
+            else:
+                os.utime(place, ns=times, follow_symlinks=False)
+        except (PermissionError, OverflowError):
+            self._report(NotKeptKind.TIMES, path)
+
+    def _reporter(self, path: bytes) -> Callable[[NotKeptKind], None]:
+        return lambda kind: self._report(kind, path)
+
+
+def write_all(fd: int, content: memoryview) -> None:
+    """All of it at the file's position; `VolumeFull` when there is no room."""
+    rest = content
+    while rest.nbytes:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except OSError as e:
+            raise_if_full(e)
+            raise
+
+
+def raise_if_full(error: OSError) -> None:
+    """`VolumeFull` where an error means that."""
+    if error.errno in _FULL:
+        raise VolumeFull(
+            "no space, inodes or quota left on the target",
+            hint="Grow the target's volume, or free space on it; the mirror goes on by itself.",
+        ) from error

@@ -1,0 +1,195 @@
+"""One directory of a volume, as it is compared: its entries, and one digest for all of them.
+
+Source and target run the same code with the same `View`, so that equal directories have equal digests. A walk goes
+directory by directory: the entries of one sorted by their bytes, then its subdirectories in the same order. The first
+path under which a walk meets a file with several names is its *leader*; in equal trees leaders are equal too.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+from xxhash import xxh3_128_digest
+
+from storagemirror.entry import (
+    LOST_AND_FOUND,
+    STATE_DIRECTORY,
+    Attributes,
+    Entry,
+    NotKeptKind,
+    View,
+    join,
+)
+from storagemirror.fs import xattrs
+from storagemirror.fs.tree import Tree
+
+Report = Callable[[NotKeptKind, bytes], None]
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def ignore(kind: NotKeptKind, path: bytes) -> None:
+    """A report nobody needs: of the target's own side, or of a second look."""
+
+
+@dataclass(slots=True)
+class Leaders:
+    """Of each file with several names: the path under which this walk met it first."""
+
+    first: dict[int, bytes] = field(default_factory=dict)
+
+    def leader(self, inode: int, path: bytes) -> bytes:
+        """Empty when `path` is the first."""
+        first = self.first.setdefault(inode, path)
+        return b"" if first == path else first
+
+
+@dataclass(slots=True)
+class Scanned:
+    """A directory, looked at once."""
+
+    path: bytes
+    attributes: bytes
+    """Digest of the directory's own attributes, in this view."""
+    entries: list[Entry]
+    subdirectories: list[bytes]
+    """Names."""
+    digest: bytes
+    """xxh3_128 over attributes and entries."""
+    content_bytes: int
+
+
+@dataclass(slots=True)
+class Scanner:
+    """Looks at directories with one view. `report` hears what is left out, or could not be read."""
+
+    tree: Tree
+    view: View
+    report: Report = ignore
+    leaders: Leaders = field(default_factory=Leaders)
+    distrust_after_ns: int | None = None
+    """Target: files whose ctime is not before this may have lost content in a crash: their time is told wrong by
+    one grain, so that they differ."""
+
+    def scan(self, path: bytes) -> Scanned:
+        """The directory at `path`; OSError when it cannot be opened (gone, no directory, no permission)."""
+        fd = self.tree.open_directory(path)
+        try:
+            return self._scan(fd, path)
+        finally:
+            os.close(fd)
+
+    def _scan(self, fd: int, path: bytes) -> Scanned:
+        own = attributes_digest(fd, self.view)
+        names = self._names(fd, path)
+        listed = xattrs.list_names(fd, names) if self._looks_at_xattrs() else {}
+        entries: list[Entry] = []
+        subdirectories: list[bytes] = []
+        total = 0
+        look = os.stat
+        for name in names:
+            try:
+                found = look(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            entry = self._entry(fd, path, name, found, listed.get(name))
+            if entry is None:
+                continue
+            entries.append(entry)
+            total += entry.size
+            if stat.S_ISDIR(found.st_mode):
+                subdirectories.append(name)
+        digest = xxh3_128_digest(own + _encode(entries))
+        return Scanned(path, own, entries, subdirectories, digest, total)
+
+    def _looks_at_xattrs(self) -> bool:
+        view = self.view
+        return view.acls or view.user_xattrs or view.capabilities or view.trusted_xattrs
+
+    def _names(self, fd: int, path: bytes) -> list[bytes]:
+        names = os.listdir(b"/proc/self/fd/%d" % fd)
+        names.sort()
+        if path:
+            return names
+        if STATE_DIRECTORY in names:
+            self.report(NotKeptKind.RESERVED_NAME, STATE_DIRECTORY)
+        return [name for name in names if name not in (STATE_DIRECTORY, LOST_AND_FOUND)]
+
+    def look(self, fd: int, path: bytes, name: bytes) -> Entry | None:
+        """One entry of the directory `fd` at `path`; None when there is nothing."""
+        try:
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return self._entry(fd, path, name, found, xattrs.names_at(xattrs.path_of(fd, name)))
+
+    def _entry(
+        self, fd: int, path: bytes, name: bytes, found: os.stat_result, attributes: list[bytes] | None
+    ) -> Entry | None:
+        mode = found.st_mode
+        view = self.view
+        if found.st_dev != self.tree.device:
+            self.report(NotKeptKind.OTHER_FILE_SYSTEM, join(path, name))
+            return None
+        if stat.S_ISDIR(mode):
+            return Entry(name, stat.S_IFDIR)
+        content = b""
+        size = 0
+        if stat.S_ISREG(mode):
+            size = found.st_size
+        elif stat.S_ISLNK(mode):
+            try:
+                content = os.readlink(name, dir_fd=fd)
+            except OSError:
+                return None
+        elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            if not view.devices:
+                self.report(NotKeptKind.DEVICE, join(path, name))
+                return None
+            content = b"%d:%d" % (os.major(found.st_rdev), os.minor(found.st_rdev))
+        leader = self.leaders.leader(found.st_ino, join(path, name)) if found.st_nlink > 1 else b""
+        digest = self._xattr_digest(fd, path, name, attributes) if attributes else b""
+        mtime = found.st_mtime_ns
+        if view.time_grain_ns != 1:
+            mtime -= mtime % view.time_grain_ns
+        if self.distrust_after_ns is not None and found.st_ctime_ns >= self.distrust_after_ns and stat.S_ISREG(mode):
+            mtime -= view.time_grain_ns
+        uid, gid = found.st_uid, found.st_gid
+        if not view.owner:
+            uid, gid = self._owner(found, path, name)
+        return Entry(name, mode, uid, gid, size, mtime, content, leader, digest)
+
+    def _owner(self, found: os.stat_result, path: bytes, name: bytes) -> tuple[int, int]:
+        if (found.st_uid, found.st_gid) != (self.view.uid, self.view.gid):
+            self.report(NotKeptKind.OWNER, join(path, name))
+        return 0, 0
+
+    def _xattr_digest(self, fd: int, path: bytes, name: bytes, names: list[bytes]) -> bytes:
+        def report(kind: NotKeptKind) -> None:
+            self.report(kind, join(path, name))
+
+        return xattrs.digest(xattrs.values_at(xattrs.path_of(fd, name), names, self.view, report))
+
+
+def attributes_digest(fd: int, view: View) -> bytes:
+    """Of the directory `fd` itself."""
+    return digest_of(read_attributes(fd, view, ignore, b""), view)
+
+
+def digest_of(attributes: Attributes, view: View) -> bytes:
+    """xxh3_128 of a directory's attributes as `view` sees them."""
+    owner = (attributes.uid, attributes.gid) if view.owner else (0, 0)
+    mtime = attributes.mtime_ns - attributes.mtime_ns % view.time_grain_ns
+    return xxh3_128_digest(_encode((attributes.mode, *owner, mtime, xattrs.digest(attributes.xattrs))))
+
+
+def read_attributes(fd: int, view: View, report: Report, path: bytes) -> Attributes:
+    """Of an open file or directory."""
+    found = os.fstat(fd)
+    names = xattrs.names_at(fd)
+    values = xattrs.values_at(fd, names, view, lambda kind: report(kind, path)) if names else {}
+    return Attributes(found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, values)

@@ -1,0 +1,201 @@
+"""The volume that is copied. It is only ever read: nothing here writes, creates, or changes a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from storagemirror.entry import Attributes, Identity, NotKeptKind, View, join
+from storagemirror.errors import VolumeError
+from storagemirror.fs import xattrs
+from storagemirror.fs.identity import Facts, facts, identity
+from storagemirror.fs.scan import Leaders, Report, Scanner
+from storagemirror.fs.syscalls import syncfs
+from storagemirror.fs.tree import Tree, names_in
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A small file, read whole."""
+
+    attributes: Attributes
+    data: bytes
+    steady: bool
+    """Nothing about the file changed while it was read."""
+    found: os.stat_result
+
+
+class SourceVolume:
+    """A directory that is read. Paths are relative to it; see `storagemirror.entry`."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.identity: Identity = identity(tree.root)
+
+    @classmethod
+    def open(cls, path: str | bytes) -> SourceVolume:
+        """`VolumeError` when there is no directory at `path`, or it may not be read."""
+        tree = Tree(path)
+        try:
+            os.listdir(tree.root)
+        except OSError as e:
+            tree.close()
+            raise VolumeError(
+                f"cannot read the directory {os.fsdecode(tree.path)}: {e.strerror}", reason="SourceNotReadable"
+            ) from e
+        return cls(tree)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.tree.close()
+
+    def __enter__(self) -> SourceVolume:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def facts(self) -> Facts:
+        """Size and free space of its file system."""
+        return facts(self.tree.root)
+
+    def sync(self) -> None:
+        """Have the kernel write dirty pages, so that the next write through a memory map moves its file's time."""
+        syncfs(self.tree.root)
+
+    def check_identity(self) -> None:
+        """`VolumeError` when the directory we were started on is another one by now (unmounted, mounted over)."""
+        try:
+            now = os.stat(self.tree.path)
+        except OSError as e:
+            raise VolumeError(f"the source has gone: {e.strerror}", reason="SourceUnmounted") from e
+        if (now.st_dev, now.st_ino) != (self.tree.device, self.identity.inode):
+            raise VolumeError(
+                f"{os.fsdecode(self.tree.path)} is no longer the directory it was", reason="SourceUnmounted"
+            )
+
+    def scanner(self, view: View, report: Report, leaders: Leaders | None = None) -> Scanner:
+        """Something that looks at directories as both sides compare them."""
+        return Scanner(self.tree, view, report, leaders if leaders is not None else Leaders())
+
+    def lstat(self, path: bytes) -> os.stat_result | None:
+        """What is at `path`; None when nothing is."""
+        return self.tree.lstat(path)
+
+    def directory(self, path: bytes, view: View, report: Report) -> SourceDirectory:
+        """The directory at `path`, open; OSError when it cannot be."""
+        return SourceDirectory(self, path, view, report)
+
+
+class SourceDirectory:
+    """One open directory of a source: its entries are read by name."""
+
+    def __init__(self, volume: SourceVolume, path: bytes, view: View, report: Report) -> None:
+        self.path = path
+        self._device = volume.tree.device
+        self._view = view
+        self._report = report
+        self.fd = volume.tree.open_directory(path)
+
+    def __enter__(self) -> SourceDirectory:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self.fd)
+
+    def names(self) -> list[tuple[bytes, bool, bool]]:
+        """(name, is a file, is a directory), sorted. Root directories show what is ours or the system's too."""
+        return names_in(self.fd)
+
+    def attributes(self) -> Attributes:
+        """The directory's own."""
+        return self._attributes(self.fd, os.fstat(self.fd), b"")
+
+    def lstat(self, name: bytes) -> os.stat_result:
+        """OSError when there is nothing of that name."""
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+
+    def is_foreign(self, found: os.stat_result) -> bool:
+        """Whether it is on another file system, mounted there."""
+        return found.st_dev != self._device
+
+    def open_file(self, name: bytes) -> int:
+        """A descriptor of the regular file `name`; OSError, ELOOP too when it is none (any more)."""
+        fd = os.open(name, _READ, dir_fd=self.fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.ELOOP, "no regular file", name)
+        return fd
+
+    def read_small(self, name: bytes, limit: int) -> Content | None:
+        """A file of at most `limit` bytes, whole; None when it is larger; OSError when it cannot be read."""
+        fd = os.open(name, _READ, dir_fd=self.fd)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise OSError(errno.ELOOP, "no regular file", name)
+            size = before.st_size
+            if size > limit:
+                return None
+            data = os.read(fd, size + 1) if size else b""
+            while len(data) < size and (more := os.read(fd, size - len(data))):
+                data += more
+            after = os.fstat(fd)
+            steady = len(data) == size and unchanged(before, after)
+            return Content(self._attributes(fd, before, name), data, steady, before)
+        finally:
+            os.close(fd)
+
+    def file_attributes(self, fd: int, name: bytes) -> Attributes:
+        """Of an open file of this directory."""
+        return self._attributes(fd, os.fstat(fd), name)
+
+    def special_attributes(self, name: bytes, found: os.stat_result) -> Attributes:
+        """Of what is not opened: links, FIFOs, sockets, devices, and files of which the content is not needed."""
+        return self._attributes(xattrs.path_of(self.fd, name), found, name)
+
+    def readlink(self, name: bytes) -> bytes:
+        """Where a symbolic link leads."""
+        return os.readlink(name, dir_fd=self.fd)
+
+    def _attributes(self, place: int | bytes, found: os.stat_result, name: bytes) -> Attributes:
+        view = self._view
+        path = join(self.path, name) if name else self.path
+        values: dict[bytes, bytes] = {}
+        if view.acls or view.user_xattrs or view.capabilities or view.trusted_xattrs:
+            names = xattrs.names_at(place)
+            if names:
+                values = xattrs.values_at(place, names, view, lambda kind: self._report(kind, path))
+        if not view.owner and (found.st_uid, found.st_gid) != (view.uid, view.gid):
+            self._report(NotKeptKind.OWNER, path)
+        return Attributes(found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, values)
+
+
+def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether a file was left alone between two looks."""
+    return (before.st_mtime_ns, before.st_ctime_ns, before.st_size) == (
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+        after.st_size,
+    )
+
+
+def data_extents(fd: int, size: int, start: int = 0) -> list[tuple[int, int]]:
+    """Where the file `fd` holds data: (begin, end), without its holes. All of it where the file system cannot say."""
+    extents: list[tuple[int, int]] = []
+    at = start
+    while at < size:
+        try:
+            begin = os.lseek(fd, at, os.SEEK_DATA)
+            end = os.lseek(fd, begin, os.SEEK_HOLE)
+        except OSError as e:
+            if e.errno == errno.ENXIO:  # nothing but a hole up to the end
+                break
+            return [(start, size)]
+        extents.append((begin, min(end, size)))
+        at = end
+    return extents

@@ -1,0 +1,292 @@
+"""The volume that is written. Ours on it is `.storagemirror/`; all else is the source's."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable
+
+from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, split
+from storagemirror.errors import VolumeError
+from storagemirror.fs import marker as state
+from storagemirror.fs.abilities import probe
+from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
+from storagemirror.fs.incoming import IncomingFile
+from storagemirror.fs.place import Placer, raise_if_full
+from storagemirror.fs.remove import count_entries, remove_entry
+from storagemirror.fs.scan import Leaders, Report, Scanner, ignore
+from storagemirror.fs.syscalls import syncfs
+from storagemirror.fs.tree import Tree
+
+_TEMPORARY = b"tmp"
+_LOCK = b"lock"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CTIME_MARGIN_NS = 1_000_000_000
+
+
+class TargetVolume:
+    """A directory that is written. Nothing is changed before `claim`."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.identity: Identity = identity(tree.root)
+        self.lifetime: Lifetime = lifetime(tree.root)
+        self.view = View()
+        """What it can hold; known after `claim`."""
+        self.report: Report = ignore
+        self.distrust_after_ns: int | None = None
+        """Files changed since may have lost content in a crash; until a full mirror has looked at them again."""
+        self._state = -1
+        self._temporary = -1
+        self._lock = -1
+        self._placer: Placer | None = None
+
+    @classmethod
+    def open(cls, path: str | bytes) -> TargetVolume:
+        """`VolumeError` when there is no directory at `path`. Changes nothing."""
+        return cls(Tree(path))
+
+    def close(self) -> None:
+        """Let go of it (and of its lock)."""
+        for fd in (self._temporary, self._state, self._lock):
+            if fd >= 0:
+                os.close(fd)
+        self._temporary = self._state = self._lock = -1
+        self.tree.close()
+
+    def __enter__(self) -> TargetVolume:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def facts(self) -> Facts:
+        """Size and free space of its file system."""
+        return facts(self.tree.root)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is there but `lost+found` and what is ours."""
+        return not set(os.listdir(b"/proc/self/fd/%d" % self.tree.root)) - {LOST_AND_FOUND, STATE_DIRECTORY}
+
+    def marker(self) -> state.Marker | None:
+        """Whose copy this is; None: nobody's (yet)."""
+        fd = self._open_state()
+        if fd is None:
+            return None
+        try:
+            return state.read_marker(fd)
+        finally:
+            os.close(fd)
+
+    def claim(self) -> None:
+        """Make our directory, lock it, clear what a killed session left, and find out what can be held.
+
+        `VolumeError`: TargetNotWritable, TargetBusy (another process writes it), TargetUnusable. `VolumeFull`.
+        """
+        try:
+            self._claim()
+        except OSError as e:
+            raise_if_full(e)
+            raise VolumeError(
+                f"cannot write to the target volume: {e.strerror}",
+                reason="TargetNotWritable",
+                hint="Is it mounted read-only, or owned by another user than the agent runs as?",
+            ) from e
+
+    def _claim(self) -> None:
+        if self._state >= 0:
+            return
+        root = self.tree.root
+        before = os.fstat(root)
+        made = False
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(STATE_DIRECTORY, 0o700, dir_fd=root)
+            made = True
+        opened = self._open_state()
+        if opened is None:
+            raise FileNotFoundError(errno.ENOENT, "our directory was removed just now")
+        self._state = opened
+        self._lock_it()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(_TEMPORARY, 0o700, dir_fd=self._state)
+        self._temporary = os.open(_TEMPORARY, _DIRECTORY, dir_fd=self._state)
+        for place in (self._state, self._temporary):
+            for inherited in (b"system.posix_acl_default", b"system.posix_acl_access"):
+                with contextlib.suppress(OSError):
+                    os.removexattr(place, inherited)
+        self._clear_temporary()
+        self.view = probe(self._temporary)
+        if made:
+            with contextlib.suppress(OSError):
+                os.utime(root, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def _open_state(self) -> int | None:
+        try:
+            return os.open(STATE_DIRECTORY, _DIRECTORY, dir_fd=self.tree.root)
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            if e.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise VolumeError(
+                    "expected .storagemirror on the target to be a directory of ours; it is something else",
+                    reason="TargetUnusable",
+                    hint="Move it away: its name is ours.",
+                ) from e
+            raise
+
+    def _lock_it(self) -> None:
+        self._lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._state)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise VolumeError(
+                "another process is writing this target volume",
+                reason="TargetBusy",
+                hint="Two pairs must not share a target; an agent that is being replaced lets go by itself.",
+            ) from e
+
+    def _clear_temporary(self) -> None:
+        for name in os.listdir(b"/proc/self/fd/%d" % self._temporary):
+            with contextlib.suppress(IsADirectoryError):
+                os.unlink(name, dir_fd=self._temporary)
+
+    @property
+    def placer(self) -> Placer:
+        """Makes entries; after `claim`."""
+        if self._placer is None:
+            self._placer = Placer(self._temporary, self.view, self._tell)
+        return self._placer
+
+    def _tell(self, kind: NotKeptKind, path: bytes) -> None:
+        self.report(kind, path)  # looked up each time: each session has a report of its own
+
+    def scanner(self, view: View) -> Scanner:
+        """Something that looks at directories as both sides compare them."""
+        return Scanner(self.tree, view, ignore, Leaders(), self.distrust_after_ns)
+
+    # -- what it says about itself
+
+    def write_marker(self, marker: state.Marker) -> None:
+        """Durable when it returns."""
+        self._full_or(lambda: state.write_marker(self._state, marker))
+
+    def hold(self) -> state.HoldRecord | None:
+        """The last hold, if nothing went through since."""
+        return state.read_hold(self._state)
+
+    def write_hold(self, hold: state.HoldRecord | None) -> None:
+        """Durable when it returns."""
+        self._full_or(lambda: state.write_hold(self._state, hold))
+
+    def synced(self) -> state.Synced | None:
+        """What the last syncfs that succeeded covered."""
+        return state.read_synced(self._state)
+
+    def sync(self, through_ns: int, deleted: int) -> None:
+        """Make everything durable, and remember that; `VolumeError` when the disk refuses."""
+        last = state.read_synced(self._state)
+        at = time.time_ns() - _CTIME_MARGIN_NS
+        if self.distrust_after_ns is not None:
+            at = min(at, self.distrust_after_ns)
+        try:
+            syncfs(self.tree.root)
+        except OSError as e:
+            raise_if_full(e)
+            raise VolumeError(f"the target could not be synced: {e.strerror}", reason="TargetFailing") from e
+        sequence = last.sequence + 1 if last is not None else 1
+        self._full_or(lambda: state.write_synced(self._state, state.Synced(sequence, at, through_ns, deleted)))
+
+    @staticmethod
+    def _full_or(write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as e:
+            raise_if_full(e)
+            raise VolumeError(f"cannot write to the target volume: {e.strerror}", reason="TargetNotWritable") from e
+
+    # -- changes
+
+    def directory(self, path: bytes) -> int:
+        """A descriptor of the directory at `path`; OSError when it is none."""
+        return self.tree.open_directory(path)
+
+    def enter(self, path: bytes) -> tuple[int, bool]:
+        """A descriptor of the directory at `path`, made (with what leads to it) when it is not there, and whether it
+        was made. OSError ENOTDIR when something else is in the way."""
+        made = False
+        try:
+            fd = self.tree.open_directory(path)
+        except FileNotFoundError:
+            if not path:
+                raise
+            parent, name = split(path)
+            above, _ = self.enter(parent)
+            try:
+                made = self.placer.directory(above, name)
+            finally:
+                os.close(above)
+            fd = self.tree.open_directory(path)
+        if not self.view.owner:
+            self._let_us_in(fd)
+        return fd, made
+
+    @staticmethod
+    def _let_us_in(fd: int) -> None:
+        """Without privilege a directory's own mode may keep us out; it gets its mode back when it is left."""
+        mode = os.fstat(fd).st_mode
+        if mode & 0o700 != 0o700:
+            with contextlib.suppress(OSError):
+                os.fchmod(fd, mode | 0o700)
+
+    def begin(self, path: bytes, attributes: Attributes) -> IncomingFile:
+        """A large file, written under a temporary name."""
+        return IncomingFile(self.placer, self._temporary, path, attributes)
+
+    def finish(self, incoming: IncomingFile, size: int) -> None:
+        """Give it its attributes and its name; OSError EISDIR when a directory has it."""
+        directory, name = split(incoming.path)
+        fd, _ = self.enter(directory)
+        try:
+            incoming.finish(fd, name, size)
+        finally:
+            os.close(fd)
+
+    def link(self, path: bytes, leader: bytes) -> None:
+        """`path` becomes a further name of `leader`; OSError ENOENT when that is not there, EMLINK when it has too
+        many, EISDIR when a directory is in the way."""
+        leader_directory, leader_name = split(leader)
+        directory, name = split(path)
+        leader_fd = self.tree.open_directory(leader_directory)
+        try:
+            fd, _ = self.enter(directory)
+            try:
+                self.placer.link(leader_fd, leader_name, fd, name)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(leader_fd)
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """OSError when it cannot be: `old` is not there, or something in the way of `new` cannot be replaced."""
+        old_directory, old_name = split(old)
+        new_directory, new_name = split(new)
+        old_fd = self.tree.open_directory(old_directory)
+        try:
+            new_fd = self.tree.open_directory(new_directory)
+            try:
+                os.rename(old_name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+            finally:
+                os.close(new_fd)
+        finally:
+            os.close(old_fd)
+
+    def count(self, path: bytes, forget: Callable[[bytes], bool]) -> int:
+        """How many entries deleting `path` would delete, those not counted of which `forget(path)` is true."""
+        return count_entries(self.tree, path, forget)
+
+    def delete(self, path: bytes) -> int:
+        """Delete `path` with all that is below; how many entries that were (0: nothing was there)."""
+        return remove_entry(self.tree, path, self._let_us_in)

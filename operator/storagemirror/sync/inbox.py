@@ -1,0 +1,247 @@
+"""What a source has heard from its target, and waiting for more of it.
+
+One thread receives; it never waits for anything but the network, so that the target can always send. How much can
+lie here is bounded: digests by the credit we gave, listings by what we asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from storagemirror.entry import Entry, walk_key
+from storagemirror.errors import Held, ProtocolError, StorageMirrorError, Superseded, VolumeError, VolumeFull
+from storagemirror.sync.channel import Channel
+from storagemirror.wire import messages as m
+
+DIGEST_CREDIT = 8
+"""Frames of digests that may be on their way at once."""
+
+
+class Inbox:
+    """Filled by `run` in a thread of its own, emptied by the session's thread."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._changed = threading.Condition()
+        self._error: StorageMirrorError | None = None
+        self._digests: dict[bytes, m.DirectoryDigest] = {}
+        self._passed: bytes | None = None
+        self._all_digests = True
+        self._credit = 0
+        self._used = 0
+        self._wanted: dict[bytes, list[m.Listing]] = {}
+        self._listed: deque[list[m.Listing]] = deque()
+        self._looked: deque[m.Looked] = deque()
+        self._cleared: m.Cleared | None = None
+        self._mirrored: m.Mirrored | None = None
+        self._marked: m.Marked | None = None
+        self._reports: deque[m.Failed | m.NotKept] = deque()
+
+    # -- the receiving thread
+
+    def run(self) -> None:
+        """Receive until the connection ends; the reason is raised from whatever waits, now or later."""
+        try:
+            while True:
+                event = self._channel.receive()
+                with self._changed:
+                    self._take(event)
+                    self._changed.notify_all()
+        except StorageMirrorError as e:
+            self.fail(e)
+
+    def fail(self, error: StorageMirrorError) -> None:
+        """Nothing more comes, for this reason. The first one counts."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def _take(self, event: object) -> None:
+        match event:
+            case m.Digests():
+                self._take_digests(event)
+            case m.Listing():
+                if event.path not in self._wanted:
+                    raise ProtocolError(f"a listing of {event.path[:300]!r} that was not asked for")
+                frames = self._wanted[event.path]
+                frames.append(event)
+                if event.last:
+                    self._listed.append(self._wanted.pop(event.path))
+            case m.Looked():
+                self._looked.append(event)
+            case m.Cleared():
+                self._cleared = event
+            case m.Mirrored():
+                self._mirrored = event
+            case m.Marked():
+                self._marked = event
+            case m.Failed() | m.NotKept():
+                self._reports.append(event)
+            case m.Hold():
+                raise Held(event.message, reason=event.reason.value, token=event.token, hint=event.hint)
+            case m.Abort():
+                raise aborted(event)
+            case _:
+                raise ProtocolError(f"{type(event).__name__} was not expected here")
+
+    def _take_digests(self, event: m.Digests) -> None:
+        if self._all_digests:
+            raise ProtocolError("digests that were not asked for")
+        self._credit -= 1
+        if self._credit < 0:
+            raise ProtocolError("more digests than there was credit for")
+        for directory in event.directories:
+            self._digests[directory.path] = directory
+        if event.directories:
+            self._passed = walk_key(event.directories[-1].path)
+        self._all_digests = event.last
+
+    # -- the session's thread
+
+    def check(self) -> None:
+        """Raise what has gone wrong, if anything has."""
+        error = self._error
+        if error is not None:
+            raise error
+
+    def wait(self, ready: Callable[[], bool]) -> None:
+        """Until `ready`; raises what has gone wrong before."""
+        with self._changed:
+            while not ready():
+                self.check()
+                self._changed.wait()
+
+    def reports(self) -> list[m.Failed | m.NotKept]:
+        """What the target could not do since the last call."""
+        taken = []
+        while self._reports:
+            taken.append(self._reports.popleft())
+        return taken
+
+    def expect_mirror(self, *, digests: bool) -> None:
+        """A mirror begins: forget the one before. Give the credit that is due with `grant`."""
+        with self._changed:
+            self._digests.clear()
+            self._passed = None
+            self._all_digests = not digests
+            self._credit = DIGEST_CREDIT if digests else 0
+            self._used = 0
+            self._cleared = self._mirrored = None
+
+    def digest(self, path: bytes) -> m.DirectoryDigest | None:
+        """The target's directory at `path`; None: it has none. Waits until the target's walk has passed it."""
+        key = walk_key(path)
+
+        def known() -> bool:
+            return self._all_digests or path in self._digests or (self._passed is not None and self._passed > key)
+
+        if not known():
+            self._forget_before(key)
+            self._grant()
+            self.wait(known)
+        return self._digests.pop(path, None)
+
+    def finish_digests(self) -> int:
+        """Let the target's walk come to its end; how many entries the directories have that nobody asked about."""
+        entries = 0
+        while not self._all_digests:
+            entries += sum(directory.entries for directory in self._digests.values())
+            self._digests.clear()
+            self._grant()
+            before = self._credit
+            self.wait(lambda: self._all_digests or self._credit < before)  # noqa: B023
+        return entries
+
+    def _forget_before(self, key: bytes) -> None:
+        """The walk is past these: directories that the source does not have."""
+        if len(self._digests) > 10_000:
+            self._digests = {path: d for path, d in self._digests.items() if walk_key(path) >= key}
+
+    def _grant(self) -> None:
+        with self._changed:
+            missing = DIGEST_CREDIT - self._credit
+            if missing < DIGEST_CREDIT // 2:
+                return
+            self._credit += missing
+        self._channel.send(m.Credit(missing))
+
+    def want(self, paths: list[bytes]) -> None:
+        """Ask for listings."""
+        with self._changed:
+            for path in paths:
+                self._wanted[path] = []
+        self._channel.send(m.Want(paths))
+
+    @property
+    def wanted(self) -> int:
+        """How many listings were asked for and have not come."""
+        return len(self._wanted)
+
+    def listing(self, *, wait: bool) -> tuple[bytes, bytes | None, list[Entry]] | None:
+        """The next listing that has come whole: path, digest of its attributes (None: no directory), entries.
+        None when there is none yet, or, waiting, when none is to come."""
+        if wait:
+            self.wait(lambda: bool(self._listed) or not self._wanted)
+        if not self._listed:
+            return None
+        frames = self._listed.popleft()
+        entries = [entry for frame in frames for entry in frame.entries]
+        return frames[0].path, frames[0].attributes, entries
+
+    def looked(self) -> m.Looked:
+        """The next answer to a Look."""
+        self.wait(lambda: bool(self._looked))
+        return self._looked.popleft()
+
+    def cleared(self) -> m.Cleared:
+        """The answer to the last Doomed."""
+        self.wait(lambda: self._cleared is not None)
+        answer, self._cleared = self._cleared, None
+        if answer is None:
+            raise AssertionError("waited for it")
+        return answer
+
+    def mirrored(self) -> m.Mirrored:
+        """The answer to MirrorEnd."""
+        self.wait(lambda: self._mirrored is not None)
+        answer, self._mirrored = self._mirrored, None
+        if answer is None:
+            raise AssertionError("waited for it")
+        return answer
+
+    def marked(self, number: int) -> m.Marked:
+        """The answer to mark `number`."""
+        self.wait(lambda: self._marked is not None and self._marked.number >= number)
+        if self._marked is None:
+            raise AssertionError("waited for it")
+        return self._marked
+
+
+def failure(reason: m.FailureReason, message: str) -> StorageMirrorError | None:
+    """The error of a failure that stops everything; None where the rest goes on without that entry."""
+    match reason:
+        case m.FailureReason.FULL:
+            return VolumeFull(
+                message, hint="Grow the target's volume, or free space on it; the mirror goes on by itself."
+            )
+        case m.FailureReason.READ_ONLY:
+            return VolumeError(
+                message,
+                reason="TargetNotWritable",
+                hint="The target's file system became read-only: look at its node's kernel log.",
+            )
+        case m.FailureReason.IO | m.FailureReason.DAMAGED:
+            return VolumeError(message, reason="TargetFailing", hint="Look at the target node's kernel log.")
+        case m.FailureReason.SUPERSEDED:
+            return Superseded(message)
+        case m.FailureReason.PROTOCOL:
+            return ProtocolError(f"the peer says: {message}")
+        case _:
+            return None
+
+
+def aborted(event: m.Abort) -> StorageMirrorError:
+    """What an Abort of the peer means here."""
+    return failure(event.reason, event.message) or VolumeError(event.message, reason="PeerFailed")

@@ -1,0 +1,179 @@
+"""One side of a connection, without any I/O: bytes in, events out; messages in, bytes out.
+
+    connection = Connection(Role.TARGET)
+    count = ...receive_into(connection.writable())
+    connection.written(count)
+    while (event := connection.next_event()) is not None: ...
+    ...send(connection.send(Welcome(...)))
+
+Whose fault an error is: `ProtocolError` is the peer's; `IllegalMove` (an AssertionError) is our own.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from storagemirror.contract import Role
+from storagemirror.entry import is_name, is_path
+from storagemirror.errors import ProtocolError
+from storagemirror.wire import messages as m
+from storagemirror.wire.content import Data, Pack, Record, data_prefix, pack_payload
+from storagemirror.wire.frame import FrameReader, header
+from storagemirror.wire.messages import FrameType
+from storagemirror.wire.moves import MOVES, TRIGGERS, State
+
+
+class IllegalMove(AssertionError):
+    """We were about to send what the protocol does not allow here."""
+
+
+Event = m.Message | Pack | Data
+
+MESSAGES: dict[FrameType, type[m.Message]] = {
+    FrameType.HELLO: m.Hello,
+    FrameType.WELCOME: m.Welcome,
+    FrameType.REFUSE: m.Refuse,
+    FrameType.HOLD: m.Hold,
+    FrameType.PING: m.Ping,
+    FrameType.BYE: m.Bye,
+    FrameType.ABORT: m.Abort,
+    FrameType.MIRROR: m.Mirror,
+    FrameType.DIGESTS: m.Digests,
+    FrameType.CREDIT: m.Credit,
+    FrameType.WANT: m.Want,
+    FrameType.LISTING: m.Listing,
+    FrameType.LOOK: m.Look,
+    FrameType.LOOKED: m.Looked,
+    FrameType.MIRROR_END: m.MirrorEnd,
+    FrameType.MIRRORED: m.Mirrored,
+    FrameType.BEGIN: m.Begin,
+    FrameType.END: m.End,
+    FrameType.DROP: m.Drop,
+    FrameType.LINK: m.Link,
+    FrameType.RENAME: m.Rename,
+    FrameType.DOOMED: m.Doomed,
+    FrameType.CLEARED: m.Cleared,
+    FrameType.DELETE: m.Delete,
+    FrameType.MARK: m.Mark,
+    FrameType.MARKED: m.Marked,
+    FrameType.FAILED: m.Failed,
+    FrameType.NOT_KEPT: m.NotKept,
+}
+
+_TYPE_OF = {message: kind for kind, message in MESSAGES.items()}
+_DECODERS = {kind: msgspec.msgpack.Decoder(message) for kind, message in MESSAGES.items()}
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Connection:
+    """The protocol as `role` speaks it."""
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self.state = {Role.SOURCE: State.START, Role.TARGET: State.START}
+        self._reader = FrameReader()
+
+    def send(self, message: m.Message) -> bytes:
+        """The frame of `message`."""
+        kind = _TYPE_OF[type(message)]
+        self._move(self.role, kind)
+        payload = _encode(message)
+        return header(kind, len(payload)) + payload
+
+    def send_pack(self, records: list[Record], contents: list[bytes]) -> bytes:
+        """The frame of a pack; `contents` are those of its `File` records, in order."""
+        self._move(self.role, FrameType.PACK)
+        payload = pack_payload(records, contents)
+        return header(FrameType.PACK, len(payload)) + payload
+
+    def send_data(self, offset: int, length: int) -> bytes:
+        """What precedes `length` bytes of content in a Data frame; the content itself follows as it is."""
+        self._move(self.role, FrameType.DATA)
+        prefix = data_prefix(offset)
+        return header(FrameType.DATA, len(prefix) + length) + prefix
+
+    def may_send(self, kind: FrameType) -> bool:
+        """Whether we may send a frame of `kind` now."""
+        return kind in MOVES[self.role].get(self.state[self.role], {})
+
+    def writable(self) -> memoryview:
+        """Where received bytes go."""
+        return self._reader.writable()
+
+    def written(self, count: int) -> None:
+        """So many bytes were received; 0 means the peer has closed the connection."""
+        self._reader.written(count)
+
+    def next_event(self) -> Event | None:
+        """What the peer said next; None when more bytes are needed. `ProtocolError` when it may not say that.
+
+        What a Pack or Data event shows holds until `writable` is called again.
+        """
+        frame = self._reader.next_frame()
+        if frame is None:
+            return None
+        kind, payload = frame
+        self._move(self.role.peer, kind)
+        if kind is FrameType.PACK:
+            return Pack(payload)
+        if kind is FrameType.DATA:
+            return Data(payload)
+        try:
+            message: m.Message = _DECODERS[kind].decode(payload)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as e:
+            raise ProtocolError(f"a {kind.name} frame cannot be read: {e}") from e
+        _check(message)
+        return message
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether the peer's bytes end with a whole frame."""
+        return self._reader.between_frames
+
+    def _move(self, who: Role, kind: FrameType) -> None:
+        state = self.state[who]
+        after = MOVES[who].get(state, {}).get(kind)
+        if after is None:
+            text = f"a {who.value.lower()} may not send {kind.name} while {state.value}"
+            if who is self.role:
+                raise IllegalMove(text)
+            raise ProtocolError(text)
+        self.state[who] = after
+        trigger = TRIGGERS.get((who, kind))
+        if trigger is not None and self.state[who.peer] is trigger[0]:
+            self.state[who.peer] = trigger[1]
+
+
+def _check(message: m.Message) -> None:
+    """That every path is within the volume and every name is one. The root may be compared, not replaced."""
+    paths: list[bytes] = []
+    root_too = True
+    match message:
+        case m.Mirror():
+            paths = list(message.scopes)
+        case m.Want():
+            paths = message.directories
+        case m.Look() | m.Doomed() | m.Delete():
+            paths = message.paths
+            root_too = isinstance(message, m.Look)
+        case m.Rename():
+            paths = [path for pair in message.renames for path in pair]
+            root_too = False
+        case m.Link():
+            paths = [message.path, message.leader]
+            root_too = False
+        case m.Begin():
+            paths = [message.path]
+            root_too = False
+        case m.Digests():
+            paths = [directory.path for directory in message.directories]
+        case m.Listing():
+            paths = [message.path]
+            for entry in message.entries:
+                if not is_name(entry.name):
+                    raise ProtocolError(f"not a name of an entry: {entry.name[:300]!r}")
+        case _:
+            return
+    for path in paths:
+        if not is_path(path) or not (path or root_too):
+            raise ProtocolError(f"not a path within the volume: {path[:300]!r}")

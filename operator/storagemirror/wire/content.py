@@ -1,0 +1,200 @@
+"""The two payloads that carry content.
+
+Pack: many small things in one frame.
+    16 bytes   xxh3_128 of all that follows
+     4 bytes   length of the records, little-endian
+     records   MessagePack array of `Record`s
+     contents  of the `File` records, one after the other
+
+Data: a piece of a large file.
+     8 bytes   offset, little-endian
+     content   1 byte or more
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Iterator
+
+import msgspec
+from xxhash import xxh3_128, xxh3_128_digest
+
+from storagemirror.entry import KINDS, Attributes, Kind, Size, is_name, is_path
+from storagemirror.errors import ProtocolError
+
+_RECORDS_LENGTH = struct.Struct("<I")
+_OFFSET = struct.Struct("<Q")
+_DIGEST = 16
+
+
+class Enter(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
+    """The records that follow are in this directory, which is made when it is not there."""
+
+    path: bytes
+    fresh: bool = False
+    """The target does not have it, or it was made by this mirror: nothing in it can be in the way."""
+
+
+class File(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
+    """A small file; its content is in the pack."""
+
+    name: bytes
+    attributes: Attributes
+    size: Size
+
+
+class Symlink(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
+    """A symbolic link."""
+
+    name: bytes
+    attributes: Attributes
+    content: bytes
+
+
+class Node(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
+    """A FIFO, a socket or a device: `attributes.mode` says which."""
+
+    name: bytes
+    attributes: Attributes
+    major: int = 0
+    minor: int = 0
+
+
+class Touch(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
+    """The content is right, the attributes are not. Never of a directory."""
+
+    name: bytes
+    attributes: Attributes
+
+
+class Child(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=7):
+    """A directory in this one: made when it is not there. What is in it comes under its own `Enter`."""
+
+    name: bytes
+
+
+class Leave(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6):
+    """Nothing more comes for the directory that was entered: these are its attributes."""
+
+    attributes: Attributes
+
+
+Record = Enter | File | Symlink | Node | Touch | Child | Leave
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Record]).decode
+
+
+def pack_payload(records: list[Record], contents: list[bytes]) -> bytes:
+    """The payload of a pack. `contents` are those of the `File` records, in order."""
+    encoded = _encode(records)
+    body = b"".join((_RECORDS_LENGTH.pack(len(encoded)), encoded, *contents))
+    return xxh3_128_digest(body) + body
+
+
+class Pack:
+    """A pack that has arrived, checked: its checksum, its names, and that the contents are as long as they say."""
+
+    __slots__ = ("_contents", "records")
+
+    def __init__(self, payload: memoryview) -> None:
+        if payload.nbytes < _DIGEST + _RECORDS_LENGTH.size:
+            raise ProtocolError(f"expected a pack of at least 20 bytes, got {payload.nbytes}")
+        body = payload[_DIGEST:]
+        if xxh3_128_digest(body) != payload[:_DIGEST]:
+            raise ProtocolError("a pack's content is not what its checksum says: it was damaged on the way")
+        (length,) = _RECORDS_LENGTH.unpack_from(body)
+        begin = _RECORDS_LENGTH.size + length
+        if begin > body.nbytes:
+            raise ProtocolError(f"expected {length} bytes of records in a pack of {body.nbytes}")
+        try:
+            self.records: list[Record] = _decode(body[_RECORDS_LENGTH.size : begin])
+        except (msgspec.MsgspecError, RecursionError, ValueError) as e:
+            raise ProtocolError(f"a pack's records cannot be read: {e}") from e
+        self._contents = body[begin:]
+        self._check()
+
+    def _check(self) -> None:
+        size = 0
+        inside = False
+        for record in self.records:
+            if isinstance(record, Enter):
+                if not is_path(record.path):
+                    raise ProtocolError(f"not a path within the volume: {record.path[:300]!r}")
+                inside = True
+                continue
+            if not inside:
+                raise ProtocolError("a pack names an entry outside of any directory")
+            if isinstance(record, Leave):
+                inside = False
+                if stat.S_IFMT(record.attributes.mode) != Kind.DIRECTORY:
+                    raise ProtocolError("a directory's attributes are of another type")
+                continue
+            if not is_name(record.name):
+                raise ProtocolError(f"not a name of an entry: {record.name[:300]!r}")
+            if isinstance(record, Child):
+                continue
+            mode = stat.S_IFMT(record.attributes.mode)
+            if mode not in KINDS or mode == Kind.DIRECTORY:
+                raise ProtocolError(f"expected the mode of an entry that is no directory, got {mode:o}")
+            if isinstance(record, File):
+                size += record.size
+            if isinstance(record, File) != (mode == Kind.FILE) and not isinstance(record, Touch):
+                raise ProtocolError(f"a record of {type(record).__name__} has the mode {mode:o}")
+            if isinstance(record, Symlink) and (mode != Kind.SYMLINK or not 0 < len(record.content) < 4096):
+                raise ProtocolError("expected a symbolic link of 1 to 4095 bytes")
+            if isinstance(record, Node) and (mode == Kind.SYMLINK or not _device(record.major, record.minor)):
+                raise ProtocolError("expected a FIFO, a socket or a device with its numbers")
+        if size != self._contents.nbytes:
+            raise ProtocolError(f"expected {size} bytes of content in a pack, got {self._contents.nbytes}")
+
+    def __iter__(self) -> Iterator[tuple[Record, memoryview]]:
+        """Each record with its content (empty but for files). The views hold as long as the payload does."""
+        at = 0
+        empty = self._contents[:0]
+        for record in self.records:
+            if isinstance(record, File):
+                yield record, self._contents[at : at + record.size]
+                at += record.size
+            else:
+                yield record, empty
+
+
+def _device(major: int, minor: int) -> bool:
+    return 0 <= major < 1 << 12 and 0 <= minor < 1 << 20
+
+
+class Data:
+    """A piece of a large file that has arrived."""
+
+    __slots__ = ("content", "offset")
+
+    def __init__(self, payload: memoryview) -> None:
+        if payload.nbytes <= _OFFSET.size:
+            raise ProtocolError(f"expected an offset and content in a Data frame, got {payload.nbytes} bytes")
+        (self.offset,) = _OFFSET.unpack_from(payload)
+        self.content = payload[_OFFSET.size :]
+        if self.offset + self.content.nbytes >= 1 << 63:
+            raise ProtocolError(f"expected an offset within a file, got {self.offset}")
+
+
+class ContentDigest:
+    """The checksum of a large file: over each piece, preceded by its offset."""
+
+    def __init__(self) -> None:
+        self._hash = xxh3_128()
+
+    def add(self, offset: int, content: bytes | bytearray | memoryview) -> None:
+        """The next piece, as it is sent or as it arrived."""
+        self._hash.update(_OFFSET.pack(offset))
+        self._hash.update(content)
+
+    def digest(self) -> bytes:
+        """16 bytes."""
+        return self._hash.digest()
+
+
+def data_prefix(offset: int) -> bytes:
+    """What precedes the content in a Data frame."""
+    return _OFFSET.pack(offset)
