@@ -319,7 +319,7 @@ class Cluster:
 
             def fresh(node: Node = node) -> bool:
                 said = node.reported_ready_since()
-                return said is not None and dt.datetime.fromisoformat(said) >= since.replace(microsecond=0)
+                return said is not None and dt.datetime.fromisoformat(said) > since  # whole seconds, rounded down
 
             try:
                 wait_for(f"node {name} to be Ready", fresh, seconds, every=0.3)
