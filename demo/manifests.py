@@ -29,7 +29,7 @@ class Images:
 
 def load(name: str) -> list[Json]:
     """The objects of one file."""
-    return [o for o in yaml.safe_load_all((HERE / "manifests" / f"{name}.yaml").read_text()) if o]
+    return [o for o in yaml.safe_load_all((HERE / "objects" / f"{name}.yaml").read_text()) if o]
 
 
 def namespace() -> Json:
