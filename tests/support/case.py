@@ -285,7 +285,8 @@ class Case:
     # ------------------------------------------------------------ ending
 
     def clean_up(self) -> None:
-        """Remove the pairs, the namespace and the volumes."""
+        """Make the cluster whole again, whatever the test broke; remove the pairs, the namespace and the volumes."""
+        self.cluster.up()
         self.kubectl("delete", "mirrorpairs", "--all", "--wait=false", check=False)
         self.cluster.kubectl(
             "delete", "namespace", self.namespace, "--wait=true", "--timeout=90s", check=False, timeout=100
