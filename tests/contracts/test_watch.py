@@ -12,6 +12,7 @@ import pytest
 
 from storagemirror.contract import Capture
 from storagemirror.errors import VolumeError
+from storagemirror.fs.tree import Tree
 from storagemirror.sync.changes import Drained
 from storagemirror.sync.watch import TreeWatch, WatchOptions
 from tests.support.treemodel import Copy, Storm
@@ -52,8 +53,8 @@ class Watched:
 
     def __init__(self, root: Path, options: WatchOptions = FAST) -> None:
         self.root = os.path.realpath(os.fsencode(root))
-        self.fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        self.watch = TreeWatch(self.fd, options)
+        self.volume = Tree(self.root)
+        self.watch = TreeWatch(self.volume, options)
         self.copy = Copy(self.root)
         self.watch.start()
         self.copy.scan()
@@ -70,7 +71,7 @@ class Watched:
 
     def close(self) -> None:
         self.watch.close()
-        os.close(self.fd)
+        self.volume.close()
 
 
 @pytest.fixture

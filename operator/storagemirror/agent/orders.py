@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 import msgspec
 
@@ -44,6 +45,8 @@ class Orders:
         self._order: Order | None = None
         self._problem: StorageMirrorError | None = None
         self._closing = False
+        self.on_change: Callable[[], None] = _nothing
+        """Called by `follow` after each new order."""
 
     def current(self) -> Order | None:
         """The latest order; None before the first."""
@@ -60,11 +63,6 @@ class Orders:
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._order != known, timeout)
             return self._order
-
-    def wake(self) -> None:
-        """Let whoever waits look around."""
-        with self._changed:
-            self._changed.notify_all()
 
     def close(self) -> None:
         """End `follow` and every `wait`."""
@@ -116,14 +114,18 @@ class Orders:
         except BadInput as e:
             self._failed(e)
             return found.metadata.resource_version
-        with self._changed:
-            if order != self._order:
-                log.info(
-                    "order %d: %s, epoch %d, instance %d", order.revision, order.action, order.epoch, order.instance
-                )
-            self._order, self._problem = order, None
-            self._changed.notify_all()
+        self._accept(order)
         return found.metadata.resource_version
+
+    def _accept(self, order: Order) -> None:
+        with self._changed:
+            self._problem = None
+            if order == self._order:
+                return
+            self._order = order
+            self._changed.notify_all()
+        log.info("order %d: %s, epoch %d, instance %d", order.revision, order.action, order.epoch, order.instance)
+        self.on_change()
 
     def _checked(self, data: dict[str, str]) -> Order:
         if ORDER_KEY not in data:
@@ -143,3 +145,7 @@ class Orders:
             self._changed.notify_all()
         if new:
             log.warning("no new order: %s%s", error.message, f" ({error.hint})" if error.hint else "")
+
+
+def _nothing() -> None:
+    """Nobody listens."""

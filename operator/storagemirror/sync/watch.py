@@ -25,13 +25,15 @@ from dataclasses import dataclass
 
 from storagemirror.clock import Clock, SystemClock
 from storagemirror.contract import Capture
+from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY
 from storagemirror.errors import VolumeError
 from storagemirror.fs.inotify import Event, Inotify, Mask, WatchLimit
+from storagemirror.fs.tree import Tree
 from storagemirror.sync.changes import WHOLE_TREE, Drained, tidy
 from storagemirror.sync.requests import Changes
 from storagemirror.sync.watchtree import Directory, WatchedTree
 
-IGNORED = frozenset({b".storagemirror", b"lost+found"})
+IGNORED = frozenset({STATE_DIRECTORY, LOST_AND_FOUND})
 """Names in the root that are the volume's own or ours."""
 
 # As plain ints: `&` of two IntFlags makes an object, for every event.
@@ -61,9 +63,9 @@ class WatchOptions:
 class TreeWatch:
     """All changes below one directory. `start`, then `drain` again and again, then `close`."""
 
-    def __init__(self, root: int, options: WatchOptions | None = None, clock: Clock | None = None) -> None:
-        """`root` is an open descriptor of the tree's root directory, which stays the caller's."""
-        self._root = root
+    def __init__(self, volume: Tree, options: WatchOptions | None = None, clock: Clock | None = None) -> None:
+        """`volume` stays the caller's, and open until we are closed."""
+        self._volume = volume
         self._options = options or WatchOptions()
         self._clock = clock or SystemClock()
         self._inotify: Inotify | None = None
@@ -93,7 +95,7 @@ class TreeWatch:
         self._scanned = self._clock.monotonic()
         try:
             self._inotify = Inotify()
-            self._tree = WatchedTree(self._inotify, self._root, IGNORED)
+            self._tree = WatchedTree(self._inotify, self._volume, IGNORED)
             self._tree.build()
         except WatchLimit as e:
             self._fall_back(e)
@@ -137,7 +139,7 @@ class TreeWatch:
             through = self._clock.now_ns()
             self._pump()
             # Removing a directory that we hold open raises no event.
-            if self._failure is None and os.fstat(self._root).st_nlink == 0:
+            if self._failure is None and os.fstat(self._volume.root).st_nlink == 0:
                 self._failure = _root_gone(0)
             if self._failure is not None:
                 raise self._failure

@@ -15,6 +15,7 @@ import errno
 import os
 
 from storagemirror.fs.inotify import Inotify, Mask
+from storagemirror.fs.tree import Tree
 
 MASK = int(
     Mask.MODIFY | Mask.ATTRIB | Mask.CLOSE_WRITE | Mask.MOVED_FROM | Mask.MOVED_TO | Mask.CREATE | Mask.DELETE
@@ -23,10 +24,8 @@ MASK = int(
 )  # fmt: skip
 _ROOT_MASK = MASK | int(Mask.DELETE_SELF | Mask.MOVE_SELF)
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
-"""Nothing of that name, or something else by now: the event that says so is queued."""
+_NONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EXDEV})
+"""Nothing of that name, or something else by now (the event that says so is queued), or another file system."""
 
 
 class Directory:
@@ -47,11 +46,10 @@ class WatchedTree:
     `unreadable` counts directories that we may not read and therefore cannot watch.
     """
 
-    def __init__(self, inotify: Inotify, root: int, ignored: frozenset[bytes]) -> None:
-        """`root` is a descriptor of the tree's root, which stays the caller's; `ignored` are names in it."""
+    def __init__(self, inotify: Inotify, volume: Tree, ignored: frozenset[bytes]) -> None:
+        """`volume` stays the caller's; `ignored` are names in its root."""
         self._inotify = inotify
-        self._root_fd = root
-        self._device = os.fstat(root).st_dev
+        self._volume = volume
         self._ignored = ignored
         self._nowhere: set[Directory] = set()
         self._by_watch: dict[int, Directory] = {}
@@ -83,9 +81,9 @@ class WatchedTree:
         self._by_watch = {}
         self._nowhere.clear()
         self.unreadable = 0
-        self.root = Directory(self._inotify.add(self._root_fd, _ROOT_MASK))
+        self.root = Directory(self._inotify.add(self._volume.root, _ROOT_MASK))
         self._by_watch[self.root.watch] = self.root
-        self._walk([(self.root, name) for name in self._list(self.root, self._root_fd)])
+        self._walk([(self.root, name) for name in self._list(self.root, self._volume.root)])
         for watch in before.keys() - self._by_watch.keys():
             self._inotify.remove(watch)
 
@@ -143,29 +141,15 @@ class WatchedTree:
                 os.close(fd)
 
     def _open(self, path: bytes) -> int:
-        """A descriptor of the directory at `path`, or -1 where there is none of this file system that we may read.
-
-        Step by step from the root without following links, so that it cannot leave the volume.
-        """
-        fd = os.dup(self._root_fd)
+        """A descriptor of the directory at `path`, or -1 where there is none of this file system that we may read."""
         try:
-            for name in path.split(b"/"):
-                below = os.open(name, _OPEN, dir_fd=fd)
-                os.close(fd)
-                fd = below
+            return self._volume.open_directory(path)
         except PermissionError:
             self.unreadable += 1
-            os.close(fd)
-            return -1
         except OSError as e:
-            os.close(fd)
-            if e.errno not in _GONE:
+            if e.errno not in _NONE:
                 raise
-            return -1
-        if os.fstat(fd).st_dev != self._device:
-            os.close(fd)
-            return -1
-        return fd
+        return -1
 
     def _list(self, directory: Directory, fd: int) -> list[bytes]:
         """The names of the directories in `directory`; watched children that are not among them are let go of."""
