@@ -1,0 +1,52 @@
+"""The rights that the chart gives to the operator are enough: it gets all its work done and is refused nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from storagemirror.contract import Role
+from tests.support.apiserver import ApiServer
+from tests.support.operator_process import OperatorProcess, eventually
+from tests.support.pairs import CORE, Playground
+
+pytestmark = pytest.mark.apiserver
+
+
+def test_a_pairs_whole_life_needs_no_right_that_the_chart_does_not_give(
+    apiserver: ApiServer, namespace: str, operator_kubeconfig: Path, tmp_path: Path
+) -> None:
+    play = Playground(apiserver, namespace)
+    operator = OperatorProcess(tmp_path, operator_kubeconfig, namespace="storagemirror-system")
+    template = {"storageClassName": "fast", "resources": {"requests": {"storage": "10Gi"}}}
+    target = {"claimName": "orders-standby", "claimTemplate": template}
+    volume = {"name": "data", "source": {"claimName": "orders-data"}, "target": target}
+    apiserver.client().post(
+        "/apis/storage.k8s.io/v1/storageclasses", {"metadata": {"name": "fast"}, "provisioner": "x"}
+    )
+    apiserver.client().post("/api/v1/nodes", {"metadata": {"name": "node-a"}})
+    play.claim("orders-data")
+    play.writer("orders-0", "orders-data")
+    operator.start()
+    try:
+        play.pair(volumes=[volume])
+        made = CORE.format(namespace, "persistentvolumeclaims") + "/orders-standby"
+        eventually("the target claim", lambda: play.api.get(made, check=False).status == 200)
+        play.bind("orders-standby")
+        eventually("both agents", lambda: len(play.agents()) == 2)
+        play.replicate()
+        eventually("a whole copy", lambda: play.says("Ready", "True", "Replicating"))
+        assert play.events() != []
+        orders = [play.order(role) for role in Role]
+        play.change({"mirror": {"confirm": "token"}})
+        eventually("new orders", lambda: [play.order(role) for role in Role] != orders)
+        play.change({"agents": {"podLabels": {"team": "shop"}}})
+        eventually("agents made anew", lambda: "team" in str(play.agents("source")[-1]["metadata"]["labels"]))
+        assert operator.stop() == 0
+    finally:
+        if operator.alive:
+            operator.kill()
+    refused = [line for line in operator.log.splitlines() if "forbidden" in line.lower() or " 403" in line]
+    assert refused == []
+    assert [c for c in play.status()["conditions"] if c["reason"] == "Forbidden"] == []
