@@ -98,6 +98,10 @@ def test_it_is_not_root_unless_a_pod_says_so(contents: Contents, run: Run) -> No
     assert run("python3", "-c", "import os; print(os.getuid(), os.getgid())").split() == ["65532", "65532"]
 
 
+def test_its_user_has_a_name_although_no_file_knows_the_number(run: Run) -> None:
+    assert run("python3", "-c", "import getpass; print(getpass.getuser())").strip() == "storagemirror"
+
+
 def test_its_files_belong_to_root_and_nobody_else_may_write_them(contents: Contents) -> None:
     for entry in (entry for layer in contents.layers[1:] for entry in layer if entry.name.startswith("opt/")):
         assert (entry.uid, entry.gid) == (0, 0), entry.name
