@@ -17,6 +17,9 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 AGENTS = "?labelSelector=app.kubernetes.io/component=agent"
 
 
+MIRRORED_AT = "2026-01-02T03:04:05Z"
+
+
 @dataclass(frozen=True)
 class Playground:
     """One namespace of a real API server in which the test plays scheduler, kubelet, storage and agents."""
@@ -114,17 +117,38 @@ class Playground:
         }
         return {kind: len(self.listed(where + AGENTS)) for kind, where in places.items()}
 
-    def order(self, role: Role) -> Order | None:
-        """The order of the one agent of `role`."""
-        word = role.value.lower()
-        where = CORE.format(self.namespace, "configmaps") + f"{AGENTS},storagemirror.io/role={word}"
-        found = self.listed(where)
+    def order(self, role: Role, name: str = "orders") -> Order | None:
+        """The order of the one agent of `role` of the pair `name`."""
+        found = self.listed(CORE.format(self.namespace, "configmaps") + _agent(role, name))
         return decode(Order, found[0]["data"][ORDER_KEY]) if found else None
 
     def events(self) -> list[tuple[str, str]]:
         """Type and reason of the events so far."""
         found = self.listed(CORE.format(self.namespace, "events"))
         return sorted({(e["type"], e["reason"]) for e in found})
+
+    def replicate(self, name: str = "orders", *, source: str = "node-a", target: str = "node-b") -> None:
+        """Both agents of the pair run, are connected, and have mirrored everything."""
+        for role, node in ((Role.TARGET, target), (Role.SOURCE, source)):
+            word = role.value.lower()
+            pods = [p for p in self.agents(word) if p["metadata"]["labels"]["storagemirror.io/pair-name"] == name]
+            if "nodeName" not in pods[-1]["spec"]:
+                self.schedule(pods[-1], node)
+            self.run(pods[-1], "10.0.0.9" if role is Role.TARGET else "10.0.0.8")
+        self.beat(name)
+
+    def beat(self, name: str = "orders") -> None:
+        """A heartbeat of both agents, with all well."""
+        now = _micro()
+        self.report(Role.TARGET, name, peer_connected=True)
+        whole = {
+            "peer_connected": True,
+            "mirrored_at": MIRRORED_AT,
+            "synced_through": now,
+            "lag_seconds": 0.0,
+            "lag_bytes": 0,
+        }
+        self.report(Role.SOURCE, name, **whole)
 
     def schedule(self, pod: dict[str, Any], node: str) -> None:
         """What the scheduler would do."""
@@ -150,16 +174,19 @@ class Playground:
         where = CORE.format(self.namespace, "pods") + f"/{pod['metadata']['name']}/status"
         self.api.merge(where, {"status": status})
 
-    def report(self, role: Role, **more: Any) -> None:
+    def report(self, role: Role, name: str = "orders", **more: Any) -> None:
         """What the agent of `role` would say, as the pod that its order means."""
-        order = self.order(role)
+        order = self.order(role, name)
         assert order is not None
         given = {"phase": Phase.REPLICATING, "instance": order.instance, **more}
         text = encode(Report(epoch=order.epoch, revision=order.revision, **given))
-        word = role.value.lower()
-        lease = self.listed(LEASES.format(self.namespace) + f"{AGENTS},storagemirror.io/role={word}")[0]
+        lease = self.listed(LEASES.format(self.namespace) + _agent(role, name))[0]
         body = {"metadata": {"annotations": {REPORT_ANNOTATION: text}}, "spec": {"renewTime": _micro()}}
         self.api.merge(LEASES.format(self.namespace) + f"/{lease['metadata']['name']}", body)
+
+
+def _agent(role: Role, name: str) -> str:
+    return f"{AGENTS},storagemirror.io/role={role.value.lower()},storagemirror.io/pair-name={name}"
 
 
 def _now() -> str:

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 
 from storagemirror.clock import Clock
-from storagemirror.contract import Phase, Report
+from storagemirror.contract import Phase, Report, Role
 from storagemirror.errors import StorageMirrorError
 from storagemirror.handlers.queue import WorkQueue
 from storagemirror.kube import paths
@@ -66,9 +66,17 @@ class Listener:
         heard = self._heartbeats.heard(lease)
         silent = heard.silent_for >= SILENT_SECONDS, heard.silent_for >= DEAF_SECONDS
         report = report_of(lease)
+        follows = lease.metadata.labels.get(labels.ROLE) == Role.SOURCE.value.lower()
         news, sent = (*silent, *_news(report)), report.bytes_sent if report is not None else 0
         last = self._told.get(lease.metadata.uid)
-        if last is not None and last.news == news and now - last.looked_at < _sample(report, sent != last.sent):
+        if (
+            last is not None
+            and last.news == news
+            and (
+                # The source's figures are the pair's; one look takes in both agents.
+                not follows or now - last.looked_at < _sample(report, sent != last.sent)
+            )
+        ):
             return
         self._told[lease.metadata.uid] = _Told(news, sent, now)
         if last is not None or report is not None:
