@@ -52,6 +52,8 @@ class View:
         self._wire_before = 0
         self._wire_session = 0
         self._tally = NotKeptTally()
+        self._failed = 0
+        self._failed_first = ""
         self.measures = Measures()
 
     @property
@@ -142,11 +144,22 @@ class View:
 
     def event(self, event: Event) -> None:
         """See `Observer`."""
-        with self._changed:
-            if event.kind is EventKind.MIRROR_STARTED:
-                self._tally.clear()
+        if event.kind is EventKind.FAILED_ENTRY:
+            with self._changed:
+                self._failed += 1
+                self._failed_first = self._failed_first or event.detail
+        elif event.kind is EventKind.MIRROR_STARTED:
+            # Everything is looked at again: what could not be kept or written is counted anew.
+            with self._changed:
                 self._progress = None
                 self._started_at = rfc3339(self._clock.now_ns())
+                self._tally.clear()
+                self._failed, self._failed_first = 0, ""
+
+    def failed_entries(self) -> tuple[int, str]:
+        """How many entries could not be written since the last comparison began, and the first of them."""
+        with self._changed:
+            return self._failed, self._failed_first
 
 
 def problem_of(error: StorageMirrorError, *, retrying: bool = True) -> Problem:

@@ -1,0 +1,127 @@
+"""One connection of a source: mirror, then send each change as it comes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from storagemirror.agent.context import Context
+from storagemirror.agent.lag import Unsettled
+from storagemirror.contract import Capture, Phase, Problem
+from storagemirror.errors import VolumeFull
+from storagemirror.fs.source import SourceVolume
+from storagemirror.sync.requests import MirrorOptions
+from storagemirror.sync.source import SourceSession
+from storagemirror.sync.watch import TreeWatch
+
+log = logging.getLogger("storagemirror.agent")
+
+IDLE_SECONDS = 1.0
+"""With nothing to send, the target is told so often up to when nothing has happened."""
+MARK_SECONDS = 0.5
+"""While there is something to send, at least so long between two marks: each costs the target an fsync of all."""
+RETRY_SECONDS = 30.0
+"""Entries that the target could not write are tried again after so long, by a full comparison."""
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "lustre", "9p"})
+"""inotify tells nothing of what other nodes do there, so"""
+NETWORK_SECONDS = 60.0
+"""is the time between full comparisons there."""
+
+
+class Following:
+    """From the first mirror of a connection to its end."""
+
+    def __init__(
+        self, context: Context, session: SourceSession, volume: SourceVolume, watch: TreeWatch, unsettled: Unsettled
+    ) -> None:
+        self._context = context
+        self._view = context.view
+        self._clock = context.clock
+        self._session = session
+        self._volume = volume
+        self._watch = watch
+        self._unsettled = unsettled
+        self._compare_due = 0.0
+        self._whole_ns = 0
+        self._marked = 0.0
+        self._dirty = False
+
+    def run(self, wanted: Callable[[], bool]) -> None:
+        """Mirror, then follow, as long as the connection is `wanted`. Raises what ends it."""
+        self._begin()
+        self._compare()
+        self._step(0.0, settle=True)
+        self._view.see(phase=Phase.REPLICATING, mirrored_ns=self._clock.now_ns())
+        log.info("everything is compared and on the target; changes follow")
+        while wanted():
+            period = MARK_SECONDS if self._dirty else IDLE_SECONDS
+            due = self._marked + period - self._clock.monotonic()
+            self._step(max(0.0, due))
+
+    def _begin(self) -> None:
+        """Show that a mirror runs; a hold stays shown until it is through, and that the target was full."""
+        sight = self._view.sight
+        self._see_capture()
+        if sight.phase is Phase.HELD:
+            return
+        full = sight.problem is not None and sight.problem.reason == VolumeFull.reason
+        self._view.see(phase=Phase.MIRRORING, problem=sight.problem if full else None)
+
+    def _step(self, timeout: float, *, settle: bool = False) -> None:
+        """Take what has changed, send it, and make it durable when it is time (or at once: `settle`)."""
+        changes = self._unsettled.drain(timeout)
+        # What is missing on another file system than ours was not deleted.
+        self._volume.check_identity()
+        self._see_capture()
+        if changes and not changes.whole:
+            self._session.apply(changes)
+            self._dirty = True
+        if changes.whole or self._clock.monotonic() >= self._compare_due:
+            self._compare()
+        period = MARK_SECONDS if self._dirty else IDLE_SECONDS
+        if settle or self._clock.monotonic() - self._marked >= period:
+            self._mark(max(changes.through_ns, self._whole_ns))
+
+    def _compare(self) -> None:
+        """A full comparison."""
+        self._volume.check_identity()
+        start = self._clock.monotonic()
+        result = self._session.mirror(MirrorOptions(sync_source=True))
+        self._whole_ns = result.started_ns
+        self._dirty = True
+        now = self._clock.monotonic()
+        network = self._volume.facts().fs_type in NETWORK_FILE_SYSTEMS
+        period = NETWORK_SECONDS if network else self._context.settings.compare_seconds
+        # It reads all names of the source: at most a twentieth of the time goes into it.
+        self._compare_due = now + max(period, 20 * (now - start))
+        if self._view.sight.phase is Phase.REPLICATING:
+            self._view.see(mirrored_ns=self._clock.now_ns())
+
+    def _mark(self, through_ns: int) -> None:
+        self._session.mark(through_ns)
+        self._unsettled.settled()
+        self._marked = self._clock.monotonic()
+        self._dirty = False
+        failed, first = self._view.failed_entries()
+        if failed:
+            # Not everything up to then is on the target: the time stands still until a comparison has mended it.
+            self._compare_due = min(self._compare_due, self._marked + RETRY_SECONDS)
+            self._view.see(problem=_entries_failed(failed, first))
+            return
+        self._view.see(through_ns=max(through_ns, self._view.sight.through_ns or 0), problem=None)
+
+    def _see_capture(self) -> None:
+        capture = self._watch.capture
+        if capture is self._view.sight.capture:
+            return
+        self._view.see(capture=capture)
+        if capture is Capture.SCAN:
+            log.warning("changes are found by comparing the whole tree again and again: %s", self._watch.reason)
+
+
+def _entries_failed(count: int, first: str) -> Problem:
+    return Problem(
+        reason="EntriesFailed",
+        message=f"{count} entries could not be written on the target; the first: {first}",
+        hint="they are tried again with a full comparison every 30 s",
+    )

@@ -1,0 +1,64 @@
+"""What has happened on the source and is not yet known to be on the target's disk."""
+
+from __future__ import annotations
+
+import stat
+import threading
+
+from storagemirror.fs.tree import Tree
+from storagemirror.sync.changes import Drained
+from storagemirror.sync.requests import Changes
+from storagemirror.sync.watch import TreeWatch
+
+MOST_NAMES = 2_000
+"""More names are not measured at each heartbeat: the lag in bytes is unknown then, the one in seconds is not."""
+
+
+class Unsettled:
+    """Changes between the watch and the mark that settles them; they come again when the connection breaks."""
+
+    def __init__(self, volume: Tree, watch: TreeWatch) -> None:
+        self._volume = volume
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._paths: set[bytes] = set()
+        self._trees: set[bytes] = set()
+
+    def drain(self, timeout: float) -> Drained:
+        """As `TreeWatch.drain`; what it gives counts as not settled."""
+        changes = self._watch.drain(timeout)
+        with self._lock:
+            self._paths |= changes.paths
+            self._trees |= changes.trees
+        return changes
+
+    def settled(self) -> None:
+        """All that was drained is on the target's disk."""
+        with self._lock:
+            self._paths.clear()
+            self._trees.clear()
+
+    def unsettle(self) -> None:
+        """The target may have lost what no mark has settled: it is named again by the next drain."""
+        with self._lock:
+            changes = Changes(paths=frozenset(self._paths), trees=frozenset(self._trees))
+            self._paths.clear()
+            self._trees.clear()
+        if changes:
+            self._watch.put_back(changes)
+
+    def lag_bytes(self) -> int | None:
+        """Sizes of all files that changed and are not settled: what has to be sent at most. None: not known."""
+        waiting = self._watch.pending()
+        with self._lock:
+            paths = waiting.paths | self._paths
+            if waiting.trees or self._trees or len(paths) > MOST_NAMES:
+                return None
+        return sum(self._size(path) for path in paths)
+
+    def _size(self, path: bytes) -> int:
+        try:
+            found = self._volume.lstat(path)
+        except OSError:
+            return 0
+        return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0

@@ -1,0 +1,216 @@
+"""The agent beside the application: reads its volume, and sends what changes.
+
+Rules that hold whatever happens:
+
+- The watch is set before the first mirror and outlives connections, so nothing falls between mirror and changes.
+- A new connection begins with a full comparison, then applies what was seen meanwhile: the comparison cannot see a
+  change that kept size and time, the watch cannot see what happened before it was set.
+- `through` moves only after a mark: the target has applied and fsynced everything before it.
+- A source that is not the directory we started on (unmounted, replaced) ends all sending at once: what is missing
+  there says nothing about what was deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+
+from storagemirror.agent.context import Backoff, Context
+from storagemirror.agent.follow import Following
+from storagemirror.agent.lag import Unsettled
+from storagemirror.agent.view import problem_of
+from storagemirror.contract import Action, Order, Peer, Phase, Role, VolumeFacts, peer_name
+from storagemirror.errors import Disconnected, Held, Passing, StorageMirrorError, Superseded, VolumeError, VolumeFull
+from storagemirror.fs.source import SourceVolume
+from storagemirror.sync.source import SourceSession, hello
+from storagemirror.sync.stream import SocketStream
+from storagemirror.sync.watch import TreeWatch
+
+log = logging.getLogger("storagemirror.agent")
+
+CONNECT_SECONDS = 5.0
+HELD_SECONDS, PERMANENT_SECONDS, FULL_SECONDS = 30.0, 5.0, 10.0
+"""How long until an attempt is made again without a new order: after a hold, after what somebody has to change, and
+after a full target (each attempt compares everything)."""
+
+
+class SourceAgent:
+    """Runs until stopped; one volume."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._view = context.view
+        self._backoff = Backoff(0.2, 5.0)
+        self._lock = threading.Lock()
+        self._connected: tuple[SocketStream, Order] | None = None
+        self._volume: SourceVolume | None = None
+        self._watch: TreeWatch | None = None
+        self._unsettled: Unsettled | None = None
+
+    def run(self) -> None:
+        """Do what the order says until stopped. Raises `Superseded` when another agent has taken over."""
+        orders = self._context.orders
+        try:
+            while not self._context.stop.is_set():
+                current = orders.current()
+                order = self._context.order()
+                if order is not None and order.action is Action.STOP:
+                    log.info("the order says stop")
+                    return
+                delay = self._attempt(order)
+                if delay > 0:
+                    # What is in the way may be a matter of the order: another one ends the wait.
+                    orders.wait(current, delay)
+        finally:
+            self._let_go()
+
+    def reconsider(self) -> None:
+        """The order has changed, or we are to stop: break a connection that is not wanted any more."""
+        with self._lock:
+            if self._connected is not None and not self._wanted(self._connected[1]):
+                self._connected[0].close()
+
+    def _wanted(self, under: Order) -> bool:
+        """May a connection made under this order go on?"""
+        now = self._context.orders.current()
+        return (
+            now is not None
+            and not self._context.stop.is_set()
+            and now.action is Action.RUN
+            and (now.peer, now.instance, now.epoch, now.pair_uid, now.volume)
+            == (under.peer, under.instance, under.epoch, under.pair_uid, under.volume)
+        )
+
+    def _attempt(self, order: Order | None) -> float:
+        """Follow the order as far as it goes; returns how long to wait before the next attempt."""
+        view = self._view
+        view.see(order=order)
+        if order is None:
+            why = self._context.orders.problem()
+            view.see(phase=Phase.STARTING, problem=None if why is None else problem_of(why))
+            return 5.0
+        if order.action is Action.PAUSE:
+            view.see(phase=Phase.PAUSED, problem=None)
+            return 60.0
+        try:
+            self._open()
+            if order.peer is None:
+                view.see(phase=Phase.CONNECTING, problem=None)
+                return 60.0
+            self._connect_and_follow(order, order.peer)
+        except Held as e:
+            return self._hold(e, order)
+        except Superseded:
+            raise
+        except StorageMirrorError as e:
+            return self._trouble(e) if self._wanted(order) else 0.0
+        finally:
+            view.see(peer_connected=False)
+        return 0.0
+
+    def _trouble(self, error: StorageMirrorError) -> float:
+        known = self._view.sight.problem
+        if known is None or known.message != error.message:
+            log.warning("%s: %s%s", error.reason, error.message, f" ({error.hint})" if error.hint else "")
+        self._view.trouble(error, Phase.CONNECTING if isinstance(error, Disconnected) else Phase.FAILED)
+        if isinstance(error, VolumeError):
+            # Nothing that we hold open says anything any more: begin with the path again.
+            self._let_go()
+        if isinstance(error, VolumeFull):
+            return FULL_SECONDS
+        return self._backoff.next() if isinstance(error, Passing) else PERMANENT_SECONDS
+
+    def _hold(self, held: Held, order: Order) -> float:
+        log.warning("held: %s: %s (token %s)", held.reason, held.message, held.token)
+        self._view.trouble(held, Phase.HELD)
+        # Confirmed and held nevertheless: the target has not heard of the confirmation yet.
+        return 1.0 if order.mirror.confirm == held.token else HELD_SECONDS
+
+    # -- the volume
+
+    def _open(self) -> None:
+        """The volume and its watch, once; `VolumeError` when it cannot be read."""
+        if self._volume is not None:
+            return
+        volume = SourceVolume.open(self._context.settings.volume)
+        watch = TreeWatch(volume.tree, clock=self._context.clock)
+        try:
+            watch.start()
+        except VolumeError:
+            watch.close()
+            volume.close()
+            raise
+        self._volume, self._watch = volume, watch
+        self._unsettled = Unsettled(volume.tree, watch)
+        self._view.measures.lag_bytes = self._unsettled.lag_bytes
+        self._view.measures.volume = self._measure
+        where = os.fsdecode(self._context.settings.volume)
+        log.info("source %s: %s, %s, %d directories watched", where, volume.identity, watch.capture, watch.watches)
+
+    def _let_go(self) -> None:
+        watch, volume = self._watch, self._volume
+        self._watch = self._volume = self._unsettled = None
+        self._view.measures.lag_bytes = lambda: None
+        self._view.measures.volume = lambda: None
+        if watch is not None:
+            watch.close()
+        if volume is not None:
+            volume.close()
+
+    def _measure(self) -> VolumeFacts | None:
+        volume = self._volume
+        if volume is None:
+            return None
+        try:
+            found = volume.facts()
+        except OSError:
+            return None
+        return VolumeFacts(fs_type=found.fs_type, identity=str(volume.identity), size=found.size, free=found.free)
+
+    # -- the connection
+
+    def _connect_and_follow(self, order: Order, peer: Peer) -> None:
+        if self._view.sight.phase not in (Phase.HELD, Phase.FAILED):
+            self._view.see(phase=Phase.CONNECTING)
+        stream = self._dial(order, peer)
+        with self._lock:
+            self._connected = (stream, order)
+        self.reconsider()
+        try:
+            self._session(order, stream)
+        finally:
+            with self._lock:
+                self._connected = None
+            stream.close()
+            if self._unsettled is not None:
+                self._unsettled.unsettle()
+
+    def _dial(self, order: Order, peer: Peer) -> SocketStream:
+        try:
+            raw = socket.create_connection((peer.address, peer.port), CONNECT_SECONDS)
+        except OSError as e:
+            raise Disconnected(f"the target agent at {peer.address} port {peer.port} does not answer: {e}") from e
+        try:
+            secured = self._context.tls.connect(raw, peer_name(Role.TARGET, order.volume, order.pair_uid))
+        except BaseException:
+            raw.close()
+            raise
+        return SocketStream(secured)
+
+    def _session(self, order: Order, stream: SocketStream) -> None:
+        volume, watch, unsettled = self._volume, self._watch, self._unsettled
+        if volume is None or watch is None or unsettled is None:
+            raise VolumeError("the source is not open")
+        who = hello(order.pair_uid, order.volume, order.epoch, order.instance, volume.identity)
+        session = SourceSession(volume, stream, who, self._view)
+        try:
+            session.handshake()
+            self._backoff.reset()
+            log.info("connected to %s", order.peer.address if order.peer else "?")
+            self._view.see(peer_connected=True)
+            follow = Following(self._context, session, volume, watch, unsettled)
+            follow.run(lambda: self._wanted(order))
+        finally:
+            session.close()

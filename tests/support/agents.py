@@ -1,0 +1,218 @@
+"""Two agents as processes, over loopback TLS, with the small API server in the operator's place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from storagemirror.contract import Action, Order, Peer, Phase, Report, Role
+from tests.support.agentcerts import Authority
+from tests.support.smallapi import SmallApi
+
+_T = TypeVar("_T")
+
+NAMESPACE, PAIR, VOLUME = "shop", "11111111-2222-3333-4444-555555555555", "data"
+
+
+@dataclass
+class Agent:
+    """One agent: its order, its process, its log."""
+
+    role: Role
+    api: SmallApi
+    volume: Path
+    tls: Path
+    directory: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    order: Order | None = None
+
+    @property
+    def name(self) -> str:
+        """Of order and Lease."""
+        return f"orders-data-{self.role.value.lower()}"
+
+    def give(self, **changes: Any) -> Order:
+        """Write the order, changed so, under the next revision."""
+        old = self.order or Order(
+            pair_uid=PAIR,
+            pair_name="orders",
+            namespace=NAMESPACE,
+            volume=VOLUME,
+            role=self.role,
+            revision=0,
+            instance=1,
+            epoch=1,
+        )
+        fields = {name: getattr(old, name) for name in old.__struct_fields__}
+        self.order = Order(**{**fields, **changes, "revision": old.revision + 1})
+        self.api.put_order(NAMESPACE, self.name, self.order)
+        return self.order
+
+    def start(self, instance: int = 1, **settings: str) -> None:
+        """Start the process; its log is one file for all its lives."""
+        at = self.api.settings()
+        env = {
+            **os.environ,
+            "STORAGEMIRROR_NAMESPACE": NAMESPACE,
+            "STORAGEMIRROR_ORDER": self.name,
+            "STORAGEMIRROR_LEASE": self.name,
+            "STORAGEMIRROR_INSTANCE": str(instance),
+            "STORAGEMIRROR_ROLE": self.role.value,
+            "STORAGEMIRROR_VOLUME_PATH": str(self.volume),
+            "STORAGEMIRROR_TLS_PATH": str(self.tls),
+            "STORAGEMIRROR_PORT": "0",
+            "STORAGEMIRROR_API_CA": at.ca_file,
+            "STORAGEMIRROR_API_TOKEN": at.token_file,
+            "KUBERNETES_SERVICE_HOST": at.host,
+            "KUBERNETES_SERVICE_PORT": str(at.port),
+            "POD_NAME": f"{self.name}-{instance}",
+            "POD_UID": f"uid-{self.role.value}-{instance}",
+            **self.settings,
+            **settings,
+        }
+        words = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "storagemirror.cli.main", "agent"]
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    @property
+    def log_file(self) -> Path:
+        """What the processes said."""
+        return self.directory / f"{self.name}.log"
+
+    def log(self) -> str:
+        """All of it."""
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def report(self) -> Report | None:
+        """What the agent told last."""
+        return self.api.report(NAMESPACE, self.name)
+
+    def phase(self) -> Phase | None:
+        """The phase that it told last."""
+        report = self.report()
+        return report.phase if report else None
+
+    def port(self) -> int:
+        """Where the running target listens."""
+        return wait_for(lambda: self._ports()[-1:], f"{self.name} to listen")[0]
+
+    def _ports(self) -> list[int]:
+        pid = self.running().pid
+        inodes = set()
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            link = os.readlink(fd) if fd.is_symlink() else ""
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
+        ports = []
+        for table in ("tcp", "tcp6"):
+            for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+                words = line.split()
+                if words[3] == "0A" and words[9] in inodes:
+                    ports.append(int(words[1].split(":")[1], 16))
+        return ports
+
+    def running(self) -> subprocess.Popen[bytes]:
+        """The process, which must live."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.log()
+        return self.process
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal; wait for the end where it ends it."""
+        process = self.running()
+        process.send_signal(number)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            process.wait(10)
+
+    def close(self) -> None:
+        """End it."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(10)
+
+    def resident(self) -> int:
+        """Its resident memory in bytes."""
+        for line in Path(f"/proc/{self.running().pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise ValueError("no VmRSS")
+
+    def cpu_seconds(self) -> float:
+        """CPU time it has used."""
+        words = Path(f"/proc/{self.running().pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class AgentPair:
+    """Both agents of one volume. Nothing runs until `start`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.api = SmallApi(directory)
+        self.authority = Authority()
+        self.source = self._agent(Role.SOURCE, directory)
+        self.target = self._agent(Role.TARGET, directory)
+
+    def _agent(self, role: Role, directory: Path) -> Agent:
+        name = role.value.lower()
+        volume = directory / f"{name}-volume"
+        volume.mkdir()
+        tls = self.authority.write(directory / f"{name}-tls", role, VOLUME, PAIR)
+        agent = Agent(role, self.api, volume, tls, directory)
+        self.api.make_lease(NAMESPACE, agent.name)
+        return agent
+
+    def start(self, **order: Any) -> None:
+        """Orders and processes; the source is told where the target listens."""
+        self.target.give(**order)
+        self.target.start()
+        self.source.give(**order)
+        self.source.start()
+        self.introduce()
+
+    def introduce(self) -> None:
+        """Tell the source where the target listens now."""
+        self.source.give(peer=Peer(address="127.0.0.1", port=self.target.port()), action=Action.RUN)
+
+    def until(self, phase: Phase, seconds: float = 30.0) -> Report:
+        """Wait for the source to tell this phase; returns its report."""
+        wait_for(lambda: self.source.phase() is phase, f"the source to be {phase}", seconds, self.tell)
+        report = self.source.report()
+        assert report is not None
+        return report
+
+    def tell(self) -> str:
+        """What both said, for a failed test."""
+        return (
+            f"{self.source.report()}\n{self.source.log()[-3000:]}\n{self.target.report()}\n{self.target.log()[-3000:]}"
+        )
+
+    def equal(self) -> bool:
+        """Are both trees the same? Judged by rsync."""
+        words = ["rsync", "-anciHAX", "--delete", "--exclude=/.storagemirror", "--exclude=/lost+found"]
+        ends = [f"{self.source.volume}/", f"{self.target.volume}/"]
+        return not subprocess.run([*words, *ends], check=True, capture_output=True).stdout
+
+    def close(self) -> None:
+        """End both."""
+        self.source.close()
+        self.target.close()
+        self.api.stop()
+
+
+def wait_for(look: Callable[[], _T], what: str, seconds: float = 20.0, tell: Callable[[], str] = str) -> _T:
+    """The first true value of `look`."""
+    end = time.monotonic() + seconds
+    while True:
+        if found := look():
+            return found
+        assert time.monotonic() < end, f"waited {seconds} s for {what}\n{tell()}"
+        time.sleep(0.02)
