@@ -76,6 +76,7 @@ def controller_manager_flags(pki: Path, config: Path) -> list[str]:
         f"--cluster-signing-key-file={pki}/ca.key",
         "--node-monitor-grace-period=20s",
         "--node-monitor-period=2s",
+        "--pvclaimbinder-sync-period=1s",  # 15 s is the default, and a claim that came before its volume waits for it
         f"--flex-volume-plugin-dir={pki.parent / 'volume-plugins'}",  # else it makes one below /usr of this machine
     ]
 

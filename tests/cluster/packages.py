@@ -25,6 +25,7 @@ NEEDED = {
     "losetup": "mount",
     "mount": "mount",
     "mkfs.ext4": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
     "sysctl": "procps",
     "rsync": "rsync",

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.cluster.boot import BootVolume
 from tests.cluster.command import run, say
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.errors import BadName, NoSuchVolume, VolumeExists, VolumeInUse
+from tests.cluster.errors import BadName, CommandFailed, NoSuchVolume, Unsupported, VolumeExists, VolumeInUse
 from tests.cluster.filesystems import FileSystem, attach, detach, loop_devices, make_image, shut_down, thaw
 from tests.cluster.layout import VOLUME_ROOT, Layout, check_volume_name
 from tests.cluster.node import Node
@@ -153,12 +153,14 @@ class Volumes:
             raise BadName(f"expected a size of more than {volume.size} bytes for {name}, not {size}")
         grown = replace(volume, size=size)
         os.truncate(self.image(volume), size)
-        device = self._device(volume)
-        if device is not None:
-            run("losetup", "--set-capacity", device)
-            for node in nodes[:1]:
-                tool = ["resize2fs", device] if volume.fs is FileSystem.EXT4 else ["xfs_growfs", volume.path]
-                run(*node.enter(*tool))
+        try:
+            self._grow_file_system(volume, nodes)
+        except Unsupported:
+            os.truncate(self.image(volume), volume.size)
+            device = self._device(volume)
+            if device is not None:
+                run("losetup", "--set-capacity", device)
+            raise
         self._write(grown)
         patch = json.dumps({"spec": {"capacity": {"storage": quantity(size)}}})
         run(*self._control_plane.kubectl("patch", "pv", name, "--type=merge", "-p", patch))
@@ -224,6 +226,34 @@ class Volumes:
             if volume.node is None:
                 for node in others:
                     self.mount(volume, node)
+
+    def _grow_file_system(self, volume: Volume, nodes: list[Node]) -> None:
+        """Tell the file system that its device has grown. Growing a mounted ext4 needs CAP_SYS_RESOURCE, which is not
+        to be had everywhere: it is unmounted for that, or refused with Unsupported where pods hold it."""
+        device = attach(self.image(volume))
+        run("losetup", "--set-capacity", device)
+        for node in nodes[:1]:
+            if volume.fs is FileSystem.XFS:
+                run(*node.enter("xfs_growfs", volume.path))
+                return
+            done = run(*node.enter("resize2fs", device), check=False)
+            if done.returncode == 0:
+                return
+            if "Permission denied" not in done.stderr:
+                raise CommandFailed(["resize2fs", device], done.returncode, done.stderr)
+        if any(self.users(volume, node) for node in nodes):
+            raise Unsupported(
+                f"{volume.name} cannot grow while pods use it: the kernel lets nobody grow a mounted ext4 here",
+                hint="use an xfs volume (--fs xfs), or delete its pods first",
+            )
+        for node in nodes:
+            self.unmount(volume, node)
+        offline = run("e2fsck", "-f", "-p", device, check=False)
+        if offline.returncode not in (0, 1):
+            raise CommandFailed(["e2fsck", device], offline.returncode, offline.stdout + offline.stderr)
+        run("resize2fs", device)
+        for node in nodes:
+            self.mount(volume, node)
 
     def _require_unused(self, volume: Volume, nodes: list[Node]) -> None:
         for node in nodes:

@@ -75,7 +75,7 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
         inside = Kubectl(cluster, name)
         print(f"\n{inside.diagnosis()}\n{inside.pod_logs()}")
     cluster.up()
-    everywhere.run("delete", "namespace", name, "--wait=true", "--timeout=90s", timeout=120)
+    everywhere.run("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
@@ -93,5 +93,5 @@ def storage(cluster: Cluster, namespace: str) -> Iterator[Storage]:
     cluster.up()
     inside.run("delete", "deployments,statefulsets,jobs", "--all", "--wait=false")
     inside.run("delete", "mirrorpairs", "--all", "--wait=false", check=False)
-    inside.run("delete", "pods", "--all", "--now", "--timeout=90s", timeout=120)
+    inside.run("delete", "pods,pvc", "--all", "--now", "--timeout=90s", timeout=120)
     made.remove_all()
