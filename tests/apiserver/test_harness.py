@@ -36,6 +36,7 @@ def test_a_service_account_is_who_it_says_and_may_nothing_by_itself(apiserver: A
     refused = client.get(f"/api/v1/namespaces/{namespace}/pods", check=False)
     assert refused.status == 403
     assert f"system:serviceaccount:{namespace}:default" in refused.message
+    assert apiserver.requests_of(namespace, "default") == [(f"list /api/v1/namespaces/{namespace}/pods", 403)]
 
 
 def test_the_operators_account_may_what_the_chart_gives_it(apiserver: ApiServer, operator_kubeconfig: Path) -> None:

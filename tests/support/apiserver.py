@@ -7,6 +7,7 @@ pods. `ApiServer.namespace` makes the service account that pods ask for; `start_
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 import subprocess
@@ -20,6 +21,13 @@ from tests.support.api_client import ApiAnswer, ApiClient
 from tests.support.unavailable import Unavailable
 
 READY_SECONDS = 90
+
+AUDIT_POLICY = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata, userGroups: ["system:serviceaccounts"]}, {level: None}]
+"""
 
 
 class ServerDied(ClusterError):
@@ -73,6 +81,8 @@ class ApiServer:
 
     def start_server(self) -> None:
         """Start kube-apiserver (again, on what etcd holds) and wait until it answers."""
+        policy = self._dir / "audit-policy.yaml"
+        policy.write_text(AUDIT_POLICY)
         self._spawn(
             "kube-apiserver",
             f"--etcd-servers={self._etcd_url}",
@@ -90,6 +100,8 @@ class ApiServer:
             f"--token-auth-file={self._pki / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self._audit}",
         )
         wait_for("the API server to be ready", self._ready, READY_SECONDS)
 
@@ -144,6 +156,15 @@ class ApiServer:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
         return str(self.client().post(path, body).value["status"]["token"])
 
+    def requests_of(self, namespace: str, name: str) -> list[tuple[str, int]]:
+        """Every request of that service account so far: `verb path`, and the status code."""
+        user = f"system:serviceaccount:{namespace}:{name}"
+        # The last line may be half written.
+        lines = self._audit.read_text().split("\n")[:-1] if self._audit.exists() else []
+        seen = [json.loads(line) for line in lines]
+        mine = [e for e in seen if e["user"]["username"] == user]
+        return [(f"{e['verb']} {e['requestURI']}", int(e.get("responseStatus", {}).get("code", 0))) for e in mine]
+
     def namespace(self, name: str, labels: dict[str, str] | None = None) -> str:
         """Make a namespace with the service account that pods get by default; returns its name."""
         client = self.client()
@@ -167,6 +188,10 @@ class ApiServer:
         listed = self.client().get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions").value["items"]
         wanted = {f"apis/{c['spec']['group']}/{v['name']}" for c in listed for v in c["spec"]["versions"]}
         return wanted <= set(self.client().get("/openapi/v3").value["paths"])
+
+    @property
+    def _audit(self) -> Path:
+        return self._dir / "audit.log"
 
     @property
     def _etcd_url(self) -> str:
