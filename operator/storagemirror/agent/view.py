@@ -62,6 +62,12 @@ class View:
         with self._changed:
             return self._sight
 
+    @property
+    def urgent(self) -> bool:
+        """Is there something to tell that should not wait for the next heartbeat?"""
+        with self._changed:
+            return self._urgent
+
     def see(self, **changes: object) -> None:
         """Set fields of `Sight`; what a person or the operator waits for wakes the heartbeat."""
         with self._changed:
