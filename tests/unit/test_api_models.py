@@ -19,7 +19,7 @@ from storagemirror.api.conditions import (
 )
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.reasons import HINTS, Reason, hint
-from storagemirror.api.status import MirrorPairStatus, Phase, Side, VolumeStatus, lag_text
+from storagemirror.api.status import MirrorPairStatus, Phase, Problem, Side, VolumeStatus, lag_text
 from storagemirror.contract import TargetPolicy
 from storagemirror.errors import BadInput
 
@@ -91,6 +91,19 @@ class TestAStatus:
     )
     def test_lag_is_written_for_people(self, seconds: int | None, text: str | None) -> None:
         assert lag_text(seconds) == text
+
+
+class TestWhatAgentsSay:
+    def test_a_message_that_is_too_long_is_cut_and_does_not_stop_the_status(self) -> None:
+        problem = Problem(reason="R" * 1000, message="m" * 10_000, hint="h" * 10_000)
+        assert (len(problem.reason), len(problem.message), len(problem.hint)) == (256, 4096, 4096)
+        assert len(ready(ConditionStatus.FALSE, Reason.FAILED, NOW, "m" * 10_000).message) == 4096
+
+    @pytest.mark.parametrize("word", ["", "no word", "Größe", "x" * 300, "<script>"])
+    def test_what_cannot_be_a_reason_is_told_in_the_message(self, word: str) -> None:
+        found = condition(ConditionType.READY, ConditionStatus.FALSE, word, "It stopped.", generation=1, now=NOW)
+        assert found.reason == "Unknown"
+        assert repr(word[:256]) in found.message
 
 
 class TestConditions:

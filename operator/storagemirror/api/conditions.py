@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -11,6 +12,9 @@ from storagemirror.api.model import ApiModel, Count, Time
 from storagemirror.api.reasons import Reason, hint
 
 MAX_MESSAGE = 4096
+MAX_REASON = 256
+REASON = r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
+"""As `metav1.Condition` wants it."""
 
 
 class ConditionType(StrEnum):
@@ -52,7 +56,7 @@ class Condition(ApiModel):
     reason: str = Field(
         min_length=1,
         max_length=1024,
-        pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+        pattern=f"^{REASON}$",
         description="Why, as one word that programs can rely on.",
     )
     message: str = Field(default="", max_length=32768, description="Why, for people, and what to do about it.")
@@ -69,7 +73,12 @@ class Condition(ApiModel):
 def condition(
     kind: ConditionType, status: ConditionStatus, reason: Reason | str, message: str, *, generation: int, now: str
 ) -> Condition:
-    """A condition as it is now; the reason's hint is added to the message where the status is not the good one."""
+    """A condition as it is now; the reason's hint is added to the message where the status is not the good one.
+
+    What cannot be a reason (an agent may say anything) becomes `Unknown`, and is told in the message.
+    """
+    if len(reason) > MAX_REASON or re.fullmatch(REASON, reason) is None:
+        reason, message = Reason.UNKNOWN, f"{message} (reason given: {str(reason)[:MAX_REASON]!r})".strip()
     bad_when_true = kind in (ConditionType.STALLED, ConditionType.HELD)
     neutral = kind is ConditionType.RECONCILING
     good = ConditionStatus.FALSE if bad_when_true else ConditionStatus.TRUE

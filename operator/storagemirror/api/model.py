@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from storagemirror.errors import BadInput
@@ -71,6 +71,18 @@ def map_by(key: str) -> dict[str, Any]:
 
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 """Schema keys of a list that is replaced as a whole."""
+
+
+def _clipped(limit: int) -> BeforeValidator:
+    """Texts that come from afar are cut rather than refused: a long message must not stop a status."""
+    return BeforeValidator(lambda value: value[:limit] if isinstance(value, str) else value)
+
+
+Word = Annotated[str, _clipped(256), Field(max_length=256)]
+"""A reason or a name in a status, cut at 256 characters."""
+
+Message = Annotated[str, _clipped(4096), Field(max_length=4096)]
+"""A sentence or two in a status, cut at 4096 characters."""
 
 
 def _quantity_text(value: object) -> object:

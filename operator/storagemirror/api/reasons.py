@@ -73,6 +73,9 @@ class Reason(StrEnum):
     PEER_NOT_TRUSTED = "PeerNotTrusted"
     CERTIFICATE_UNUSABLE = "CertificateUnusable"
     ORDER_INVALID = "OrderInvalid"
+    PEER_FAILED = "PeerFailed"
+    PORT_TAKEN = "PortTaken"
+    ENTRIES_FAILED = "EntriesFailed"
 
     # volumes
     TARGET_FULL = "TargetFull"
@@ -163,6 +166,9 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.PEER_NOT_TRUSTED: "Compare the nodes' clocks; both agents need a certificate of the same operator.",
         Reason.CERTIFICATE_UNUSABLE: "Delete the agent's Secret: the operator issues another.",
         Reason.ORDER_INVALID: "It is written again by itself; if it stays, operator and agent are too far apart.",
+        Reason.PEER_FAILED: "See the log of the other agent; it is tried again by itself.",
+        Reason.PORT_TAKEN: "Delete the agent's pod: another one starts.",
+        Reason.ENTRIES_FAILED: "See the message for the first of them; all are tried again by themselves.",
         Reason.TARGET_FULL: "Grow the target claim, or free space on the source; it goes on by itself.",
         Reason.TARGET_NOT_EMPTY: "Name an empty target, or set spec.mirror.target to Adopt to have what is there made "
         "equal to the source (what the source does not have is deleted).",

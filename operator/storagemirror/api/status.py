@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from storagemirror.api.conditions import Condition
-from storagemirror.api.model import ATOMIC, ApiModel, Count, Time, map_by, rule, rules
+from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
 from storagemirror.contract import Capture
 from storagemirror.contract import Phase as AgentPhase
 
@@ -54,8 +54,8 @@ class Progress(ApiModel):
 class Hold(ApiModel):
     """Why a volume stopped on purpose, and how to let it go on."""
 
-    reason: str = Field(max_length=256, description="One word: MassDelete, SourceReplaced.")
-    message: str = Field(max_length=4096, description="What would have happened.")
+    reason: Word = Field(description="One word: MassDelete, SourceReplaced.")
+    message: Message = Field(description="What would have happened.")
     token: str = Field(
         max_length=128, description="Copy this into spec.mirror.confirm to let exactly this hold through."
     )
@@ -65,9 +65,9 @@ class Hold(ApiModel):
 class Problem(ApiModel):
     """Why an agent is not doing what it was told."""
 
-    reason: str = Field(max_length=256, description="One word.")
-    message: str = Field(max_length=4096, description="What was expected and what was found.")
-    hint: str = Field(default="", max_length=4096, description="What to do about it.")
+    reason: Word = Field(description="One word.")
+    message: Message = Field(description="What was expected and what was found.")
+    hint: Message = Field(default="", description="What to do about it.")
 
 
 class AgentStatus(ApiModel):
