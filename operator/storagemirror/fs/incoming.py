@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
+import msgspec
+
 from storagemirror.entry import Attributes
 from storagemirror.fs.place import Placer, raise_if_full
 
@@ -34,18 +36,21 @@ class IncomingFile:
             rest = rest[count:]
             offset += count
 
+    def set_time(self, mtime_ns: int) -> None:
+        """The modification time it gets in the end."""
+        self._attributes = msgspec.structs.replace(self._attributes, mtime_ns=mtime_ns)
+
     def finish(self, fd: int, name: bytes, size: int) -> None:
-        """Its size, its attributes, its name in the directory `fd`. Gone when that fails."""
+        """Its size, its attributes, its name in the directory `fd`. When that fails: try again, or `drop` it."""
         try:
             os.ftruncate(self._fd, size)
             self._placer.finish_file(self._fd, self._attributes, self.path)
+            os.rename(self._name, name, src_dir_fd=self._directory, dst_dir_fd=fd)
         except OSError as e:
-            self.drop()
             raise_if_full(e)
             raise
         os.close(self._fd)
         self._fd = -1
-        self._placer.into_place(self._name, fd, name)
 
     def drop(self) -> None:
         """Forget it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import stat
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree, names_in
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_MULTIGRAIN = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,11 @@ class Content:
 class SourceVolume:
     """A directory that is read. Paths are relative to it; see `storagemirror.entry`."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, *, grain_ns: int | None = None) -> None:
+        """`grain_ns`: None finds out (see `time_grain_ns`)."""
         self.tree = tree
         self.identity: Identity = identity(tree.root)
+        self.grain_ns = time_grain_ns(facts(tree.root).fs_type) if grain_ns is None else grain_ns
 
     @classmethod
     def open(cls, path: str | bytes) -> SourceVolume:
@@ -123,36 +127,27 @@ class SourceDirectory:
         """Whether it is on another file system, mounted there."""
         return found.st_dev != self._device
 
-    def open_file(self, name: bytes) -> int:
-        """A descriptor of the regular file `name`; OSError, ELOOP too when it is none (any more)."""
+    def open_file(self, name: bytes) -> tuple[int, os.stat_result]:
+        """A descriptor of the regular file `name`, and what it is; OSError, ELOOP too when it is none (any more)."""
         fd = os.open(name, _READ, dir_fd=self.fd)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             os.close(fd)
             raise OSError(errno.ELOOP, "no regular file", name)
-        return fd
+        return fd, found
 
-    def read_small(self, name: bytes, limit: int) -> Content | None:
-        """A file of at most `limit` bytes, whole; None when it is larger; OSError when it cannot be read."""
-        fd = os.open(name, _READ, dir_fd=self.fd)
-        try:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
-                raise OSError(errno.ELOOP, "no regular file", name)
-            size = before.st_size
-            if size > limit:
-                return None
-            data = os.read(fd, size + 1) if size else b""
-            while len(data) < size and (more := os.read(fd, size - len(data))):
-                data += more
-            after = os.fstat(fd)
-            steady = len(data) == size and unchanged(before, after)
-            return Content(self._attributes(fd, before, name), data, steady, before)
-        finally:
-            os.close(fd)
+    def read_small(self, fd: int, before: os.stat_result, name: bytes) -> Content:
+        """An open file, whole."""
+        size = before.st_size
+        data = os.pread(fd, size + 1, 0) if size else b""
+        while len(data) < size and (more := os.pread(fd, size - len(data), len(data))):
+            data += more
+        steady = len(data) == size and unchanged(before, os.fstat(fd))
+        return Content(self._attributes(fd, before, name), data, steady, before)
 
-    def file_attributes(self, fd: int, name: bytes) -> Attributes:
-        """Of an open file of this directory."""
-        return self._attributes(fd, os.fstat(fd), name)
+    def file_attributes(self, fd: int, found: os.stat_result, name: bytes) -> Attributes:
+        """Of an open file of this directory, as `found` a moment ago."""
+        return self._attributes(fd, found, name)
 
     def special_attributes(self, name: bytes, found: os.stat_result) -> Attributes:
         """Of what is not opened: links, FIFOs, sockets, devices, and files of which the content is not needed."""
@@ -173,6 +168,17 @@ class SourceDirectory:
         if not view.owner and (found.st_uid, found.st_gid) != (view.uid, view.gid):
             self._report(NotKeptKind.OWNER, path)
         return Attributes(found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, values)
+
+
+def time_grain_ns(fs_type: str) -> int:
+    """Two changes of a file so far apart may have the same time.
+
+    0 where a change after a look always has another time (multigrain timestamps, Linux 6.13); else a tick of the
+    kernel's slowest clock (10 ms), twice to be sure.
+    """
+    version = platform.release().split("-")[0].split(".")
+    numbers = [int(part) for part in version[:2] if part.isdigit()]
+    return 0 if numbers >= [6, 13] and fs_type in _MULTIGRAIN else 20_000_000
 
 
 def unchanged(before: os.stat_result, after: os.stat_result) -> bool:

@@ -17,7 +17,7 @@ from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.place import Placer, raise_if_full
 from storagemirror.fs.remove import count_entries, remove_entry
-from storagemirror.fs.scan import Leaders, Report, Scanner, ignore
+from storagemirror.fs.scan import Leaders, Report, Scanner, ignore, read_attributes
 from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree
 
@@ -25,6 +25,7 @@ _TEMPORARY = b"tmp"
 _LOCK = b"lock"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CTIME_MARGIN_NS = 1_000_000_000
+_COPY = 1 << 20
 
 
 class TargetVolume:
@@ -39,6 +40,8 @@ class TargetVolume:
         self.report: Report = ignore
         self.distrust_after_ns: int | None = None
         """Files changed since may have lost content in a crash; until a full mirror has looked at them again."""
+        self.unsynced = False
+        """The last sync failed, or an earlier session ended without one."""
         self._state = -1
         self._temporary = -1
         self._lock = -1
@@ -194,8 +197,10 @@ class TargetVolume:
         try:
             syncfs(self.tree.root)
         except OSError as e:
+            self.unsynced = True
             raise_if_full(e)
             raise VolumeError(f"the target could not be synced: {e.strerror}", reason="TargetFailing") from e
+        self.unsynced = False
         sequence = last.sequence + 1 if last is not None else 1
         self._full_or(lambda: state.write_synced(self._state, state.Synced(sequence, at, through_ns, deleted)))
 
@@ -268,6 +273,28 @@ class TargetVolume:
                 os.close(fd)
         finally:
             os.close(leader_fd)
+
+    def copy(self, path: bytes, leader: bytes) -> None:
+        """As `link`, where the file may have no more names: `path` becomes a file of its own, equal to `leader`."""
+        leader_directory, leader_name = split(leader)
+        directory_fd = self.tree.open_directory(leader_directory)
+        try:
+            fd = os.open(leader_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+        finally:
+            os.close(directory_fd)
+        try:
+            incoming = self.begin(path, read_attributes(fd, self.view, ignore, path))
+            try:
+                at = 0
+                while data := os.pread(fd, _COPY, at):
+                    incoming.write(at, memoryview(data))
+                    at += len(data)
+                self.finish(incoming, at)
+            except BaseException:
+                incoming.drop()
+                raise
+        finally:
+            os.close(fd)
 
     def rename(self, old: bytes, new: bytes) -> None:
         """OSError when it cannot be: `old` is not there, or something in the way of `new` cannot be replaced."""

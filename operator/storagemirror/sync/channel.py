@@ -14,6 +14,7 @@ from storagemirror.wire.messages import FrameType, Message, Ping
 
 TICK_SECONDS = 1.0
 """Something is sent at least this often."""
+LAST_WORD_SECONDS = 5.0
 
 
 class Channel:
@@ -100,6 +101,19 @@ class Channel:
         """Whether the protocol allows a frame of `kind` now."""
         with self._state:
             return self._connection.may_send(kind)
+
+    def last_word(self) -> None:
+        """We are about to close: let the peer read what we said last. (A socket that is closed while bytes of the
+        peer lie unread resets the connection, and our word would be lost.) Takes no longer than the peer does to
+        close, or `LAST_WORD_SECONDS`."""
+        self._stop.set()
+        deadline = self._clock.monotonic() + LAST_WORD_SECONDS
+        waste = memoryview(bytearray(1 << 16))
+        try:
+            while self._clock.monotonic() < deadline and self._stream.receive_into(waste):
+                pass
+        except Disconnected:
+            return
 
     def close(self) -> None:
         """Let go; whoever waits on the stream gets `Disconnected`."""

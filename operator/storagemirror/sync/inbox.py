@@ -11,7 +11,15 @@ from collections import deque
 from collections.abc import Callable
 
 from storagemirror.entry import Entry, walk_key
-from storagemirror.errors import Held, ProtocolError, StorageMirrorError, Superseded, VolumeError, VolumeFull
+from storagemirror.errors import (
+    Disconnected,
+    Held,
+    ProtocolError,
+    StorageMirrorError,
+    Superseded,
+    VolumeError,
+    VolumeFull,
+)
 from storagemirror.sync.channel import Channel
 from storagemirror.wire import messages as m
 
@@ -105,6 +113,12 @@ class Inbox:
         error = self._error
         if error is not None:
             raise error
+
+    def explain(self, error: Disconnected) -> StorageMirrorError:
+        """Sending failed: perhaps the target had told us why before."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error is not None, timeout=1.0)
+        return self._error or error
 
     def wait(self, ready: Callable[[], bool]) -> None:
         """Until `ready`; raises what has gone wrong before."""

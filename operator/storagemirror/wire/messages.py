@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 import msgspec
 
 from storagemirror.contract import Role
-from storagemirror.entry import Attributes, Entry, Identity, NotKeptKind, View
+from storagemirror.entry import Attributes, Entry, Identity, NotKeptKind, Size, TimeNs, View
 
 PROTOCOL_VERSION = 1
 """Raised when an old peer could misunderstand a new one. Features are for everything else."""
@@ -121,6 +121,8 @@ class FailureReason(StrEnum):
     """The disk failed."""
     CONFLICT = "Conflict"
     """Something else is in the way, and may not be removed."""
+    GUARDED = "Guarded"
+    """Not deleted: the guard first wants a full comparison."""
     DAMAGED = "Damaged"
     """What arrived is not what was sent."""
     OTHER = "Other"
@@ -219,6 +221,8 @@ class Doomed(Message, frozen=True, array_like=True):
 
     paths: list[bytes]
     last: bool = False
+    remaining: int = 0
+    """With the last: how many entries the source has."""
 
 
 class Cleared(Message, frozen=True, array_like=True):
@@ -251,16 +255,19 @@ class Begin(Message, frozen=True, array_like=True):
 
     path: bytes
     attributes: Attributes
-    size: int
-    """Expected bytes, so that a full volume is noticed early."""
+    """With a time that is wrong by one grain: the right one comes with `End`, when the file stood still."""
+    size: Size
+    """Expected bytes."""
 
 
 class End(Message, frozen=True, array_like=True):
     """Source: that was the file. `size` is where it ends (holes included)."""
 
-    size: int
+    size: Size
     digest: bytes
     """xxh3_128 over all data sent, each piece preceded by its offset as 8 bytes, little-endian."""
+    mtime_ns: TimeNs | None = None
+    """None: it changed while it was read, or may have; the wrong time stays, so that it is looked at again."""
 
 
 class Drop(Message, frozen=True, array_like=True):

@@ -1,0 +1,171 @@
+"""Whom a target lets in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storagemirror import __version__
+from storagemirror.contract import Role, TargetPolicy
+from storagemirror.errors import Held, Refused, StorageMirrorError, VolumeError, VolumeFull
+from storagemirror.fs.marker import Marker
+from storagemirror.fs.target import TargetVolume
+from storagemirror.sync import guard
+from storagemirror.sync.requests import Expectation
+from storagemirror.wire import messages as m
+from storagemirror.wire.messages import HoldReason, RefusalReason
+
+_EMPTY_HINT = "Empty it, or set spec.mirror.target to Adopt (by hand: --adopt) to make it equal to the source."
+
+
+class NotAdmitted(Exception):
+    """The source is refused; `answer` tells it why."""
+
+    def __init__(self, reason: RefusalReason, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.answer = m.Refuse(reason, message, hint)
+
+    def error(self) -> StorageMirrorError:
+        """What it is to us: something about our volume, or about the source."""
+        reason, message, hint = self.answer.reason.value, self.answer.message, self.answer.hint
+        if self.answer.reason is RefusalReason.TARGET_FULL:
+            return VolumeFull(message, hint=hint)
+        kind = VolumeError if reason.startswith("Target") else Refused
+        return kind(message, reason=reason, hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The source is let in."""
+
+    marker: Marker
+    """As it is to be, once something is written."""
+    stored: Marker | None
+    """As it is on the volume."""
+    has_entries: bool
+
+
+def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int) -> Admitted:
+    """Judge `hello`; on the way the volume is claimed. Raises `NotAdmitted`, or `Held` (SourceReplaced)."""
+    _check_hello(expect, hello)
+    try:
+        stored = volume.marker()
+        has_entries = not volume.is_empty()
+        _check_ownership(expect, stored, has_entries=has_entries)
+        volume.claim()
+        stored = volume.marker()
+        _check_ownership(expect, stored, has_entries=has_entries)
+        _check_source(volume, expect, stored, hello, now_ns)
+    except VolumeFull as e:
+        raise NotAdmitted(RefusalReason.TARGET_FULL, e.message, e.hint) from e
+    except VolumeError as e:
+        reason = RefusalReason(e.reason) if e.reason in set(RefusalReason) else RefusalReason.TARGET_UNUSABLE
+        raise NotAdmitted(reason, e.message, e.hint) from e
+    except OSError as e:
+        raise NotAdmitted(RefusalReason.TARGET_UNUSABLE, f"the target volume cannot be read: {e.strerror}") from e
+    _distrust(volume, stored)
+    lifetime = volume.lifetime
+    marker = Marker(
+        pair_uid=expect.pair_uid,
+        volume=expect.volume,
+        epoch=expect.epoch,
+        source=hello.identity,
+        entries=stored.entries if stored is not None else None,
+        boot=lifetime.boot if stored is None or volume.distrust_after_ns is None else stored.boot,
+        mount=lifetime.mount if stored is None or volume.distrust_after_ns is None else stored.mount,
+        open=True,
+    )
+    return Admitted(marker, stored, has_entries)
+
+
+def _check_hello(expect: Expectation, hello: m.Hello) -> None:
+    if hello.version < m.OLDEST_VERSION:
+        raise NotAdmitted(
+            RefusalReason.VERSION_TOO_OLD, f"expected version {m.OLDEST_VERSION} or later, got {hello.version}"
+        )
+    if hello.version > m.PROTOCOL_VERSION:
+        raise NotAdmitted(
+            RefusalReason.VERSION_TOO_NEW, f"expected version {m.PROTOCOL_VERSION} or earlier, got {hello.version}"
+        )
+    if hello.role is not Role.SOURCE:
+        raise NotAdmitted(RefusalReason.WRONG_ROLE, "expected a source")
+    if hello.pair_uid != expect.pair_uid:
+        raise NotAdmitted(RefusalReason.WRONG_PAIR, "this target serves another pair")
+    if hello.volume != expect.volume:
+        raise NotAdmitted(RefusalReason.WRONG_VOLUME, f"this target serves the volume {expect.volume!r}")
+    if hello.epoch < expect.epoch:
+        raise NotAdmitted(
+            RefusalReason.EPOCH_TOO_OLD, f"the source is of epoch {hello.epoch}, the pair is at {expect.epoch}"
+        )
+    if hello.epoch > expect.epoch:
+        raise NotAdmitted(
+            RefusalReason.EPOCH_TOO_NEW, f"the source is of epoch {hello.epoch}, this target knows {expect.epoch}"
+        )
+
+
+def _check_ownership(expect: Expectation, marker: Marker | None, *, has_entries: bool) -> None:
+    adopt = expect.options.policy is TargetPolicy.ADOPT
+    if marker is None:
+        if has_entries and not adopt:
+            raise NotAdmitted(
+                RefusalReason.TARGET_NOT_EMPTY, "the target volume holds files that no pair put there", _EMPTY_HINT
+            )
+        return
+    if (marker.pair_uid, marker.volume) != (expect.pair_uid, expect.volume):
+        raise NotAdmitted(
+            RefusalReason.TARGET_OWNED_BY_ANOTHER,
+            f"the target volume is the copy of the volume {marker.volume!r} of another pair ({marker.pair_uid})",
+            "Give this pair a target of its own. To give up the other pair's copy, empty the volume, "
+            ".storagemirror too.",
+        )
+    if marker.epoch > expect.epoch:
+        raise NotAdmitted(
+            RefusalReason.EPOCH_TOO_OLD,
+            f"the target volume was written at epoch {marker.epoch}, this session is of {expect.epoch}",
+        )
+
+
+def _check_source(
+    volume: TargetVolume, expect: Expectation, marker: Marker | None, hello: m.Hello, now_ns: int
+) -> None:
+    if marker is None or marker.source.same_as(hello.identity):
+        return
+    held = volume.hold()
+    if held is None or held.reason != HoldReason.SOURCE_REPLACED.value or held.identity != hello.identity:
+        held = guard.source_replaced(hello.identity, now_ns)
+        volume.write_hold(held)
+    if held.token == expect.confirm:
+        return
+    raise Held(
+        f"the source is another file system than the one that was copied (now {hello.identity}, "
+        f"before {marker.source}); nothing was changed",
+        reason=HoldReason.SOURCE_REPLACED.value,
+        token=held.token,
+        hint="Is the right volume mounted? If it was replaced on purpose, write the token to spec.mirror.confirm "
+        "(by hand: --confirm TOKEN).",
+    )
+
+
+def _distrust(volume: TargetVolume, stored: Marker | None) -> None:
+    """After a crash of the target's machine, what was not synced may be lost although it looks whole."""
+    volume.distrust_after_ns = None
+    if stored is None or not stored.open:
+        return
+    lifetime = volume.lifetime
+    if (stored.boot, stored.mount) == (lifetime.boot, lifetime.mount):
+        return
+    synced = volume.synced()
+    volume.distrust_after_ns = synced.at_ns if synced is not None else 0
+
+
+def welcome(volume: TargetVolume, admitted: Admitted) -> m.Welcome:
+    """The answer to a source that is let in."""
+    synced = volume.synced()
+    return m.Welcome(
+        version=m.PROTOCOL_VERSION,
+        epoch=admitted.marker.epoch,
+        view=volume.view,
+        has_entries=admitted.has_entries,
+        entries=admitted.marker.entries,
+        synced_through_ns=synced.through_ns if synced is not None else 0,
+        software=__version__,
+    )

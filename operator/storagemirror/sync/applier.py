@@ -1,0 +1,287 @@
+"""What arrives, put into the target volume. An entry that fails is reported, and the rest goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from storagemirror.entry import NotKeptKind, join
+from storagemirror.errors import ProtocolError, VolumeFull
+from storagemirror.fs.incoming import IncomingFile
+from storagemirror.fs.remove import in_the_way
+from storagemirror.fs.target import TargetVolume
+from storagemirror.sync.deletions import Deletions
+from storagemirror.wire import messages as m
+from storagemirror.wire.content import Child, ContentDigest, Data, Enter, File, Leave, Node, Pack, Symlink, Touch
+
+_REASONS = {
+    errno.ENOSPC: m.FailureReason.FULL,
+    errno.EDQUOT: m.FailureReason.FULL,
+    errno.EROFS: m.FailureReason.READ_ONLY,
+    errno.EPERM: m.FailureReason.DENIED,
+    errno.EACCES: m.FailureReason.DENIED,
+    errno.EIO: m.FailureReason.IO,
+    errno.EISDIR: m.FailureReason.CONFLICT,
+    errno.ENOTDIR: m.FailureReason.CONFLICT,
+    errno.ENOTEMPTY: m.FailureReason.CONFLICT,
+}
+
+
+@dataclass(slots=True)
+class Applier:
+    """Applies packs, large files and what goes by path. `tell` sends a report to the source."""
+
+    volume: TargetVolume
+    deletions: Deletions
+    tell: Callable[[m.Message], None]
+    failed: int = 0
+    """Since `forget_failures`."""
+    first: m.Failed | None = None
+    live: bool = True
+    """No comparison is running: what appears is new since the last one."""
+    _fd: int = -1
+    _path: bytes = b""
+    _fresh: bool = False
+    _made: bool = False
+    _skip: bool = False
+    _incoming: IncomingFile | None = None
+    _digest: ContentDigest = field(default_factory=ContentDigest)
+    _dropped: bool = False
+    changed: bool = False
+    """Whether anything was written since this was last set to False."""
+
+    def forget_failures(self) -> None:
+        """A mirror begins: it looks at everything again."""
+        self.failed, self.first = 0, None
+
+    def fail(self, path: bytes, error: Exception) -> None:
+        """Report one entry."""
+        if isinstance(error, VolumeFull):
+            reason, message = m.FailureReason.FULL, error.message
+        elif isinstance(error, OSError):
+            reason = _REASONS.get(error.errno or 0, m.FailureReason.OTHER)
+            message = error.strerror or str(error)
+        else:
+            reason, message = m.FailureReason.DAMAGED, str(error)
+        report = m.Failed(path, reason, message)
+        self.failed += 1
+        # What stops everything counts for more than what stops one entry.
+        if self.first is None or (
+            reason in (m.FailureReason.FULL, m.FailureReason.READ_ONLY, m.FailureReason.IO)
+            and self.first.reason is not m.FailureReason.FULL
+        ):
+            self.first = report
+        self.tell(report)
+
+    def guarded(self, path: bytes) -> None:
+        """Report a deletion that the guard did not let through."""
+        self.tell(m.Failed(path, m.FailureReason.GUARDED, "too many deletions since the last full comparison"))
+
+    # -- packs
+
+    def pack(self, pack: Pack) -> None:
+        """All that is in it, in order."""
+        self.changed = True
+        placer = self.volume.placer
+        try:
+            for record, content in pack:
+                if isinstance(record, Enter):
+                    self._enter(record)
+                    continue
+                if self._skip:
+                    continue
+                try:
+                    match record:
+                        case File():
+                            if self._fresh and self._made:
+                                placer.fresh_file(self._fd, self._path, record.name, record.attributes, content)
+                            else:
+                                self._put(record, content)
+                        case Leave():
+                            placer.leave(self._fd, self._path, record.attributes, fresh=self._made)
+                        case _:
+                            self._put(record, content)
+                except (OSError, VolumeFull) as e:
+                    self.fail(self._path if isinstance(record, Leave) else join(self._path, record.name), e)
+        finally:
+            self._close_directory()
+
+    def _enter(self, record: Enter) -> None:
+        self._close_directory()
+        self._path, self._fresh, self._skip = record.path, record.fresh, False
+        try:
+            self._fd, self._made = self._open(record.path)
+        except (OSError, VolumeFull) as e:
+            self._skip = True
+            self.fail(record.path, e)
+            return
+        # A directory that an earlier pack of this mirror made is as new as one made now.
+        self._made = self._made or record.fresh
+        if self.live and self._made:
+            self.deletions.created(record.path)
+
+    def _open(self, path: bytes) -> tuple[int, bool]:
+        try:
+            return self.volume.enter(path)
+        except OSError as e:
+            if e.errno not in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST) or not path:
+                raise
+        # Something that is no directory is in its place, or in that of a directory above.
+        names = path.split(b"/")
+        for end in range(1, len(names) + 1):
+            part = b"/".join(names[:end])
+            try:
+                os.close(self.volume.directory(part))
+            except FileNotFoundError:
+                break
+            except OSError:
+                if not self._make_way(part):
+                    raise
+                break
+        return self.volume.enter(path)
+
+    def _put(self, record: File | Symlink | Node | Touch | Child, content: memoryview) -> None:
+        """In place of what is there: what is no directory is replaced in one step, a directory must be deletable."""
+        try:
+            self._put_once(record, content)
+        except OSError as e:
+            if not in_the_way(e) or not self._make_way(join(self._path, record.name)):
+                raise
+            self._put_once(record, content)
+
+    def _put_once(self, record: File | Symlink | Node | Touch | Child, content: memoryview) -> None:
+        placer, fd, path = self.volume.placer, self._fd, self._path
+        match record:
+            case File():
+                self._note_new(record.name)
+                placer.file(fd, path, record.name, record.attributes, content)
+            case Symlink():
+                self._note_new(record.name)
+                placer.symlink(fd, path, record.name, record.attributes, record.content)
+            case Node():
+                self._note_new(record.name)
+                device = os.makedev(record.major, record.minor)
+                placer.node(fd, path, record.name, record.attributes, device)
+            case Touch():
+                placer.touch(fd, path, record.name, record.attributes)
+            case Child():
+                if placer.directory(fd, record.name) and self.live:
+                    self.deletions.created(join(path, record.name))
+
+    def _note_new(self, name: bytes) -> None:
+        """Live, an entry that was not there is new since the last comparison."""
+        if self.live:
+            try:
+                os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            except FileNotFoundError:
+                self.deletions.created(join(self._path, name))
+
+    def _make_way(self, path: bytes) -> bool:
+        if not self.deletions.delete(path):
+            self.guarded(path)
+            return False
+        return True
+
+    def _close_directory(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    # -- large files
+
+    def begin(self, message: m.Begin) -> None:
+        """A large file comes."""
+        self.changed = True
+        self._digest = ContentDigest()
+        self._incoming, self._dropped = None, False
+        try:
+            self._incoming = self.volume.begin(message.path, message.attributes)
+        except (OSError, VolumeFull) as e:
+            self._drop(message.path, e)
+
+    def data(self, data: Data) -> None:
+        """A piece of it."""
+        self._digest.add(data.offset, data.content)
+        if self._incoming is None:
+            return
+        try:
+            self._incoming.write(data.offset, data.content)
+        except (OSError, VolumeFull) as e:
+            self._drop(self._incoming.path, e)
+
+    def end(self, message: m.End) -> None:
+        """It is whole: it gets its name, if it is what was sent."""
+        if self._digest.digest() != message.digest:
+            self.drop()
+            raise ProtocolError("a file's content is not what its checksum says: it was damaged on the way")
+        incoming, self._incoming = self._incoming, None
+        if incoming is None:
+            return
+        if message.mtime_ns is not None:
+            incoming.set_time(message.mtime_ns)
+        if self.live and self.volume.tree.lstat(incoming.path) is None:
+            self.deletions.created(incoming.path)
+        try:
+            try:
+                self.volume.finish(incoming, message.size)
+            except OSError as e:
+                if not in_the_way(e) or not self._make_way(incoming.path):
+                    raise
+                self.volume.finish(incoming, message.size)
+        except (OSError, VolumeFull) as e:
+            incoming.drop()
+            self.fail(incoming.path, e)
+
+    def drop(self) -> None:
+        """Forget the large file, if there is one."""
+        if self._incoming is not None:
+            self._incoming.drop()
+            self._incoming = None
+
+    def _drop(self, path: bytes, error: Exception) -> None:
+        self.drop()
+        self.fail(path, error)
+
+    # -- by path
+
+    def link(self, message: m.Link) -> None:
+        """A further name."""
+        self.changed = True
+        path = message.path
+        try:
+            if self.live and self.volume.tree.lstat(path) is None:
+                self.deletions.created(path)
+            try:
+                self.volume.link(path, message.leader)
+            except OSError as e:
+                if e.errno == errno.EMLINK:
+                    self.volume.copy(path, message.leader)
+                    self.tell(m.NotKept(NotKeptKind.HARD_LINK, path))
+                    return
+                if not in_the_way(e) or not self._make_way(path):
+                    raise
+                self.volume.link(path, message.leader)
+        except (OSError, VolumeFull) as e:
+            self.fail(path, e)
+
+    def rename(self, message: m.Rename) -> None:
+        """Where it can be done; the source looks at both paths afterwards, whatever came of it."""
+        self.changed = True
+        for old, new in message.renames:
+            try:
+                self.volume.rename(old, new)
+            except OSError:
+                continue
+            self.deletions.renamed(old, new)
+
+    def delete(self, message: m.Delete) -> None:
+        """With all that is below."""
+        self.changed = True
+        for path in message.paths:
+            try:
+                if not self.deletions.delete(path):
+                    self.guarded(path)
+            except OSError as e:
+                self.fail(path, e)

@@ -1,0 +1,220 @@
+"""Changes as they come: each path is looked at as it is now, and that is what the target gets.
+
+Small files are sent whole, without asking: that costs less than an answer takes. What is large, a directory, renamed
+or one of several names of a file is asked about first: the answer may be that nothing is to be sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from dataclasses import dataclass, field
+
+from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, NotKeptKind, is_path, split, walk_key
+from storagemirror.errors import ProtocolError
+from storagemirror.fs.scan import Scanner
+from storagemirror.sync.decide import Verdict, judge
+from storagemirror.sync.groups import LinkGroups
+from storagemirror.sync.inbox import Inbox
+from storagemirror.sync.requests import Changes
+from storagemirror.sync.sender import Sender
+from storagemirror.wire import messages as m
+from storagemirror.wire.frame import SMALL_FILE
+
+_LOOK = 500
+"""Paths in one question."""
+_DELETE = 500
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
+
+
+@dataclass(slots=True)
+class LiveChanges:
+    """Applies one set of changes."""
+
+    inbox: Inbox
+    sender: Sender
+    scanner: Scanner
+    groups: LinkGroups
+    _touched: set[bytes] = field(default_factory=set)
+    _trees: set[bytes] = field(default_factory=set)
+    _gone: list[bytes] = field(default_factory=list)
+    _ask: list[bytes] = field(default_factory=list)
+
+    def apply(self, changes: Changes) -> tuple[bytes, ...]:
+        """Send what changed; returns the trees that must be compared: those asked for, and those that turned out to
+        be new to the target."""
+        renamed = {path for pair in changes.renames for path in pair}
+        self._rename(changes.renames)
+        for path in sorted(changes.paths | renamed | changes.trees, key=walk_key):
+            if path and not _ours(path):
+                self._path(path, tree=path in changes.trees, renamed=path in renamed)
+            elif not path:
+                self._touched.add(b"")
+        self.sender.flush()
+        self._delete()
+        for at in range(0, len(self._ask), _LOOK):
+            self._look(self._ask[at : at + _LOOK])
+        self._finish()
+        return tuple(sorted(_outermost(self._trees), key=walk_key))
+
+    def parents_of(self, trees: tuple[bytes, ...]) -> None:
+        """Trees were compared: the directories they are in get their times back."""
+        self._touched = {split(tree)[0] for tree in trees if tree}
+        self._finish()
+
+    def _rename(self, renames: tuple[tuple[bytes, bytes], ...]) -> None:
+        pairs = [(old, new) for old, new in renames if old and new and not _ours(old) and not _ours(new)]
+        if not pairs:
+            return
+        self.sender.flush()
+        for at in range(0, len(pairs), _LOOK):
+            self.sender.channel.send(m.Rename(pairs[at : at + _LOOK]))
+        self._touched.update(split(path)[0] for pair in pairs for path in pair)
+
+    def _path(self, path: bytes, *, tree: bool, renamed: bool) -> None:
+        parent, name = split(path)
+        sender = self.sender
+        try:
+            found = sender.volume.lstat(path)
+            if found is None:
+                self._gone.append(self._topmost_gone(path))
+                return
+            if stat.S_ISDIR(found.st_mode):
+                if tree or renamed:
+                    self._trees.add(path)
+                else:
+                    self._ask.append(path)
+            elif renamed or found.st_nlink > 1 or (stat.S_ISREG(found.st_mode) and found.st_size > SMALL_FILE):
+                self._ask.append(path)
+            else:
+                with sender.volume.directory(parent, sender.view, sender.report) as directory:
+                    sender.enter(parent, fresh=False)
+                    sender.entry(directory, name)
+            self._touched.add(parent)
+        except OSError as e:
+            if e.errno in _GONE:
+                self._gone.append(self._topmost_gone(path))
+            else:
+                self._unreadable(path, e)
+
+    def _topmost_gone(self, path: bytes) -> bytes:
+        """Of a path that is gone: the directory with which it went, if it did."""
+        parent = split(path)[0]
+        while parent:
+            found = self.sender.volume.lstat(parent)
+            if found is not None and stat.S_ISDIR(found.st_mode):
+                break
+            path, parent = parent, split(parent)[0]
+        return path
+
+    def _unreadable(self, path: bytes, error: OSError) -> None:
+        kind = NotKeptKind.OTHER_FILE_SYSTEM if error.errno == errno.EXDEV else NotKeptKind.UNREADABLE
+        self.sender.report(kind, path)
+
+    def _delete(self) -> None:
+        gone = sorted(_outermost(set(self._gone)), key=walk_key)
+        # What is there after all (an ancestor that is another thing by now) is not deleted, but looked at.
+        really = [path for path in gone if self.sender.volume.lstat(path) is None]
+        for at in range(0, len(really), _DELETE):
+            self.sender.channel.send(m.Delete(really[at : at + _DELETE]))
+        for path in gone:
+            self.sender.unsettled.pop(path, None)
+            self._touched.add(split(path)[0])
+            if path not in really:
+                self._path(path, tree=True, renamed=False)
+
+    # -- asked first
+
+    def _look(self, paths: list[bytes]) -> None:
+        wanted = sorted({name for path in paths for name in self._names_of(path)}, key=walk_key)
+        self.sender.flush()
+        self.sender.channel.send(m.Look(wanted))
+        answer = self.inbox.looked()
+        if len(answer.entries) != len(wanted):
+            raise ProtocolError(f"expected {len(wanted)} answers to a Look, got {len(answer.entries)}")
+        theirs = dict(zip(wanted, answer.entries, strict=True))
+        for path in paths:
+            try:
+                self._compare(path, theirs)
+            except OSError as e:
+                if e.errno not in _GONE:
+                    self._unreadable(path, e)
+
+    def _names_of(self, path: bytes) -> list[bytes]:
+        """`path`, and the other names of the file it is a name of."""
+        found = self.sender.volume.lstat(path)
+        if found is None or stat.S_ISDIR(found.st_mode) or found.st_nlink < 2:
+            return [path]
+        self.groups.leader(found.st_ino, path)
+        for name in self.groups.paths(found.st_ino):
+            other = self.sender.volume.lstat(name)
+            if other is None or other.st_ino != found.st_ino:
+                self.groups.forget(found.st_ino, name)
+        return self.groups.paths(found.st_ino)
+
+    def _compare(self, path: bytes, all_theirs: dict[bytes, Entry | None]) -> None:
+        found = self.sender.volume.lstat(path)
+        if found is None:
+            return  # gone since: that is a change of its own
+        if stat.S_ISDIR(found.st_mode):
+            theirs = all_theirs.get(path)
+            if theirs is None or not stat.S_ISDIR(theirs.mode):
+                self._trees.add(path)
+            else:
+                self._touched.add(path)
+            return
+        names = self.groups.paths(found.st_ino) if found.st_nlink > 1 else [path]
+        leader = names[0] if names else path
+        self._one(leader, all_theirs.get(leader))
+        for name in names[1:]:
+            self.sender.link(name, leader)
+            self._touched.add(split(name)[0])
+
+    def _one(self, path: bytes, theirs: Entry | None) -> None:
+        parent, name = split(path)
+        sender = self.sender
+        with sender.volume.directory(parent, sender.view, sender.report) as directory:
+            mine = self.scanner.look(directory.fd, parent, name)
+            if mine is None:
+                return
+            verdict = judge(_alone(mine), _alone(theirs) if theirs is not None else None)
+            sender.enter(parent, fresh=False)
+            if verdict is Verdict.TOUCH:
+                sender.touch(directory, name, directory.lstat(name))
+            elif verdict is not Verdict.SAME:
+                sender.entry(directory, name)
+            self._touched.add(parent)
+
+    def _finish(self) -> None:
+        for path in sorted(self._touched, key=walk_key):
+            try:
+                self.sender.directory_attributes(path)
+            except OSError as e:
+                if e.errno not in _GONE:
+                    self._unreadable(path, e)
+        self._touched = set()
+        self.sender.flush()
+
+
+def _alone(entry: Entry) -> Entry:
+    """As if it were its file's only name."""
+    return Entry(
+        entry.name, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, entry.content, b"", entry.xattrs
+    )
+
+
+def _ours(path: bytes) -> bool:
+    """Whether a path is never mirrored."""
+    return path.split(b"/", 1)[0] in (STATE_DIRECTORY, LOST_AND_FOUND) or not is_path(path)
+
+
+def _outermost(paths: set[bytes]) -> set[bytes]:
+    """Without those that are below others."""
+    kept = set()
+    for path in paths:
+        parent = split(path)[0]
+        while parent and parent not in paths:
+            parent = split(parent)[0]
+        if not parent:
+            kept.add(path)
+    return kept

@@ -1,0 +1,310 @@
+"""One comparison of a source with its target, and sending what differs.
+
+Both sides walk at the same time, in the same order. The target tells one digest for each directory; where it is the
+source's too, nothing more is said. Where the target has no such directory everything in it is sent at once. Where
+digests differ, the directory is listed, and each entry decided (`storagemirror.sync.decide`). Nobody waits for an
+answer: listings that were asked for are dealt with when they have come.
+
+Then, in this order: hard links; what is to be deleted (told first and counted by the target's guard, only then done);
+what had to wait for a directory to make way; files that were not at rest; the attributes of the directories that were
+touched by all that.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from storagemirror.clock import Clock
+from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, NotKeptKind, join, split, walk_key
+from storagemirror.fs.scan import Scanned, Scanner
+from storagemirror.fs.source import SourceDirectory
+from storagemirror.sync.decide import Verdict, decide
+from storagemirror.sync.groups import LinkGroups
+from storagemirror.sync.inbox import Inbox
+from storagemirror.sync.sender import Sender
+from storagemirror.sync.settler import Settler
+from storagemirror.wire import messages as m
+
+_PENDING_DIRECTORIES = 256
+_PENDING_ENTRIES = 100_000
+_PATHS_IN_FRAME = 1_000
+_BYTES_IN_FRAME = 512 * 1024
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
+
+
+@dataclass(slots=True)
+class Found:
+    """What the walk saw on the source."""
+
+    entries: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class Comparison:
+    """One run. `found` and the sender's counts tell what came of it."""
+
+    inbox: Inbox
+    sender: Sender
+    scanner: Scanner
+    groups: LinkGroups
+    clock: Clock
+    has_entries: bool
+    """False: the target has nothing; it is not asked."""
+    on_failed: Callable[[m.Failed], None]
+    """Told of each entry that the target could not write."""
+    found: Found = field(default_factory=Found)
+    full: bool = False
+    """The target has no room left: no more content is sent, the rest goes on."""
+    doomed: list[bytes] = field(default_factory=list)
+    _pending: dict[bytes, tuple[Scanned, int]] = field(default_factory=dict)
+    _pending_entries: int = 0
+    _wants: list[bytes] = field(default_factory=list)
+    _links: dict[bytes, bytes] = field(default_factory=dict)
+    _resent: set[int] = field(default_factory=set)
+    _waiting: list[bytes] = field(default_factory=list)
+    _touched: set[bytes] = field(default_factory=set)
+    _stack: list[tuple[bytes, bool]] = field(default_factory=list)
+
+    def run(self, scopes: tuple[bytes, ...]) -> None:
+        """Compare and send everything below `scopes`, deletions included. Raises what the target raises."""
+        for scope in sorted(scopes, key=walk_key, reverse=True):
+            self._stack.append((scope, not self.has_entries))
+        while self._stack:
+            path, absent = self._stack.pop()
+            self._directory(path, absent=absent)
+            self._listings(wait=len(self._pending) >= _PENDING_DIRECTORIES or self._pending_entries > _PENDING_ENTRIES)
+        self._ask()
+        while self._pending:
+            self._listings(wait=True)
+        self.inbox.finish_digests()
+        self._send_links()
+        self._delete()
+        self._send_waiting()
+        if not self.full:
+            Settler(self.sender, self.clock).settle()
+        self._finish_touched()
+        self.sender.flush()
+
+    # -- the walk
+
+    def _directory(self, path: bytes, *, absent: bool) -> None:
+        theirs = None if absent else self.inbox.digest(path)
+        try:
+            if theirs is None:
+                self._send_new(path)
+                return
+            mine = self.scanner.scan(path)
+        except OSError as e:
+            self._unreadable(path, e)
+            return
+        self._push(path, mine.subdirectories, absent=False)
+        self.found.entries += len(mine.entries)
+        self.found.bytes += mine.content_bytes
+        if mine.digest == theirs.digest:
+            self.sender.sent(len(mine.entries), mine.content_bytes)
+            return
+        weight = len(mine.entries) + theirs.entries
+        self._pending[path] = mine, weight
+        self._pending_entries += weight
+        self._wants.append(path)
+        if len(self._wants) >= 64 or len(self._pending) == 1:
+            self._ask()
+
+    def _push(self, path: bytes, names: list[bytes], *, absent: bool) -> None:
+        self._stack.extend((join(path, name), absent) for name in reversed(names))
+
+    def _unreadable(self, path: bytes, error: OSError) -> None:
+        if error.errno in _GONE:
+            return  # gone since its parent was read: that moved the parent's time, which the next look sees
+        kind = NotKeptKind.OTHER_FILE_SYSTEM if error.errno == errno.EXDEV else NotKeptKind.UNREADABLE
+        self.sender.report(kind, path)
+
+    def _ask(self) -> None:
+        if self._wants:
+            self.inbox.want(self._wants)
+            self._wants = []
+
+    # -- a directory that the target does not have
+
+    def _send_new(self, path: bytes) -> None:
+        sender = self.sender
+        with sender.volume.directory(path, sender.view, sender.report) as directory:
+            sender.enter(path, fresh=True)
+            subdirectories: list[bytes] = []
+            for name, is_file, is_directory in directory.names():
+                if not path and name in (STATE_DIRECTORY, LOST_AND_FOUND):
+                    if name == STATE_DIRECTORY:
+                        sender.report(NotKeptKind.RESERVED_NAME, name)
+                    continue
+                try:
+                    self._new_entry(directory, name, is_file, is_directory, subdirectories)
+                except OSError as e:
+                    self._unreadable(join(path, name), e)
+            sender.leave(directory.attributes())
+        self._push(path, subdirectories, absent=True)
+        self._reports()
+
+    def _new_entry(
+        self, directory: SourceDirectory, name: bytes, is_file: bool, is_directory: bool, subdirectories: list[bytes]
+    ) -> None:
+        path = join(directory.path, name)
+        if self.full and is_file:
+            return
+        if is_file:
+            found, leader = self.sender.file(directory, name, self.groups.leader)
+            if leader:
+                self._links[path] = leader
+                self.sender.sent(1, 0)
+        else:
+            found = directory.lstat(name)
+            if directory.is_foreign(found):
+                self.sender.report(NotKeptKind.OTHER_FILE_SYSTEM, path)
+                return
+            if is_directory:
+                subdirectories.append(name)
+                self.sender.child(name)
+            elif found.st_nlink > 1 and (leader := self.groups.leader(found.st_ino, path)):
+                self._links[path] = leader
+            else:
+                self.sender.special(directory, name, found)
+        self.found.entries += 1
+        self.found.bytes += found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+    # -- a directory that differs
+
+    def _listings(self, *, wait: bool) -> None:
+        if wait:
+            self._ask()
+        while (listing := self.inbox.listing(wait=wait)) is not None:
+            wait = False
+            path, attributes, entries = listing
+            mine, weight = self._pending.pop(path)
+            self._pending_entries -= weight
+            if attributes is None:
+                self._stack.append((path, True))  # the target lost it meanwhile
+                continue
+            try:
+                self._send_differences(mine, attributes, entries)
+            except OSError as e:
+                self._unreadable(path, e)
+        self._reports()
+
+    def _send_differences(self, mine: Scanned, attributes: bytes, entries: list[Entry]) -> None:
+        sender = self.sender
+        changed = attributes != mine.attributes
+        with sender.volume.directory(mine.path, sender.view, sender.report) as directory:
+            sender.enter(mine.path, fresh=False)
+            for decision in decide(mine.entries, entries):
+                if decision.verdict is Verdict.SAME:
+                    if decision.source is not None:
+                        sender.sent(1, decision.source.size)
+                    continue
+                changed = True
+                path = join(mine.path, decision.name)
+                try:
+                    self._carry_out(directory, decision.verdict, decision.name, path, decision.source)
+                except OSError as e:
+                    self._unreadable(path, e)
+            if changed:
+                sender.leave(directory.attributes())
+
+    def _carry_out(
+        self, directory: SourceDirectory, verdict: Verdict, name: bytes, path: bytes, entry: Entry | None
+    ) -> None:
+        sender = self.sender
+        match verdict:
+            case Verdict.DELETE:
+                self.doomed.append(path)
+            case Verdict.MAKE_WAY:
+                self.doomed.append(path)
+                self._waiting.append(path)
+            case Verdict.DIRECTORY:
+                sender.child(name)
+            case Verdict.LINK if entry is not None:
+                self._links[path] = entry.leader
+            case Verdict.TOUCH:
+                sender.touch(directory, name, directory.lstat(name))
+            case _:
+                if self.full:
+                    return
+                found = sender.entry(directory, name)
+                if found.st_nlink > 1:
+                    self._resent.add(found.st_ino)
+
+    # -- after the walk
+
+    def _send_links(self) -> None:
+        """A leader that was sent anew is another inode on the target: its other names follow it."""
+        for inode in self._resent:
+            leader, *others = self.groups.paths(inode) or [b""]
+            for path in others:
+                self._links[path] = leader
+        if self.full:
+            return
+        for path in sorted(self._links, key=walk_key):
+            self.sender.link(path, self._links[path])
+            self._touched.add(split(path)[0])
+
+    def _delete(self) -> None:
+        """Tell all, wait for the guard's word, then delete."""
+        if not self.doomed:
+            return
+        self.sender.flush()
+        channel = self.sender.channel
+        frames = _frames(self.doomed)
+        for number, paths in enumerate(frames, 1):
+            channel.send(m.Doomed(paths, number == len(frames), self.found.entries))
+        self.inbox.cleared()
+        for paths in frames:
+            channel.send(m.Delete(paths))
+        self._touched.update(split(path)[0] for path in self.doomed)
+
+    def _send_waiting(self) -> None:
+        for path in self._waiting:
+            parent, name = split(path)
+            sender = self.sender
+            try:
+                with sender.volume.directory(parent, sender.view, sender.report) as directory:
+                    sender.enter(parent, fresh=False)
+                    found = directory.lstat(name)
+                    leader = self.groups.leader(found.st_ino, path) if found.st_nlink > 1 else b""
+                    if leader:
+                        sender.link(path, leader)
+                    elif not stat.S_ISDIR(found.st_mode):
+                        sender.entry(directory, name)
+            except OSError as e:
+                self._unreadable(path, e)
+
+    def _finish_touched(self) -> None:
+        for path in sorted(self._touched, key=walk_key):
+            try:
+                self.sender.directory_attributes(path)
+            except OSError as e:
+                self._unreadable(path, e)
+
+    def _reports(self) -> None:
+        self.inbox.check()
+        for report in self.inbox.reports():
+            if isinstance(report, m.NotKept):
+                self.sender.report(report.kind, report.path)
+                continue
+            self.on_failed(report)
+            if report.reason is m.FailureReason.FULL:
+                self.full = True
+
+
+def _frames(paths: list[bytes]) -> list[list[bytes]]:
+    """Cut into lists that fit a frame."""
+    frames: list[list[bytes]] = []
+    size = _BYTES_IN_FRAME
+    for path in paths:
+        size += len(path) + 8
+        if size >= _BYTES_IN_FRAME or len(frames[-1]) >= _PATHS_IN_FRAME:
+            frames.append([])
+            size = len(path)
+        frames[-1].append(path)
+    return frames

@@ -1,0 +1,254 @@
+"""Sending entries: many small ones packed, large ones piece by piece.
+
+A file may change while it is read, or within the grain of the file system's clock afterwards, so that nobody could
+tell. Then its time is told wrong by one grain (it is *unsettled*): the target's copy differs from the source for
+every later comparison, until the file was read again and found to be what was sent (`Settler`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+from xxhash import xxh3_128_digest
+
+from storagemirror.entry import Attributes, NotKeptKind, View, join, split
+from storagemirror.fs.scan import Report
+from storagemirror.fs.source import Content, SourceDirectory, SourceVolume, data_extents, unchanged
+from storagemirror.sync.channel import Channel
+from storagemirror.wire import messages as m
+from storagemirror.wire.content import Child, ContentDigest, Enter, File, Leave, Node, Record, Symlink, Touch
+from storagemirror.wire.frame import DATA_CHUNK, PACK_TARGET, SMALL_FILE
+
+_RECORD_BYTES = 64
+"""What a record takes in a pack beside its name and attributes, about."""
+_TRIES = 3
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was sent so far."""
+
+    files: int = 0
+    bytes: int = 0
+    metadata: int = 0
+    links: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A file that was sent with a wrong time on purpose."""
+
+    digest: bytes
+    """xxh3_128 of what was sent; empty when it is known not to be the file as it is now."""
+    found: os.stat_result
+    """As it was when it was read."""
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends entries of `volume`. Nothing is on its way before `flush`."""
+
+    channel: Channel
+    volume: SourceVolume
+    view: View
+    report: Report
+    sent: Callable[[int, int], None]
+    """Called with (entries, bytes of content) as they are sent."""
+    counts: Counts = field(default_factory=Counts)
+    unsettled: dict[bytes, Unsettled] = field(default_factory=dict)
+    now_ns: Callable[[], int] = time.time_ns
+    _records: list[Record] = field(default_factory=list)
+    _contents: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    _entered: Enter | None = None
+
+    # -- packing
+
+    def enter(self, path: bytes, *, fresh: bool) -> None:
+        """What follows is in this directory. `fresh`: the target has nothing in it."""
+        self._entered = Enter(path, fresh)
+        self._records.append(self._entered)
+        self._size += _RECORD_BYTES + len(path)
+
+    def leave(self, attributes: Attributes) -> None:
+        """Nothing more comes for this directory."""
+        self._add(Leave(self._rounded(attributes)), _size_of(attributes))
+        self._entered = None
+
+    def child(self, name: bytes) -> None:
+        """There is a directory of this name."""
+        self._add(Child(name), len(name))
+
+    def _add(self, record: Record, size: int, content: bytes = b"") -> None:
+        self._records.append(record)
+        self._size += _RECORD_BYTES + size + len(content)
+        if content:
+            self._contents.append(content)
+        if self._size >= PACK_TARGET:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was packed."""
+        if not self._records:
+            return
+        if self._records != [self._entered]:
+            self.channel.send_pack(self._records, self._contents)
+        self._records, self._contents, self._size = [], [], 0
+        if self._entered is not None:
+            self._records.append(self._entered)
+
+    # -- entries of the directory that was entered
+
+    def file(
+        self, directory: SourceDirectory, name: bytes, leader_of: Callable[[int, bytes], bytes] | None = None
+    ) -> tuple[os.stat_result, bytes]:
+        """A regular file, whole; what it is. OSError when it cannot be read (any more).
+
+        With `leader_of`, a further name of a file that was met before is not sent: its leader is returned."""
+        path = join(directory.path, name)
+        fd, found = directory.open_file(name)
+        try:
+            if directory.is_foreign(found):
+                raise OSError(errno.EXDEV, "another file system", name)
+            if found.st_nlink > 1 and leader_of is not None and (leader := leader_of(found.st_ino, path)):
+                return found, leader
+            if found.st_size > SMALL_FILE:
+                self._large(directory, name, fd, found)
+                return found, b""
+            content = directory.read_small(fd, found, name)
+            for _ in range(_TRIES):
+                if content.steady or (found := os.fstat(fd)).st_size > SMALL_FILE:
+                    break
+                content = directory.read_small(fd, found, name)
+        finally:
+            os.close(fd)
+        attributes = self._remember_small(path, content)
+        self._add(File(name, attributes, len(content.data)), len(name) + _size_of(attributes), content.data)
+        self._count(len(content.data))
+        return content.found, b""
+
+    def _remember_small(self, path: bytes, content: Content) -> Attributes:
+        attributes = self._rounded(content.attributes)
+        if content.steady and not self._racy(content.found):
+            self.unsettled.pop(path, None)
+            return attributes
+        digest = xxh3_128_digest(content.data) if content.steady else b""
+        self.unsettled[path] = Unsettled(digest, content.found)
+        return self._wrong_time(attributes)
+
+    def _racy(self, found: os.stat_result) -> bool:
+        """Whether another change could have the same time. The ctime tells: nobody can set it."""
+        grain = self.volume.grain_ns
+        return grain > 0 and found.st_ctime_ns > self.now_ns() - grain
+
+    def _wrong_time(self, attributes: Attributes) -> Attributes:
+        return msgspec.structs.replace(attributes, mtime_ns=attributes.mtime_ns - self.view.time_grain_ns)
+
+    def _rounded(self, attributes: Attributes) -> Attributes:
+        rest = attributes.mtime_ns % self.view.time_grain_ns
+        return msgspec.structs.replace(attributes, mtime_ns=attributes.mtime_ns - rest) if rest else attributes
+
+    def _count(self, size: int) -> None:
+        self.counts.files += 1
+        self.counts.bytes += size
+        self.sent(1, size)
+
+    def _large(self, directory: SourceDirectory, name: bytes, fd: int, before: os.stat_result) -> None:
+        path = join(directory.path, name)
+        self.flush()
+        racy = self._racy(before)
+        attributes = self._rounded(directory.file_attributes(fd, before, name))
+        self.channel.send(m.Begin(path, self._wrong_time(attributes), before.st_size))
+        digest = ContentDigest()
+        size = self._pieces(fd, before.st_size, digest)
+        steady = size == before.st_size and unchanged(before, os.fstat(fd))
+        settled = steady and not racy
+        self.channel.send(m.End(before.st_size, digest.digest(), attributes.mtime_ns if settled else None))
+        if settled:
+            self.unsettled.pop(path, None)
+        else:
+            self.unsettled[path] = Unsettled(digest.digest() if steady else b"", before)
+        self.counts.files += 1
+        self.sent(1, 0)
+
+    def _pieces(self, fd: int, size: int, digest: ContentDigest) -> int:
+        """Send the data of `fd` without its holes; the size up to which the file could be read."""
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        buffer = memoryview(bytearray(min(DATA_CHUNK, max(size, 1))))
+        for begin, end in data_extents(fd, size):
+            at = begin
+            while at < end:
+                count = os.preadv(fd, [buffer[: min(DATA_CHUNK, end - at)]], at)
+                if count == 0:
+                    return at  # it was cut short meanwhile
+                digest.add(at, buffer[:count])
+                self.channel.send_data(at, buffer[:count])
+                self.counts.bytes += count
+                self.sent(0, count)
+                at += count
+        return size
+
+    def special(self, directory: SourceDirectory, name: bytes, found: os.stat_result) -> None:
+        """A symbolic link, FIFO, socket or device. OSError when it is gone."""
+        attributes = self._rounded(directory.special_attributes(name, found))
+        mode = found.st_mode
+        if stat.S_ISLNK(mode):
+            content = directory.readlink(name)
+            self._add(Symlink(name, attributes, content), len(name) + len(content) + _size_of(attributes))
+        elif (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not self.view.devices:
+            self.report(NotKeptKind.DEVICE, join(directory.path, name))
+            return
+        else:
+            device = found.st_rdev
+            node = Node(name, attributes, os.major(device), os.minor(device))
+            self._add(node, len(name) + _size_of(attributes))
+        self._count(0)
+
+    def touch(self, directory: SourceDirectory, name: bytes, found: os.stat_result) -> None:
+        """The attributes alone of what is no directory. OSError when it is gone."""
+        attributes = self._rounded(directory.special_attributes(name, found))
+        self._add(Touch(name, attributes), len(name) + _size_of(attributes))
+        self.counts.metadata += 1
+        self.sent(1, 0)
+
+    def entry(self, directory: SourceDirectory, name: bytes) -> os.stat_result:
+        """Whatever it is, whole; never a directory. OSError when it cannot be read (any more)."""
+        found = directory.lstat(name)
+        if stat.S_ISREG(found.st_mode):
+            return self.file(directory, name)[0]
+        self.special(directory, name, found)
+        return found
+
+    # -- by path
+
+    def link(self, path: bytes, leader: bytes) -> None:
+        """A further name of `leader`."""
+        self.flush()
+        self.channel.send(m.Link(path, leader))
+        self.counts.links += 1
+
+    def directory_attributes(self, path: bytes) -> None:
+        """Those of the directory at `path`, as they are now. OSError when it is gone."""
+        with self.volume.directory(path, self.view, self.report) as directory:
+            attributes = directory.attributes()
+            self.enter(path, fresh=False)
+            self.leave(attributes)
+
+    def settle(self, path: bytes, found: os.stat_result) -> None:
+        """What was sent of `path` is what it is: give it its right time."""
+        parent, name = split(path)
+        with self.volume.directory(parent, self.view, self.report) as directory:
+            self.enter(parent, fresh=False)
+            self.touch(directory, name, found)
+            self._entered = None
+
+
+def _size_of(attributes: Attributes) -> int:
+    values = attributes.xattrs
+    return sum(map(len, values)) + sum(map(len, values.values())) if values else 0

@@ -1,0 +1,84 @@
+"""Reading again what may have changed in the very moment when it was read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from xxhash import xxh3_128_digest
+
+from storagemirror.clock import Clock
+from storagemirror.entry import NotKeptKind, split
+from storagemirror.fs.source import SourceDirectory, data_extents, unchanged
+from storagemirror.sync.sender import Sender, Unsettled
+from storagemirror.wire.content import ContentDigest
+from storagemirror.wire.frame import DATA_CHUNK, SMALL_FILE
+
+ROUNDS = 3
+
+
+@dataclass(slots=True)
+class Settler:
+    """Goes through what a sender left unsettled, until nothing is left or it has changed each time."""
+
+    sender: Sender
+    clock: Clock
+
+    def settle(self) -> int:
+        """How many files are still unsettled: they change all the time. They are reported, and differ on the target
+        (by a grain of their time) until a later look finds them at rest."""
+        for _ in range(ROUNDS):
+            if not self.sender.unsettled:
+                return 0
+            self._wait()
+            for path in sorted(self.sender.unsettled):
+                self._one(path, self.sender.unsettled.pop(path))
+            self.sender.flush()
+        for path in sorted(self.sender.unsettled):
+            self.sender.report(NotKeptKind.CHANGING, path)
+        return len(self.sender.unsettled)
+
+    def _wait(self) -> None:
+        """Until no change of these files can have the time they were read with."""
+        newest = max(file.found.st_ctime_ns for file in self.sender.unsettled.values())
+        grain = self.sender.volume.grain_ns
+        left = newest + grain - self.clock.now_ns()
+        if left > 0:
+            self.clock.sleep(min(left, grain + 1) / 1e9)
+
+    def _one(self, path: bytes, file: Unsettled) -> None:
+        parent, name = split(path)
+        sender = self.sender
+        try:
+            with sender.volume.directory(parent, sender.view, sender.report) as directory:
+                found = directory.lstat(name)
+                if not stat.S_ISREG(found.st_mode):
+                    return  # it is something else by now: the next change or comparison sees that
+                if file.digest and unchanged(file.found, found) and self._digest(directory, name) == file.digest:
+                    sender.settle(path, found)
+                    return
+                sender.enter(parent, fresh=False)
+                sender.file(directory, name)
+                sender.leave(directory.attributes())
+        except OSError:
+            return  # gone: likewise
+
+    @staticmethod
+    def _digest(directory: SourceDirectory, name: bytes) -> bytes:
+        fd, found = directory.open_file(name)
+        try:
+            if found.st_size <= SMALL_FILE:
+                return xxh3_128_digest(directory.read_small(fd, found, name).data)
+            digest = ContentDigest()
+            for begin, end in data_extents(fd, found.st_size):
+                at = begin
+                while at < end:
+                    data = os.pread(fd, min(DATA_CHUNK, end - at), at)
+                    if not data:
+                        return b""
+                    digest.add(at, data)
+                    at += len(data)
+        finally:
+            os.close(fd)
+        return digest.digest()

@@ -1,0 +1,334 @@
+"""The source's end of a session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from storagemirror.clock import Clock, SystemClock
+from storagemirror.contract import Role
+from storagemirror.entry import Identity, NotKeptKind, printable
+from storagemirror.errors import (
+    Disconnected,
+    Held,
+    Passing,
+    ProtocolError,
+    Refused,
+    StorageMirrorError,
+    VolumeFull,
+)
+from storagemirror.fs.source import SourceVolume
+from storagemirror.sync.channel import Channel
+from storagemirror.sync.groups import LinkGroups
+from storagemirror.sync.inbox import Inbox, failure
+from storagemirror.sync.live import LiveChanges
+from storagemirror.sync.meter import Meter
+from storagemirror.sync.mirroring import Comparison
+from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
+from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
+from storagemirror.sync.sender import Sender
+from storagemirror.sync.settler import Settler
+from storagemirror.sync.stream import Stream
+from storagemirror.wire import messages as m
+
+WHOLE = (b"",)
+
+_PASSING = {
+    m.RefusalReason.TARGET_BUSY,
+    m.RefusalReason.EPOCH_TOO_NEW,
+}
+
+
+def hello(pair_uid: str, volume: str, epoch: int, instance: int, identity: Identity) -> m.Hello:
+    """How a source of this version introduces itself."""
+    from storagemirror import __version__
+
+    return m.Hello(
+        version=m.PROTOCOL_VERSION,
+        role=Role.SOURCE,
+        pair_uid=pair_uid,
+        volume=volume,
+        epoch=epoch,
+        instance=instance,
+        identity=identity,
+        software=__version__,
+    )
+
+
+class SourceSession:
+    """One connection to a target. Used from one thread; `close` may be called from any."""
+
+    def __init__(
+        self,
+        volume: SourceVolume,
+        stream: Stream,
+        hello: m.Hello,
+        observer: Observer,
+        clock: Clock | None = None,
+    ) -> None:
+        self._volume = volume
+        self._hello = hello
+        self._observer = observer
+        self._clock = clock if clock is not None else SystemClock()
+        self._channel = Channel(Role.SOURCE, stream, self._clock)
+        self._inbox = Inbox(self._channel)
+        self._groups = LinkGroups()
+        self._tally = NotKeptTally()
+        self._sender: Sender | None = None
+        self._welcome: m.Welcome | None = None
+        self._marks = 0
+        self._guarded = False
+        self._failed = 0
+        self._closing = False
+
+    # -- the life of a session
+
+    def handshake(self) -> None:
+        """Introduce ourselves and be let in.
+
+        Raises `Refused` (with the target's reason), `Held` (SourceReplaced), `Passing` (the target is not ready for
+        us yet), `VolumeFull`, `Disconnected`, `ProtocolError`.
+        """
+        self._channel.send(self._hello)
+        answer = self._channel.receive()
+        match answer:
+            case m.Welcome():
+                self._let_in(answer)
+            case m.Refuse():
+                raise _refusal(answer)
+            case m.Hold():
+                raise Held(answer.message, reason=answer.reason.value, token=answer.token, hint=answer.hint)
+            case _:
+                raise ProtocolError(f"expected Welcome or Refuse, got {type(answer).__name__}")
+        self._observer.event(Event(EventKind.CONNECTED))
+
+    def _let_in(self, welcome: m.Welcome) -> None:
+        if not m.OLDEST_VERSION <= welcome.version <= m.PROTOCOL_VERSION:
+            raise ProtocolError(
+                f"expected version {m.OLDEST_VERSION} to {m.PROTOCOL_VERSION}, the target says {welcome.version}"
+            )
+        self._welcome = welcome
+        self._sender = Sender(self._channel, self._volume, welcome.view, self._not_kept, lambda files, size: None)
+        threading.Thread(target=self._inbox.run, name="receiver", daemon=True).start()
+        self._channel.start_ticking()
+
+    @property
+    def wire_bytes(self) -> int:
+        """Sent so far, headers included, before TLS."""
+        return self._channel.wire_bytes
+
+    @property
+    def not_kept(self) -> NotKeptTally:
+        """Since the last full mirror began."""
+        return self._tally
+
+    def ping(self) -> None:
+        """Raise what has gone wrong since the last call, a dead peer above all. Cheap: call it every second when
+        there is nothing else to do. (The connection is kept alive, and its death noticed, without it.)"""
+        self._hear()
+        self._after_guard()
+
+    def close(self) -> None:
+        """End in good order where that is still possible; never raises."""
+        if self._closing:
+            return
+        self._closing = True
+        try:
+            if self._channel.may_send(m.FrameType.BYE):
+                self._channel.send(m.Bye())
+        except StorageMirrorError:
+            pass  # then it ends without
+        self._inbox.fail(Disconnected("the session was closed"))
+        self._channel.close()
+
+    # -- work
+
+    def mirror(self, options: MirrorOptions) -> MirrorResult:
+        """One full comparison, and all that follows from it. Blocks; progress goes to the observer.
+
+        Raises `Held` (MassDelete: everything was sent, nothing was deleted), `VolumeFull` (what needed no room was
+        done), `VolumeError` (the target's disk fails or is read-only; or our own volume has gone), `Disconnected`.
+        """
+        with self._explained():
+            return self._mirror(options)
+
+    def _mirror(self, options: MirrorOptions) -> MirrorResult:
+        sender, welcome = self._ready()
+        self._volume.check_identity()
+        self._observer.event(Event(EventKind.MIRROR_STARTED))
+        self._tally.clear()
+        started = self._clock.now_ns()
+        if options.sync_source:
+            self._volume.sync()
+        before = self._channel.wire_bytes
+        counts = sender.counts
+        files, size, metadata, links = counts.files, counts.bytes, counts.metadata, counts.links
+        self._groups = LinkGroups()
+        sender.unsettled.clear()
+        self._failed = 0
+        comparison, answer = self._compare(WHOLE)
+        if comparison.full and answer.deleted:
+            comparison, answer = self._compare(WHOLE)  # there is room now
+        self._guarded = False
+        self._raise_failure(answer.reason, answer.message)
+        self._volume.check_identity()
+        self._welcome = m.Welcome(
+            welcome.version, welcome.epoch, welcome.view, True, comparison.found.entries, welcome.synced_through_ns
+        )
+        self._observer.event(Event(EventKind.MIRROR_ENDED))
+        return MirrorResult(
+            started_ns=started,
+            ended_ns=self._clock.now_ns(),
+            entries=comparison.found.entries,
+            bytes_total=comparison.found.bytes,
+            files_sent=counts.files - files,
+            bytes_sent=counts.bytes - size,
+            metadata_sent=counts.metadata - metadata,
+            links_sent=counts.links - links,
+            deleted=answer.deleted,
+            wire_bytes=self._channel.wire_bytes - before,
+            failed=self._failed,
+            not_kept=self._tally.counts(),
+        )
+
+    def apply(self, changes: Changes) -> None:
+        """Bring the target up to what the source is now at the paths named. Returns once it is sent; `mark` waits.
+
+        Raises as `mirror` does."""
+        with self._explained():
+            self._apply(changes)
+
+    def _apply(self, changes: Changes) -> None:
+        sender, welcome = self._ready()
+        self._hear()
+        self._after_guard()
+        if b"" in changes.trees:
+            self.mirror(MirrorOptions())
+            return
+        live = LiveChanges(self._inbox, sender, self._volume.scanner(welcome.view, self._not_kept), self._groups)
+        trees = live.apply(changes)
+        if trees:
+            _, answer = self._compare(trees)
+            self._raise_failure(answer.reason, answer.message)
+            live.parents_of(trees)
+        sender.flush()
+
+    def mark(self, through_ns: int) -> None:
+        """Return when all that was sent before is applied and durable on the target: `syncfs`, not only written.
+
+        `through_ns` (nanoseconds since the Unix epoch, this side's clock) is remembered there. Raises as `mirror`.
+        """
+        with self._explained():
+            self._mark(through_ns)
+
+    def _mark(self, through_ns: int) -> None:
+        sender, _ = self._ready()
+        Settler(sender, self._clock).settle()
+        sender.flush()
+        self._marks += 1
+        self._channel.send(m.Mark(self._marks, through_ns))
+        answer = self._inbox.marked(self._marks)
+        self._hear()
+        self._raise_failure(answer.reason, answer.message)
+        if self._after_guard():
+            self._mark(through_ns)
+            return
+        self._observer.event(Event(EventKind.MARKED, through_ns=through_ns))
+
+    # -- parts
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """When the connection breaks while we send: say what the target had said before, if it had."""
+        try:
+            yield
+        except Disconnected as e:
+            error = self._inbox.explain(e)
+            if error is e:
+                raise
+            raise error from e
+
+    def _ready(self) -> tuple[Sender, m.Welcome]:
+        if self._sender is None or self._welcome is None:
+            raise AssertionError("handshake first")
+        self._inbox.check()
+        return self._sender, self._welcome
+
+    def _compare(self, scopes: tuple[bytes, ...]) -> tuple[Comparison, m.Mirrored]:
+        sender, welcome = self._ready()
+        full = scopes == WHOLE
+        has_entries = welcome.has_entries or not full
+        meter = Meter(self._clock, self._observer.progress, lambda: self._channel.wire_bytes)
+        sender.sent = meter.done
+        self._inbox.expect_mirror(digests=has_entries)
+        self._channel.send(m.Mirror(welcome.view, scopes, has_entries))
+        meter.count(self._volume.tree, scopes)
+        comparison = Comparison(
+            self._inbox,
+            sender,
+            self._volume.scanner(welcome.view, self._not_kept, self._groups),
+            self._groups,
+            self._clock,
+            has_entries,
+            self._on_failed,
+        )
+        try:
+            comparison.run(scopes)
+            self._channel.send(m.MirrorEnd(comparison.found.entries, full))
+            answer = self._inbox.mirrored()
+        except BaseException:
+            meter.abandon()
+            raise
+        finally:
+            sender.sent = lambda files, size: None
+        self._hear()
+        meter.finish(comparison.found.entries, comparison.found.bytes)
+        return comparison, answer
+
+    def _not_kept(self, kind: NotKeptKind, path: bytes) -> None:
+        self._tally.add(kind, path)
+        self._observer.not_kept(kind, path)
+
+    def _hear(self) -> None:
+        """Pass on what the target could not do; raise what has gone wrong."""
+        for report in self._inbox.reports():
+            if isinstance(report, m.NotKept):
+                self._not_kept(report.kind, report.path)
+            else:
+                self._on_failed(report)
+        self._inbox.check()
+
+    def _on_failed(self, report: m.Failed) -> None:
+        if report.reason is m.FailureReason.GUARDED:
+            self._guarded = True
+            return
+        self._failed += 1
+        detail = f"{printable(report.path)}: {report.reason.value}: {report.message}"
+        self._observer.event(Event(EventKind.FAILED_ENTRY, detail))
+        if failure(report.reason, report.message) is None:
+            self._not_kept(NotKeptKind.REFUSED, report.path)
+
+    def _after_guard(self) -> bool:
+        """The target's guard kept a live deletion from happening: a full comparison tells what all is to go, so that
+        the hold names all of it; or lets it through, when it is not so much after all."""
+        if not self._guarded:
+            return False
+        self._guarded = False
+        self.mirror(MirrorOptions())
+        return True
+
+    @staticmethod
+    def _raise_failure(reason: m.FailureReason | None, message: str) -> None:
+        if reason is None:
+            return
+        error = failure(reason, message)
+        if error is not None:
+            raise error
+
+
+def _refusal(answer: m.Refuse) -> StorageMirrorError:
+    if answer.reason is m.RefusalReason.TARGET_FULL:
+        return VolumeFull(answer.message, hint=answer.hint)
+    kind = Passing if answer.reason in _PASSING else Refused
+    return kind(answer.message, reason=answer.reason.value, hint=answer.hint)

@@ -1,0 +1,334 @@
+"""The target's end of a session."""
+
+from __future__ import annotations
+
+import threading
+
+import msgspec
+
+from storagemirror.clock import Clock, SystemClock
+from storagemirror.contract import Role
+from storagemirror.entry import NotKeptKind, View, printable
+from storagemirror.errors import (
+    Held,
+    ProtocolError,
+    StorageMirrorError,
+    VolumeError,
+    VolumeFull,
+)
+from storagemirror.fs.marker import Marker
+from storagemirror.fs.scan import Scanner
+from storagemirror.fs.target import TargetVolume
+from storagemirror.sync.admission import Admitted, NotAdmitted, admit, welcome
+from storagemirror.sync.answers import listing, looked
+from storagemirror.sync.applier import Applier
+from storagemirror.sync.channel import Channel
+from storagemirror.sync.deletions import Deletions
+from storagemirror.sync.inbox import aborted
+from storagemirror.sync.observer import Event, EventKind, Observer
+from storagemirror.sync.requests import Expectation
+from storagemirror.sync.stream import Stream
+from storagemirror.sync.walker import Walker
+from storagemirror.wire import messages as m
+from storagemirror.wire.connection import Event as WireEvent
+from storagemirror.wire.content import Data, Pack
+
+CHECKPOINT_SECONDS = 30.0
+"""While a mirror runs the target is synced this often, so that a crash costs no more than that."""
+
+
+class TargetSession:
+    """Serves one connection, until it ends. `close` may be called from any thread."""
+
+    def __init__(
+        self,
+        volume: TargetVolume,
+        stream: Stream,
+        expect: Expectation,
+        observer: Observer,
+        clock: Clock | None = None,
+        *,
+        sync_at_end: bool = True,
+    ) -> None:
+        self._volume = volume
+        self._expect = expect
+        self._observer = observer
+        self._clock = clock if clock is not None else SystemClock()
+        self._channel = Channel(Role.TARGET, stream, self._clock)
+        self._sync_at_end = sync_at_end
+        self._admitted: Admitted | None = None
+        self._walker: Walker | None = None
+        self._scanner: Scanner | None = None
+        self._whole = False
+        self._synced = self._clock.monotonic()
+        self._checkpoint: threading.Thread | None = None
+        self._through_ns = 0
+        self._marker_written = False
+
+    def serve(self) -> None:
+        """Returns when the source has said goodbye.
+
+        Raises `Disconnected`, `ProtocolError`, `VolumeError` (also when the source was refused for the sake of the
+        volume: TargetNotEmpty, TargetOwnedByAnother, TargetNotWritable, TargetBusy ...), `Refused` (when it was
+        refused for its own), `Held`, `VolumeFull`. The session is closed then.
+        """
+        self._volume.report = self._report
+        try:
+            hello = self._channel.receive()
+            if not isinstance(hello, m.Hello):
+                raise ProtocolError(f"expected Hello, got {type(hello).__name__}")
+            self._admit(hello)
+            while self._take(self._channel.receive()):
+                pass
+            self._finish()
+        except Held as held:
+            self._say(m.Hold(m.HoldReason(held.reason), held.message, held.token, held.hint))
+            self._observer.event(Event(EventKind.HELD, held.message))
+            raise
+        except NotAdmitted as refused:
+            self._say(refused.answer)
+            raise refused.error() from refused
+        except ProtocolError as e:
+            self._say(m.Abort(m.FailureReason.PROTOCOL, e.message))
+            raise
+        except VolumeFull as e:
+            self._say(m.Abort(m.FailureReason.FULL, e.message))
+            raise
+        except VolumeError as e:
+            reason = m.FailureReason.READ_ONLY if e.reason == "TargetNotWritable" else m.FailureReason.IO
+            self._say(m.Abort(reason, e.message))
+            raise
+        finally:
+            self._end()
+
+    def close(self) -> None:
+        """End it: whoever is in `serve` gets `Disconnected`."""
+        self._channel.close()
+
+    def _say(self, message: m.Message) -> None:
+        try:
+            self._channel.send(message)
+            self._channel.last_word()
+        except (StorageMirrorError, AssertionError):
+            return  # there is nobody left to tell
+
+    def _end(self) -> None:
+        self._channel.close()
+        if self._walker is not None:
+            self._walker.stop()
+        if self._admitted is not None:
+            self._applier.drop()
+        if self._checkpoint is not None:
+            self._checkpoint.join()
+
+    # -- letting in
+
+    def _admit(self, hello: m.Hello) -> None:
+        admitted = admit(self._volume, self._expect, hello, self._clock.now_ns())
+        self._admitted = admitted
+        self._marker = admitted.marker
+        self._marker_written = admitted.stored == admitted.marker
+        synced = self._volume.synced()
+        self._through_ns = synced.through_ns if synced is not None else 0
+        self._deletions = Deletions(
+            self._volume,
+            self._expect.options.max_delete_percent,
+            self._expect.confirm,
+            admitted.marker.entries,
+            self._clock.now_ns,
+            deleted=synced.deleted if synced is not None and admitted.stored is not None else 0,
+        )
+        self._applier = Applier(self._volume, self._deletions, self._channel.send)
+        self._channel.send(welcome(self._volume, admitted))
+        self._channel.start_ticking()
+        self._observer.event(Event(EventKind.CONNECTED))
+
+    def _report(self, kind: NotKeptKind, path: bytes) -> None:
+        self._observer.not_kept(kind, path)
+        self._channel.send(m.NotKept(kind, path))
+
+    # -- one event
+
+    def _take(self, event: WireEvent) -> bool:
+        """Do what the source says; False when that was all."""
+        match event:
+            case Pack():
+                self._before_change()
+                self._applier.pack(event)
+            case Data():
+                self._applier.data(event)
+            case m.Begin():
+                self._before_change()
+                self._applier.begin(event)
+            case m.End():
+                self._applier.end(event)
+            case m.Drop():
+                self._applier.drop()
+            case m.Link():
+                self._before_change()
+                self._applier.link(event)
+            case m.Rename():
+                self._before_change()
+                self._applier.rename(event)
+            case m.Delete():
+                self._before_change()
+                self._applier.delete(event)
+            case m.Bye():
+                return False
+            case _:
+                self._take_question(event)
+        self._maybe_checkpoint()
+        return True
+
+    def _take_question(self, event: WireEvent) -> None:
+        match event:
+            case m.Mirror():
+                self._begin_mirror(event)
+            case m.Credit() if self._walker is not None:
+                self._walker.credit(event.frames)
+            case m.Want():
+                for path in event.directories:
+                    for answer in listing(self._scanning(), path):
+                        self._channel.send(answer)
+            case m.Look():
+                self._channel.send(looked(self._scanning(), event.paths))
+            case m.Doomed():
+                self._deletions.announce(event.paths)
+                if event.last:
+                    self._channel.send(m.Cleared(self._deletions.clear(self._base(event.remaining))))
+            case m.MirrorEnd():
+                self._end_mirror(event)
+            case m.Mark():
+                self._mark(event)
+            case m.Abort():
+                raise aborted(event)
+            case _:
+                raise ProtocolError(f"{type(event).__name__} was not expected here")
+
+    def _scanning(self) -> Scanner:
+        if self._scanner is None:
+            self._scanner = self._volume.scanner(self._volume.view)
+        return self._scanner
+
+    # -- a mirror
+
+    def _begin_mirror(self, message: m.Mirror) -> None:
+        self._observer.event(Event(EventKind.MIRROR_STARTED))
+        if self._walker is not None:
+            self._walker.stop()
+        self._applier.forget_failures()
+        self._applier.live = False
+        self._deletions.begin_mirror()
+        self._scanner = self._volume.scanner(_within(message.view, self._volume.view))
+        self._walker = Walker(self._scanner, message.scopes, self._channel.send)
+        self._whole = message.scopes == (b"",)
+        if message.digests:
+            self._walker.start()
+
+    def _base(self, remaining: int) -> int | None:
+        """How many entries deletions are counted against."""
+        base = self._deletions.base
+        if base is not None or self._walker is None or self._admitted is None:
+            return base
+        if self._admitted.stored is not None and self._admitted.stored.pair_uid == self._expect.pair_uid:
+            return self._walker.entries  # a first mirror that was not finished: what is there is ours
+        # Adopted: whatever is there may go, unless the source has nothing at all.
+        return self._walker.entries if remaining == 0 else None
+
+    def _end_mirror(self, message: m.MirrorEnd) -> None:
+        if self._walker is not None:
+            self._walker.stop()
+            self._walker = None
+        self._scanner = None
+        first = self._applier.first
+        full = message.full and self._whole
+        if full and (first is None or first.reason is not m.FailureReason.FULL):
+            self._volume.distrust_after_ns = None
+            self._deletions.compared(message.entries)
+            lifetime = self._volume.lifetime
+            marker = msgspec.structs.replace(
+                self._marker, entries=message.entries, boot=lifetime.boot, mount=lifetime.mount
+            )
+            if marker != self._marker or not self._marker_written:
+                self._write_marker(marker)
+        self._applier.live = True
+        self._observer.event(Event(EventKind.MIRROR_ENDED))
+        self._channel.send(
+            m.Mirrored(
+                self._deletions.total,
+                self._applier.failed,
+                first.reason if first is not None else None,
+                f"{printable(first.path)}: {first.message}" if first is not None else "",
+            )
+        )
+
+    # -- durability
+
+    def _before_change(self) -> None:
+        """Before the first change: the volume says whose it is, and that it may not be all on the disk."""
+        if not self._marker_written:
+            self._write_marker(self._marker)
+
+    def _write_marker(self, marker: Marker) -> None:
+        self._volume.write_marker(marker)
+        self._marker = marker
+        self._marker_written = True
+
+    def _mark(self, message: m.Mark) -> None:
+        first = self._applier.first
+        self._sync(message.through_ns)
+        self._observer.event(Event(EventKind.MARKED, through_ns=message.through_ns))
+        self._channel.send(
+            m.Marked(
+                message.number,
+                self._applier.failed,
+                first.reason if first is not None else None,
+                f"{printable(first.path)}: {first.message}" if first is not None else "",
+            )
+        )
+
+    def _sync(self, through_ns: int) -> None:
+        self._through_ns = through_ns
+        if self._applier.changed or self._volume.unsynced:
+            self._applier.changed = False
+            self._volume.sync(through_ns, self._deletions.deleted)
+        self._synced = self._clock.monotonic()
+
+    def _maybe_checkpoint(self) -> None:
+        """Beside all else: syncing may take long, and what arrives need not wait for it."""
+        if self._clock.monotonic() - self._synced < CHECKPOINT_SECONDS or not self._applier.changed:
+            return
+        if self._checkpoint is not None and self._checkpoint.is_alive():
+            return
+        self._synced = self._clock.monotonic()
+        self._checkpoint = threading.Thread(target=self._run_checkpoint, name="checkpoint", daemon=True)
+        self._checkpoint.start()
+
+    def _run_checkpoint(self) -> None:
+        try:
+            self._volume.sync(self._through_ns, self._deletions.deleted)
+        except StorageMirrorError:
+            self._volume.unsynced = True  # the next mark says so
+
+    def _finish(self) -> None:
+        """The source said goodbye: leave all in order."""
+        if not self._sync_at_end or not self._marker_written:
+            return
+        if self._applier.changed or self._volume.unsynced:
+            self._volume.sync(self._through_ns, self._deletions.deleted)
+        if self._marker.open and self._volume.distrust_after_ns is None:
+            self._write_marker(msgspec.structs.replace(self._marker, open=False))
+
+
+def _within(asked: View, able: View) -> View:
+    """What the source asked to look at, as far as this target can."""
+    return msgspec.structs.replace(
+        asked,
+        owner=asked.owner and able.owner,
+        devices=asked.devices and able.devices,
+        acls=asked.acls and able.acls,
+        user_xattrs=asked.user_xattrs and able.user_xattrs,
+        capabilities=asked.capabilities and able.capabilities,
+        trusted_xattrs=asked.trusted_xattrs and able.trusted_xattrs,
+        time_grain_ns=max(asked.time_grain_ns, able.time_grain_ns),
+    )
