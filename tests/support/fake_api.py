@@ -1,0 +1,203 @@
+"""An API server in memory, at the level of requests: the same client code runs on it as on a real one.
+
+It keeps what the operator's correctness rests on: names, UIDs, resourceVersions that only grow, compare-and-swap,
+preconditions of deletes, dry runs, label selectors, status as a subresource, pods on a node that go only when their
+kubelet says so. `tests/apiserver/test_fake_api.py` holds it against a real server.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import urllib.parse
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from storagemirror.errors import ApiUnavailable
+from storagemirror.kube.client import METADATA, Api
+from storagemirror.kube.faults import fault_of
+
+Object = dict[str, Any]
+Address = tuple[str, str, str]
+"""Plural, namespace (empty: none), name."""
+
+
+class Killed(BaseException):
+    """The operator was killed -9 here."""
+
+
+class FakeApi(Api):
+    """Objects in a dict. `now` is the server's clock."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self.objects: dict[Address, Object] = {}
+        self._version = 0
+        self._uids = 0
+        self.writes = 0
+        self.requests = 0
+        self.admission: Callable[[str, Object], str | None] = lambda plural, manifest: None
+        """Says why an object of that plural is refused (status 403), or None."""
+        self.kill_at: tuple[int, bool] | None = None
+        """Raise `Killed` at this write: before it (False) or after it (True)."""
+        self.down = False
+        """Answer 503."""
+        self.history: list[tuple[str, Address]] = []
+        """Every write that was carried out: method and address."""
+
+    def request(
+        self, method: str, where: str, *, query: Mapping[str, str] | None = None, body: Any = None, kind: str = ""
+    ) -> bytes:
+        self.requests += 1
+        if self.down:
+            raise ApiUnavailable(f"{method} {where}: 503")
+        dry = "dryRun" in (query or {})
+        if method == "GET" or dry:
+            return self._answer(method, where, dict(query or {}), copy.deepcopy(body), kind)
+        self.writes += 1
+        if self.kill_at == (self.writes, False):
+            raise Killed
+        answer = self._answer(method, where, dict(query or {}), copy.deepcopy(body), kind)
+        self.history.append((method, _address(where)[0]))
+        if self.kill_at == (self.writes, True):
+            raise Killed
+        return answer
+
+    def _answer(self, method: str, where: str, query: dict[str, str], body: Any, kind: str) -> bytes:
+        address, sub = _address(where)
+        match method:
+            case "GET":
+                return self._get(address, query, kind)
+            case "POST":
+                return self._create((*address[:2], body["metadata"]["name"]), body, dry="dryRun" in query)
+            case "PUT":
+                return self._replace(address, sub, body)
+            case "PATCH":
+                return self._patch(address, body)
+            case "DELETE":
+                return self._delete(address, body)
+        raise AssertionError(f"no such method: {method}")
+
+    def _get(self, address: Address, query: dict[str, str], kind: str) -> bytes:
+        plural, namespace, name = address
+        if name:
+            found = self._there(address)
+            return json.dumps({"metadata": found["metadata"]} if kind == METADATA else found).encode()
+        wanted = dict(part.split("=", 1) for part in query.get("labelSelector", "").split(",") if part)
+        items = [
+            o
+            for (p, n, _), o in sorted(self.objects.items())
+            if p == plural and namespace in ("", n) and wanted.items() <= o["metadata"].get("labels", {}).items()
+        ]
+        return json.dumps({"items": items, "metadata": {"resourceVersion": str(self._version)}}).encode()
+
+    def _create(self, address: Address, body: Object, *, dry: bool) -> bytes:
+        if address in self.objects:
+            raise fault_of(409, _status("already exists"), "POST")
+        refused = self.admission(address[0], body)
+        if refused is not None:
+            raise fault_of(403, _status(refused), "POST")
+        if dry:
+            return json.dumps(body).encode()
+        self._uids += 1
+        stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        body["metadata"] |= {"uid": f"uid-{self._uids}", "creationTimestamp": stamp, "generation": 1}
+        body.setdefault("status", {"phase": "Pending"} if address[0] in ("pods", "persistentvolumeclaims") else {})
+        return self._store(address, body)
+
+    def _replace(self, address: Address, sub: str, body: Object) -> bytes:
+        found = self._there(address)
+        version = body["metadata"].get("resourceVersion")
+        if version is not None and version != found["metadata"]["resourceVersion"]:
+            raise fault_of(409, _status("the object has been modified"), "PUT")
+        if sub == "status":
+            return self._store(address, found | {"status": body["status"]})
+        kept = {k: found["metadata"][k] for k in ("uid", "creationTimestamp", "generation")}
+        return self._store(address, {**body, "metadata": {**body["metadata"], **kept}})
+
+    def _patch(self, address: Address, body: Object) -> bytes:
+        if address not in self.objects:
+            return self._create(address, body, dry=False)
+        found = copy.deepcopy(self.objects[address])
+        return self._store(address, merged(found, body))
+
+    def _delete(self, address: Address, body: Object | None) -> bytes:
+        found = self._there(address)
+        uid = ((body or {}).get("preconditions") or {}).get("uid")
+        if uid is not None and uid != found["metadata"]["uid"]:
+            raise fault_of(409, _status("the UID in the precondition does not match"), "DELETE")
+        if address[0] == "pods" and found["spec"].get("nodeName"):
+            # Goes when its kubelet says so: `finish`.
+            stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            found["metadata"].setdefault("deletionTimestamp", stamp)
+            return self._store(address, found)
+        del self.objects[address]
+        return b"{}"
+
+    def _there(self, address: Address) -> Object:
+        found = self.objects.get(address)
+        if found is None:
+            raise fault_of(404, _status(f"{address[0]} {address[2]} not found"), "GET")
+        return copy.deepcopy(found)
+
+    def _store(self, address: Address, body: Object) -> bytes:
+        before = self.objects.get(address)
+        if before is not None and _content(before) == _content(body):
+            return json.dumps(before).encode()
+        self._version += 1
+        body = copy.deepcopy(body)
+        if before is not None and before.get("spec") != body.get("spec"):
+            body["metadata"]["generation"] = before["metadata"].get("generation", 1) + 1
+        body["metadata"]["resourceVersion"] = str(self._version)
+        self.objects[address] = body
+        return json.dumps(body).encode()
+
+    def put(self, plural: str, body: Object) -> None:
+        """Somebody else makes an object, or changes it (merged)."""
+        meta = body["metadata"]
+        address = (plural, meta.get("namespace", ""), meta["name"])
+        (self._patch if address in self.objects else self._seed)(address, copy.deepcopy(body))
+
+    def _seed(self, address: Address, body: Object) -> bytes:
+        return self._create(address, body, dry=False)
+
+    def remove(self, address: Address) -> None:
+        """It is gone, whoever did it: what a kubelet does in the end, or a forced deletion."""
+        self.objects.pop(address, None)
+
+    def all(self, plural: str) -> list[Object]:
+        """Objects of one kind, sorted by name."""
+        return [o for (p, _, _), o in sorted(self.objects.items()) if p == plural]
+
+
+def merged(base: Any, change: Any) -> Any:
+    """As a merge patch: objects key by key, everything else replaced, null removes."""
+    if not isinstance(base, dict) or not isinstance(change, dict):
+        return change
+    found = dict(base)
+    for key, value in change.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = merged(found.get(key, {}) if isinstance(value, dict) else None, value)
+    return found
+
+
+def _address(where: str) -> tuple[Address, str]:
+    parts = urllib.parse.urlsplit(where).path.strip("/").split("/")
+    rest = parts[2:] if parts[0] == "api" else parts[3:]
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 2:
+        namespace, rest = rest[1], rest[2:]
+    plural, name, sub = (*rest, "", "")[:3]
+    return (plural, namespace, name), sub
+
+
+def _content(body: Object) -> Object:
+    meta = {k: v for k, v in body["metadata"].items() if k not in ("resourceVersion", "generation")}
+    return {**body, "metadata": meta}
+
+
+def _status(message: str) -> bytes:
+    return json.dumps({"kind": "Status", "message": message}).encode()
