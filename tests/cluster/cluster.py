@@ -236,9 +236,10 @@ class Cluster:
         self._control_plane.stop_apiserver()
 
     def start_apiserver(self) -> None:
-        """Start it (and end a 503) and wait until it is ready."""
+        """Start it (and end a 503), the controllers and the scheduler anew, and wait until it is ready. Kubelets that
+        saw it go come back after a back-off of up to half a minute."""
         self._record()
-        self._control_plane.start_apiserver()
+        self._control_plane.restart_apiserver()
 
     def answer_503(self) -> None:
         """Let the API server's own address answer 503 to everything, until `start_apiserver`."""

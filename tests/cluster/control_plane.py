@@ -176,14 +176,7 @@ class ControlPlane:
         self._services.start("etcd", [hyperkube, "etcd", *etcd_flags(self._layout.state / "etcd")])
         self._services.start("forward", forward, on_lan=False)
         self.start_apiserver()
-        manager = controller_manager_flags(pki, self.config_of("controller-manager"))
-        self._services.start("controller-manager", [hyperkube, "kube-controller-manager", *manager])
-        scheduler = [
-            f"--kubeconfig={self.config_of('scheduler')}",
-            "--leader-elect=false",
-            "--authentication-skip-lookup",
-        ]
-        self._services.start("scheduler", [hyperkube, "kube-scheduler", *scheduler])
+        self._start_controllers()
         self.apply_basics()
         config = self._layout.state / "Corefile"
         config.write_text(corefile(self.config_of("coredns")))
@@ -214,6 +207,21 @@ class ControlPlane:
     def stop_apiserver(self) -> None:
         """End the API server the hard way: connections break, new ones are refused."""
         self._services.stop("apiserver")
+
+    def restart_apiserver(self) -> None:
+        """Start the API server after it was away. Controllers and scheduler are started anew: those that saw it go
+        would come back only after a back-off of up to half a minute (as the kubelets do)."""
+        self.start_apiserver()
+        for name in ("controller-manager", "scheduler"):
+            self._services.stop(name)
+        self._start_controllers()
+
+    def _start_controllers(self) -> None:
+        hyperkube = tool_path("hyperkube")
+        manager = controller_manager_flags(self._layout.pki, self.config_of("controller-manager"))
+        self._services.start("controller-manager", [hyperkube, "kube-controller-manager", *manager])
+        own = [f"--kubeconfig={self.config_of('scheduler')}", "--leader-elect=false", "--authentication-skip-lookup"]
+        self._services.start("scheduler", [hyperkube, "kube-scheduler", *own])
 
     def start_apiserver(self, seconds: float = 90) -> None:
         """Start the API server (503 ends) and wait until it is ready."""

@@ -14,7 +14,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.images import ensure_testbox
 from tests.cluster.packages import NEEDED, ensure_packages
 from tests.cluster.tools import ensure_tools
-from tests.support.cluster_kubectl import Kubectl
+from tests.support.cluster_kubectl import Kubectl, wait_for
 from tests.support.cluster_storage import Storage
 from tests.support.fixtures import case, product
 
@@ -70,9 +70,10 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     name = f"{short}-{uuid.uuid4().hex[:5]}"
     everywhere = Kubectl(cluster)
     everywhere.run("create", "namespace", name)
+    inside = Kubectl(cluster, name)
+    wait_for(f"the service account of {name}", lambda: inside.find("serviceaccount", "default"), 30)
     yield name
     if request.node.stash.get(_FAILED, False):
-        inside = Kubectl(cluster, name)
         print(f"\n{inside.diagnosis()}\n{inside.pod_logs()}")
     cluster.up()
     everywhere.run("delete", "namespace", name, "--wait=false")
