@@ -14,7 +14,7 @@ import yaml
 import storagemirror
 from storagemirror.api.agents import Agents, Privilege
 from storagemirror.api.model import API_VERSION
-from storagemirror.contract import Role
+from storagemirror.contract import AGENT_PORT, Role
 from storagemirror.resources.access import role, role_binding, service_account
 from storagemirror.resources.names import AgentRef
 from storagemirror.resources.pod import Image, PodInput, agent_pod
@@ -111,6 +111,7 @@ def test_what_it_renders_fits_the_schemas_of_the_api_server(
         (["--set=logLevel=loud"], "logLevel"),
         (["--set=serviceAccount.create=false"], "name"),
         (["--set=resources.limits.memory=lots"], "memory"),
+        (["--set=podLabels.app\\.kubernetes\\.io/name=x"], "podLabels"),
         (["--set=networkPolicy.agentNamespaces={Not_A_Namespace}"], "agentNamespaces"),
     ],
 )
@@ -118,6 +119,26 @@ def test_values_that_cannot_be_meant_are_refused_by_name(helm: Path, chart: Path
     with pytest.raises(CommandFailed, match=word) as refused:
         rendered(helm, chart, *flags)
     assert "schema" in refused.value.said
+
+
+def test_where_traffic_is_restricted_agents_reach_each_other_and_nobody_else_reaches_them(
+    helm: Path, chart: Path
+) -> None:
+    documents = rendered(helm, chart, "--set=networkPolicy.agentNamespaces={shop}")
+    (policy,) = [d for d in documents if d["kind"] == "NetworkPolicy" and d["metadata"]["namespace"] == "shop"]
+    labels = {r: AgentRef("orders", "0f0e", "shop", "data", r).labels.items() for r in Role}
+    spec = policy["spec"]
+    assert all(spec["podSelector"]["matchLabels"].items() <= labels[r] for r in Role)
+    (entry,) = spec["ingress"]
+    (peer,) = entry["from"]
+    assert entry["ports"] == [{"protocol": "TCP", "port": AGENT_PORT}]
+    assert peer["podSelector"]["matchLabels"].items() <= labels[Role.SOURCE]
+    assert not peer["podSelector"]["matchLabels"].items() <= labels[Role.TARGET]
+    (out,) = [e for e in spec["egress"] if "to" in e]
+    assert out["to"][0]["podSelector"]["matchLabels"].items() <= labels[Role.TARGET]
+    assert out["ports"] == [{"protocol": "TCP", "port": AGENT_PORT}]
+    others = {(p["protocol"], p["port"]) for e in spec["egress"] if "to" not in e for p in e["ports"]}
+    assert others == {("TCP", 443), ("TCP", 6443), ("UDP", 53), ("TCP", 53)}
 
 
 class TestTheOperatorsPod:
