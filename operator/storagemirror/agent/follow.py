@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
-from storagemirror.agent.context import Context
-from storagemirror.agent.lag import Unsettled
+from storagemirror.agent.view import View
+from storagemirror.clock import Clock
 from storagemirror.contract import Capture, Phase, Problem
 from storagemirror.errors import VolumeFull
-from storagemirror.fs.source import SourceVolume
-from storagemirror.sync.requests import MirrorOptions
-from storagemirror.sync.source import SourceSession
-from storagemirror.sync.watch import TreeWatch
+from storagemirror.fs.identity import Facts
+from storagemirror.sync.changes import Drained
+from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 
 log = logging.getLogger("storagemirror.agent")
 
@@ -28,19 +29,57 @@ NETWORK_SECONDS = 60.0
 """is the time between full comparisons there."""
 
 
+class Sends(Protocol):
+    """What is needed of a `SourceSession`."""
+
+    def mirror(self, options: MirrorOptions) -> MirrorResult: ...
+    def apply(self, changes: Changes) -> None: ...
+    def mark(self, through_ns: int) -> None: ...
+
+
+class Reads(Protocol):
+    """What is needed of a `SourceVolume`."""
+
+    def check_identity(self) -> None: ...
+    def facts(self) -> Facts: ...
+
+
+class Sees(Protocol):
+    """What is needed of a `TreeWatch`."""
+
+    @property
+    def capture(self) -> Capture: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Collects(Protocol):
+    """What is needed of `Unsettled`."""
+
+    def drain(self, timeout: float) -> Drained: ...
+    def settled(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What one connection works with."""
+
+    session: Sends
+    volume: Reads
+    watch: Sees
+    unsettled: Collects
+
+
 class Following:
     """From the first mirror of a connection to its end."""
 
-    def __init__(
-        self, context: Context, session: SourceSession, volume: SourceVolume, watch: TreeWatch, unsettled: Unsettled
-    ) -> None:
-        self._context = context
-        self._view = context.view
-        self._clock = context.clock
-        self._session = session
-        self._volume = volume
-        self._watch = watch
-        self._unsettled = unsettled
+    def __init__(self, ends: Ends, view: View, clock: Clock, compare_seconds: float) -> None:
+        """`compare_seconds`: at least so long between two full comparisons while changes are watched."""
+        self._session, self._volume = ends.session, ends.volume
+        self._watch, self._unsettled = ends.watch, ends.unsettled
+        self._view = view
+        self._clock = clock
+        self._compare_seconds = compare_seconds
         self._compare_due = 0.0
         self._whole_ns = 0
         self._marked = 0.0
@@ -91,7 +130,7 @@ class Following:
         self._dirty = True
         now = self._clock.monotonic()
         network = self._volume.facts().fs_type in NETWORK_FILE_SYSTEMS
-        period = NETWORK_SECONDS if network else self._context.settings.compare_seconds
+        period = NETWORK_SECONDS if network else self._compare_seconds
         # It reads all names of the source: at most a twentieth of the time goes into it.
         self._compare_due = now + max(period, 20 * (now - start))
         if self._view.sight.phase is Phase.REPLICATING:

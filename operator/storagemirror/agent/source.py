@@ -18,7 +18,7 @@ import socket
 import threading
 
 from storagemirror.agent.context import Backoff, Context
-from storagemirror.agent.follow import Following
+from storagemirror.agent.follow import Ends, Following
 from storagemirror.agent.lag import Unsettled
 from storagemirror.agent.view import problem_of
 from storagemirror.contract import Action, Order, Peer, Phase, Role, VolumeFacts, peer_name
@@ -210,7 +210,9 @@ class SourceAgent:
             self._backoff.reset()
             log.info("connected to %s", order.peer.address if order.peer else "?")
             self._view.see(peer_connected=True)
-            follow = Following(self._context, session, volume, watch, unsettled)
+            ends = Ends(session, volume, watch, unsettled)
+            context = self._context
+            follow = Following(ends, self._view, context.clock, context.settings.compare_seconds)
             follow.run(lambda: self._wanted(order))
         finally:
             session.close()

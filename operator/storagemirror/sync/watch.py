@@ -83,8 +83,7 @@ class TreeWatch:
         self._scanned = 0.0
         self._scan_due: float | None = None
         self._through = 0
-        self.reason = ""
-        """Why `capture` is `Scan`, and what to do about it; empty while it is `Watch`."""
+        self._reason = ""
 
     def start(self) -> None:
         """Watch the whole tree. From the return on no change is missed; what was there before is not named.
@@ -108,7 +107,12 @@ class TreeWatch:
     @property
     def capture(self) -> Capture:
         """How changes are seen."""
-        return Capture.SCAN if self.reason else Capture.WATCH
+        return Capture.SCAN if self._reason else Capture.WATCH
+
+    @property
+    def reason(self) -> str:
+        """Why `capture` is `Scan`, and what to do about it; empty while it is `Watch`."""
+        return self._reason
 
     @property
     def watches(self) -> int:
@@ -128,7 +132,7 @@ class TreeWatch:
         Raises VolumeError (`SourceUnmounted`, `SourceReplaced`, `SourceUnreadable`) when the tree is no longer there:
         nothing may be concluded from what is missing then.
         """
-        if self.reason:
+        if self._reason:
             return self._drain_scan(timeout)
         deadline = self._clock.monotonic() + timeout
         with self._ready:
@@ -298,7 +302,7 @@ class TreeWatch:
     # -- without watches
 
     def _fall_back(self, why: WatchLimit) -> None:
-        self.reason = f"{why.message}: {why.hint}"
+        self._reason = f"{why.message}: {why.hint}"
         # Watches of half a tree help nobody, and they are the node's.
         if self._thread is None and self._inotify is not None:
             self._inotify.close()

@@ -1,0 +1,265 @@
+"""What a source does with one connection: when it compares, sends and marks, and what it claims."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from storagemirror.agent.follow import IDLE_SECONDS, MARK_SECONDS, RETRY_SECONDS, Ends, Following
+from storagemirror.agent.view import View
+from storagemirror.contract import Capture, Phase, Problem
+from storagemirror.errors import Held, VolumeError, VolumeFull
+from storagemirror.fs.identity import Facts
+from storagemirror.sync.changes import WHOLE_TREE, Drained
+from storagemirror.sync.observer import Event, EventKind
+from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
+
+SECOND = 1_000_000_000
+START = 1_000 * SECOND
+FILE, WHOLE = Drained(paths=frozenset({b"file"})), Drained(trees=WHOLE_TREE)
+
+
+@dataclass
+class World:
+    """A source, its watch and its target, in which time passes only where somebody waits.
+
+    `script`: what each drain gives, then nothing for ever; `done`: all that was done, in order.
+    """
+
+    script: list[Drained] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    now: float = 1_000.0
+    mirror_takes: float = 0.0
+    gone_after: int | None = None
+    failing: bool = False
+    kind: str = "ext4"
+    reason: str = ""
+    drains: int = 0
+
+    def __post_init__(self) -> None:
+        self.view = View(1, "uid", self)
+        self.marks: list[float] = []
+
+    @property
+    def capture(self) -> Capture:
+        return Capture.SCAN if self.reason else Capture.WATCH
+
+    # the clock
+
+    def now_ns(self) -> int:
+        return int(self.now * SECOND)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    # the session
+
+    def mirror(self, options: MirrorOptions) -> MirrorResult:
+        assert options.sync_source
+        self.done.append("mirror")
+        self.view.event(Event(EventKind.MIRROR_STARTED))
+        started = self.now_ns()
+        self.now += self.mirror_takes
+        return MirrorResult(started_ns=started, ended_ns=self.now_ns(), entries=1, bytes_total=1)
+
+    def apply(self, changes: Changes) -> None:
+        self.done.append("apply")
+        if self.failing:
+            self.view.event(Event(EventKind.FAILED_ENTRY, "file: Denied: no"))
+
+    def mark(self, through_ns: int) -> None:
+        self.done.append("mark")
+        self.marks.append(self.now)
+
+    # the volume and the watch
+
+    def check_identity(self) -> None:
+        if self.gone_after is not None and self.drains >= self.gone_after:
+            raise VolumeError("gone", reason="SourceUnmounted")
+
+    def facts(self) -> Facts:
+        return Facts(self.kind, 100, 50)
+
+    def drain(self, timeout: float) -> Drained:
+        self.drains += 1
+        if self.script:
+            found = self.script.pop(0)
+        else:
+            self.now += timeout
+            found = Drained()
+        return Drained(found.paths, found.trees, found.renames, self.now_ns())
+
+    def settled(self) -> None:
+        self.done.append("settled")
+
+    def follow(self, steps: int, compare_seconds: float = 600.0) -> None:
+        """The first mirror, and so many steps."""
+        left = [steps]
+
+        def wanted() -> bool:
+            left[0] -= 1
+            return left[0] >= 0
+
+        Following(Ends(self, self, self, self), self.view, self, compare_seconds).run(wanted)
+
+
+def test_it_replicates_only_after_a_mirror_and_a_mark() -> None:
+    world = World()
+    world.follow(0)
+    assert world.done == ["mirror", "mark", "settled"]
+    assert world.view.sight.phase is Phase.REPLICATING
+    assert world.view.sight.mirrored_ns is not None
+
+
+def test_what_was_seen_before_and_during_the_mirror_is_sent_before_it_counts_as_whole() -> None:
+    world = World([FILE])
+    world.follow(0)
+    assert world.done == ["mirror", "apply", "mark", "settled"]
+
+
+def test_the_time_moves_with_the_mark_and_not_with_what_was_sent() -> None:
+    world = World([Drained(), FILE], mirror_takes=3.0)
+    world.follow(1)
+    assert world.done == ["mirror", "mark", "settled", "apply"]
+    assert world.view.sight.through_ns == int(world.marks[0] * SECOND)
+    world = World([Drained(), FILE])
+    world.follow(2)
+    assert world.done[-3:] == ["apply", "mark", "settled"]
+    assert world.view.sight.through_ns == world.now_ns()
+
+
+def test_a_busy_volume_is_marked_at_most_twice_a_second() -> None:
+    world = World([Drained()])
+    world.script += [FILE] * 20
+    world.follow(20)
+    assert world.done.count("apply") == 20
+    assert world.done.count("mark") == 1, "no time has passed"
+    world.follow(6)
+    gaps = [b - a for a, b in zip(world.marks[1:], world.marks[2:], strict=False)]
+    assert all(gap >= MARK_SECONDS for gap in gaps)
+
+
+def test_an_idle_volume_is_marked_each_second() -> None:
+    world = World()
+    world.follow(10)
+    gaps = [b - a for a, b in zip(world.marks, world.marks[1:], strict=False)]
+    assert len(gaps) == 10
+    assert all(gap == pytest.approx(IDLE_SECONDS) for gap in gaps)
+    assert world.view.sight.through_ns == world.now_ns()
+
+
+def test_a_source_that_is_gone_sends_nothing_of_what_is_missing_there() -> None:
+    world = World([Drained(), FILE, FILE], gone_after=3)
+    with pytest.raises(VolumeError):
+        world.follow(5)
+    assert world.done.count("apply") == 1
+
+
+def test_a_source_that_is_gone_is_not_even_compared() -> None:
+    world = World(gone_after=0)
+    with pytest.raises(VolumeError):
+        world.follow(5)
+    assert world.done == []
+
+
+def test_lost_events_mean_a_full_comparison() -> None:
+    world = World([Drained(), WHOLE])
+    world.follow(1)
+    assert world.done.count("mirror") == 2
+    assert "apply" not in world.done
+
+
+def test_a_full_comparison_comes_when_it_is_due() -> None:
+    world = World()
+    world.follow(25, compare_seconds=10.0)
+    assert world.done.count("mirror") == 3
+
+
+def test_comparing_takes_at_most_a_twentieth_of_the_time() -> None:
+    world = World(mirror_takes=10.0)
+    world.follow(190, compare_seconds=10.0)
+    assert world.done.count("mirror") == 1
+    world = World(mirror_takes=10.0)
+    world.follow(210, compare_seconds=10.0)
+    assert world.done.count("mirror") == 2
+
+
+def test_a_network_file_system_is_compared_each_minute() -> None:
+    world = World(kind="nfs4")
+    world.follow(130)
+    assert world.done.count("mirror") == 3
+
+
+def test_the_time_stands_still_while_an_entry_could_not_be_written_and_it_is_tried_again() -> None:
+    world = World([Drained(), FILE], failing=True)
+    world.follow(3)
+    stood = world.view.sight.through_ns
+    problem = world.view.sight.problem
+    assert problem is not None
+    assert problem.reason == "EntriesFailed"
+    assert "file: Denied: no" in problem.message
+    assert stood is not None
+    assert stood < world.now_ns() - SECOND
+    world = World([Drained(), FILE], failing=True)
+    world.follow(int(RETRY_SECONDS) + 5)
+    assert world.done.count("mirror") == 2
+    assert world.view.sight.problem is None
+    assert world.view.sight.through_ns == world.now_ns()
+
+
+def test_the_phase_stays_replicating_while_it_compares_again() -> None:
+    world = World()
+    phases: list[Phase] = []
+    inner = world.mirror
+
+    class Watching(World):
+        def mirror(self, options: MirrorOptions) -> MirrorResult:
+            phases.append(self.view.sight.phase)
+            return inner(options)
+
+    watching = Watching()
+    watching.follow(25, compare_seconds=10.0)
+    assert phases == [Phase.MIRRORING, Phase.REPLICATING, Phase.REPLICATING]
+
+
+def test_a_hold_stays_shown_until_it_is_through() -> None:
+    world = World()
+    world.view.trouble(Held("much", reason="MassDelete", token="t"), Phase.HELD)
+    seen: list[Phase] = []
+
+    class Watching(World):
+        def mirror(self, options: MirrorOptions) -> MirrorResult:
+            seen.append(self.view.sight.phase)
+            return super().mirror(options)
+
+    watching = Watching()
+    watching.view.trouble(Held("much", reason="MassDelete", token="t"), Phase.HELD)
+    watching.follow(0)
+    assert seen == [Phase.HELD]
+    assert watching.view.sight.phase is Phase.REPLICATING
+    assert watching.view.sight.problem is None
+
+
+def test_a_full_target_stays_told_while_it_is_tried_again() -> None:
+    seen: list[Problem | None] = []
+
+    class Watching(World):
+        def mirror(self, options: MirrorOptions) -> MirrorResult:
+            seen.append(self.view.sight.problem)
+            return super().mirror(options)
+
+    world = Watching()
+    world.view.trouble(VolumeFull("no room"), Phase.FAILED)
+    world.follow(0)
+    assert [p.reason for p in seen if p] == ["TargetFull"]
+    assert world.view.sight.problem is None
+
+
+def test_scanning_is_told_as_the_way_of_capture() -> None:
+    world = World(reason="no watches")
+    world.follow(0)
+    assert world.view.sight.capture is Capture.SCAN
