@@ -9,6 +9,8 @@ from typing import Any
 from demo.screen import bar, count, size
 
 Json = dict[str, Any]
+TRUTH = {"True": True, "False": False}
+WRONG_WHEN_TRUE = {"Stalled", "Held"}
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Condition:
     """One condition."""
 
     kind: str
-    true: bool
+    true: bool | None
+    """None: Unknown."""
     reason: str
     message: str
 
@@ -40,7 +43,7 @@ class Status:
         status: Json = pair.get("status") or {}
         volume: Json = (status.get("volumes") or [{}])[0]
         conditions = {
-            c["type"]: Condition(c["type"], c["status"] == "True", c["reason"], c.get("message", ""))
+            c["type"]: Condition(c["type"], TRUTH.get(c["status"]), c["reason"], c.get("message", ""))
             for c in status.get("conditions") or []
         }
         through = volume.get("syncedThrough")
@@ -58,16 +61,15 @@ class Status:
     def holds(self, kind: str) -> bool:
         """Whether a condition is True."""
         found = self.conditions.get(kind)
-        return found is not None and found.true
+        return found is not None and found.true is True
 
     def bad(self) -> list[str]:
-        """What the conditions complain of, a line each."""
-        wrong_when_true = {"Stalled", "Held"}
-        return [
-            f"{c.kind}={c.true} {c.reason}: {c.message}"
-            for c in self.conditions.values()
-            if c.kind != "Reconciling" and c.true == (c.kind in wrong_when_true)
-        ]
+        """What the conditions complain of: a line for each reason and message, with the conditions that say it."""
+        said: dict[str, list[str]] = {}
+        for c in self.conditions.values():
+            if c.kind != "Reconciling" and c.true is (c.kind in WRONG_WHEN_TRUE):
+                said.setdefault(f"{c.reason}: {c.message}", []).append(f"{c.kind}={c.true}")
+        return [f"{text} ({', '.join(kinds)})" for text, kinds in said.items()]
 
 
 def progress_line(status: Status) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-QUIET_SECONDS = 2.0
+QUIET_SECONDS = 3.0
 """Without a terminal, a line that changes is printed this often."""
+MARGIN = " " * 16
+"""Where titles begin, beside the numbers and times of the steps."""
 
 
 class Failed(Exception):
@@ -32,7 +34,7 @@ class Step:
 
     def note(self, text: str) -> None:
         """Show how far it is."""
-        self._screen.passing(f"   … {self._title}: {text}")
+        self._screen.passing(f"{MARGIN}… {self._title}: {text}")
 
 
 class Screen:
@@ -53,16 +55,16 @@ class Screen:
     def block(self, text: str) -> None:
         """Several lines that stay, indented."""
         for line in text.rstrip().splitlines():
-            self.line(f"      {line}".rstrip())
+            self.line(f"{MARGIN}{line}".rstrip())
 
-    def passing(self, text: str, *, now: bool = False) -> None:
+    def passing(self, text: str) -> None:
         """A line that the next one replaces. Without a terminal it stays, so there are few of them."""
         if self._tty:
             width = shutil.get_terminal_size().columns - 1
             self._out.write(f"\r\033[K{text[:width]}")
             self._out.flush()
             self._passing = text
-        elif text != self._passing and (now or time.monotonic() - self._passed_at >= QUIET_SECONDS):
+        elif text != self._passing and time.monotonic() - self._passed_at >= QUIET_SECONDS:
             self._passing, self._passed_at = text, time.monotonic()
             print(text, file=self._out, flush=True)
 
@@ -74,13 +76,14 @@ class Screen:
         start = time.monotonic()
         self._passed_at = start
         if self._tty:
-            self.passing(f"   … {title}")
+            self.passing(f"{MARGIN}… {title}")
         try:
             yield step
         except BaseException:
-            self.line(f" ✗ {self._number:>2}  {title}: failed after {time.monotonic() - start:.1f} s")
+            self.line(f" ✗ {self._number:>2} {time.monotonic() - start:6.1f} s  {title}")
             raise
-        self.line(f" ✓ {self._number:>2}  {title:<34} {step.result:<62} {time.monotonic() - start:6.1f} s")
+        took = time.monotonic() - start
+        self.line(f" ✓ {self._number:>2} {took:6.1f} s  {title}" + (f": {step.result}" if step.result else ""))
 
     def _clear(self) -> None:
         if self._tty and self._passing:

@@ -23,6 +23,8 @@ WATCH_SECONDS = 10
 LAG_LIMIT_SECONDS = 30
 STALLED_SECONDS = 15
 """A pair that is stalled this long is shown as failed; it may be so for a moment, until its claims are there."""
+BEGIN_SECONDS = 120
+MIRROR_SECONDS = 600
 SHOWN = 10
 """Differences shown at most."""
 OURS = (".storagemirror", "lost+found")
@@ -86,9 +88,9 @@ def make_pair(place: Place, screen: Screen) -> None:
     """The one thing that a user does."""
     pair = manifests.pair(place.storage_class)
     screen.line()
-    screen.line("      kubectl apply -f - <<EOF")
+    screen.block("kubectl apply -f - <<EOF")
     screen.block(manifests.text(pair))
-    screen.line("      EOF")
+    screen.block("EOF")
     screen.line()
     place.kube.apply(pair)
 
@@ -98,7 +100,7 @@ def first_mirror(place: Place, screen: Screen) -> None:
     kube = place.kube
     last_progress: Json = {}
     stalled_since: float | None = None
-    end = time.monotonic() + 300
+    start = time.monotonic()
     with screen.step("First mirror, while it is written") as step:
         while not (status := _status(place)).holds("Replicating"):
             if status.progress:
@@ -107,8 +109,10 @@ def first_mirror(place: Place, screen: Screen) -> None:
             stalled_since = (stalled_since or time.monotonic()) if status.holds("Stalled") else None
             if stalled_since and time.monotonic() - stalled_since > STALLED_SECONDS:
                 raise _pair_failed(place, status, "the pair cannot go on")
-            if time.monotonic() > end:
-                raise _pair_failed(place, status, "the first mirror is not whole after 300 s")
+            if status.phase == "Pending" and time.monotonic() - start > BEGIN_SECONDS:
+                raise _pair_failed(place, status, f"the first mirror did not begin within {BEGIN_SECONDS} s")
+            if time.monotonic() - start > MIRROR_SECONDS:
+                raise _pair_failed(place, status, f"the first mirror is not whole after {MIRROR_SECONDS} s")
             time.sleep(0.3)
         used = int(kube.run("exec", "deploy/web", "-c", "writer", "--", "du", "-sk", "/data").split()[0]) * 1024
         files = last_progress.get("filesTotal")
@@ -167,7 +171,7 @@ def prove(place: Place, screen: Screen) -> None:
                 (kube.command("exec", "-it", "compare", "--", "bash"), kube.command("get", "mp", PAIR, "-o", "yaml")),
             )
         step.result = f"equal: {count(source.files)} files, {size(source.octets)}, {source.others()}"
-    screen.line("      contents, owners, modes, times, links, extended attributes: read path by path on both sides")
+    screen.block("path by path on both sides: contents, owners, modes, times, links, extended attributes")
     kube.run("delete", "pod", "compare", "--wait=false")
     _writer(place, "resume")
 
