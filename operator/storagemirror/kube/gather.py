@@ -205,7 +205,8 @@ def _order(found: ConfigMap) -> OrderSeen | BrokenOrder:
     try:
         order = decode(Order, found.data.get(ORDER_KEY, ""))
     except BadInput as e:
-        return BrokenOrder(version, e.message)
+        number = found.metadata.annotations.get(labels.INSTANCE, "")
+        return BrokenOrder(version, e.message, int(number) if number.isascii() and number.isdigit() else 0)
     return OrderSeen(order, version, found.metadata.annotations.get(labels.IDLE_SINCE))
 
 

@@ -40,6 +40,8 @@ class BrokenOrder:
 
     resource_version: str
     why: str
+    instance: int = 0
+    """The number that its annotation tells; 0 where that is gone too."""
 
 
 @dataclass(frozen=True)

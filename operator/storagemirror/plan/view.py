@@ -58,12 +58,15 @@ class View:
         """Number of the last pod that was ordered; 0 when none ever was.
 
         Where the order is gone or spoiled, the highest number that anything remembers: a number must never be given
-        out twice.
+        out twice. (Order and pod both removed by hand within the second before the status says the number: then
+        nothing remembers it.)
         """
         seen = self.agent(role)
         if isinstance(seen.order, OrderSeen):
             return seen.order.order.instance
         known = [instance_of(p) for p in self.agent_pods(role)]
+        if isinstance(seen.order, BrokenOrder):
+            known.append(seen.order.instance)
         if isinstance(seen.heard, Heard) and seen.heard.report is not None:
             known.append(seen.heard.report.instance)
         status = self.before.source if role is Role.SOURCE else self.before.target

@@ -135,6 +135,8 @@ def _nowhere_else(view: View) -> bool:
 
 def unschedulable_for(view: View, pod: Pod) -> float | None:
     """Seconds since the scheduler first said that no node will do; None when it did not."""
+    if pod.spec.node_name:
+        return None
     said = [c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"]
     if not said or said[0].reason != "Unschedulable":
         return None

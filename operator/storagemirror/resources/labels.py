@@ -18,7 +18,7 @@ AGENT_SELECTOR = f"{APP_NAME}={STORAGEMIRROR},{APP_COMPONENT}={AGENT}"
 """Every object that belongs to an agent, of every pair."""
 
 INSTANCE = "storagemirror.io/instance"
-"""Annotation of an agent's pod: its number."""
+"""Annotation of an agent's pod, and of its order: the number."""
 SETTINGS = "storagemirror.io/settings"
 """Annotation of an agent's pod: digest of the part of the spec it was made from; another one means: make it anew."""
 WRITER = "storagemirror.io/writer"
