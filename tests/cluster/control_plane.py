@@ -170,7 +170,7 @@ class ControlPlane:
 
     def start(self, api_port: int) -> None:
         """Start everything and wait for the API server; the others come by themselves."""
-        hyperkube, pki = tool_path("hyperkube"), self._layout.pki
+        hyperkube = tool_path("hyperkube")
         handle = self._layout.netns(CONTROL_PLANE)
         forward = own_module("tests.cluster.forward", str(handle), str(api_port), str(API_PORT))
         self._services.start("etcd", [hyperkube, "etcd", *etcd_flags(self._layout.state / "etcd")])
