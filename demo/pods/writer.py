@@ -58,9 +58,10 @@ def run(top: Path) -> None:
             time.sleep(0.05)
             continue
         line += 1
+        now = time.time()
         for path in [counter, *([files[line % len(files)]] if files else [])]:
             with path.open("a") as file:
-                file.write(f"line {line} at {time.strftime('%H:%M:%S')}\n")
+                file.write(f"line {line} at {now:.3f}\n")
         say(line, paused=False)
         time.sleep(1 / LINES_A_SECOND)
 
