@@ -35,8 +35,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _verb(verbs: Verbs, name: str, text: str, run: Run) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+def split_foreign(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our own words, and those that are another program's: all after `kubectl`, all after the node of `exec`."""
+    at = 0
+    while at < len(argv) and argv[at].startswith("-"):
+        at += 1 if "=" in argv[at] or argv[at] in ("-h", "--help") else 2
+    own = at + {"kubectl": 1, "exec": 2}.get(argv[at] if at < len(argv) else "", len(argv))
+    return list(argv[:own]), list(argv[own:])
+
+
+def _verb(verbs: Verbs, name: str, text: str, run: Run, *, add_help: bool = True) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, add_help=add_help)
     parser.set_defaults(run=run)
     return parser
 
@@ -49,13 +58,11 @@ def _add_whole(verbs: Verbs) -> None:
     _verb(verbs, "down", "take it down, leave nothing", lambda c, a: c.down())
     _verb(verbs, "status", "what runs", _status)
     _verb(verbs, "kubeconfig", "print the path of the kubeconfig", lambda c, a: print(c.kubeconfig))
-    kubectl = _verb(verbs, "kubectl", "run kubectl on it", _kubectl)
-    kubectl.add_argument("words", nargs=argparse.REMAINDER, metavar="ARGS")
+    _verb(verbs, "kubectl", "run kubectl on it: kubectl ARGS...", _kubectl, add_help=False)
     load = _verb(verbs, "load", "import an image archive on every node's disk, once", _load)
     load.add_argument("archive", type=Path, help="docker-archive file, or `testbox` for the image of the tests' pods")
     execute = _verb(verbs, "exec", "run a command on a node", _exec)
-    execute.add_argument("node")
-    execute.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
+    execute.add_argument("node", help="and then the command, with its own options (default: bash)")
     tools = _verb(verbs, "tools", "build hyperkube, kubectl, coredns, helm, kubeconform; print their paths", _tools)
     tools.add_argument("names", nargs="*", help="only these")
 
@@ -179,7 +186,9 @@ def _apiserver(cluster: Cluster, args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; 0 done, 1 failed (the message says why), 2 not understood."""
-    args = build_parser().parse_args(argv)
+    own, foreign = split_foreign(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(own)
+    args.words = foreign
     try:
         args.run(Cluster(args.prefix), args)
     except ClusterError as e:

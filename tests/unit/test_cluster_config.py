@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.boot import Boot, BootVolume, format_boot, parse_boot
-from tests.cluster.cli import build_parser
+from tests.cluster.cli import build_parser, split_foreign
 from tests.cluster.control_plane import apiserver_flags, corefile
 from tests.cluster.errors import BadName, ClusterError
 from tests.cluster.faults import Slowness, loss_rules
@@ -179,10 +179,25 @@ def test_a_missing_program_names_its_package() -> None:
         ["--prefix", "x", "down"],
         ["volume", "add", "n1", "d", "--size", "1Gi", "--fs", "xfs", "--claim", "a/b", "--no-remount"],
         ["volume", "add-movable", "d"],
-        ["kubectl", "get", "pods", "-o", "wide"],
+        ["kubectl"],
         ["apiserver", "503", "off"],
         ["slow", "n1", "--rate", "10mbit", "--loss", "5"],
     ],
 )
 def test_the_command_line_is_understood(words: list[str]) -> None:
     assert callable(build_parser().parse_args(words).run)
+
+
+@pytest.mark.parametrize(
+    ("own", "foreign"),
+    [
+        (["kubectl"], ["-n", "x", "get", "pods", "--help"]),
+        (["--prefix", "a", "kubectl"], ["--version"]),
+        (["--prefix=kubectl", "exec", "n1"], ["ls", "-l"]),
+        (["up", "--nodes", "2"], []),
+        (["--help"], []),
+        ([], []),
+    ],
+)
+def test_words_for_another_program_are_left_to_it(own: list[str], foreign: list[str]) -> None:
+    assert split_foreign([*own, *foreign]) == (own, foreign)
