@@ -66,10 +66,10 @@ def test_a_volume_is_mirrored_and_its_report_tells_what_is_known(pair: AgentPair
     assert report.volume is not None
     assert report.volume.size > 0
     wait_for(lambda: pair.target.phase() is Phase.REPLICATING, "the target to say so too", 10, pair.tell)
+    wait_for(lambda: (r := pair.target.report()) and r.synced_through, "its time", 10, pair.tell)
     theirs = pair.target.report()
     assert theirs is not None
     assert theirs.peer_connected
-    assert theirs.synced_through
 
 
 def test_a_changed_small_file_is_readable_on_the_target_within_a_second(pair: AgentPair) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -106,9 +107,10 @@ class Agent:
 
     def _ports(self) -> list[int]:
         pid = self.running().pid
-        inodes = set()
+        inodes, link = set(), ""
         for fd in Path(f"/proc/{pid}/fd").iterdir():
-            link = os.readlink(fd) if fd.is_symlink() else ""
+            with contextlib.suppress(FileNotFoundError):
+                link = os.readlink(fd)
             if link.startswith("socket:["):
                 inodes.add(link[8:-1])
         ports = []

@@ -6,10 +6,11 @@ Kept honest by `tests.support.agent_api_contract`, which runs against this and a
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,15 @@ class _Server(ThreadingHTTPServer):
         self.token = TOKEN
         self.unavailable = False
         self.stopping = False
+        self.connections: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is no news."""
@@ -222,6 +232,9 @@ class SmallApi:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
+        for connection in list(self._server.connections):
+            with suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     @contextmanager
     def outage(self) -> Iterator[None]:

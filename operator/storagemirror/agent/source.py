@@ -27,13 +27,14 @@ from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.watch import TreeWatch
+from storagemirror.wire.messages import HoldReason
 
 log = logging.getLogger("storagemirror.agent")
 
 CONNECT_SECONDS = 5.0
 HELD_SECONDS, PERMANENT_SECONDS, FULL_SECONDS = 30.0, 5.0, 10.0
-"""How long until an attempt is made again without a new order: after a hold, after what somebody has to change, and
-after a full target (each attempt compares everything)."""
+"""How long until an attempt is made again without a new order: after a hold and after a full target (each attempt
+compares everything), and after what else somebody has to change."""
 
 
 class SourceAgent:
@@ -123,17 +124,27 @@ class SourceAgent:
         return self._backoff.next() if isinstance(error, Passing) else PERMANENT_SECONDS
 
     def _hold(self, held: Held, order: Order) -> float:
-        log.warning("held: %s: %s (token %s)", held.reason, held.message, held.token)
+        known = self._view.sight.problem
+        if known is None or known.token != held.token:
+            log.warning("held: %s: %s (token %s)", held.reason, held.message, held.token)
         self._view.trouble(held, Phase.HELD)
-        # Confirmed and held nevertheless: the target has not heard of the confirmation yet.
-        return 1.0 if order.mirror.confirm == held.token else HELD_SECONDS
+        if order.mirror.confirm == held.token:
+            return 1.0  # the target has not heard of the confirmation yet
+        # Another file system is noticed in the handshake already, and the right one may be back soon.
+        return PERMANENT_SECONDS if held.reason == HoldReason.SOURCE_REPLACED else HELD_SECONDS
 
     # -- the volume
 
     def _open(self) -> None:
-        """The volume and its watch, once; `VolumeError` when it cannot be read."""
+        """The volume and its watch, as long as it is the same one; `VolumeError` when it cannot be read."""
         if self._volume is not None:
-            return
+            try:
+                self._volume.check_identity()
+            except VolumeError as e:
+                log.warning("%s", e.message)
+                self._let_go()
+            else:
+                return
         volume = SourceVolume.open(self._context.settings.volume)
         watch = TreeWatch(volume.tree, clock=self._context.clock)
         try:

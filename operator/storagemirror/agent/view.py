@@ -188,6 +188,7 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
         or before.capture is not now.capture
         or before.order != now.order
         or (before.mirrored_ns is None) != (now.mirrored_ns is None)
+        or (before.through_ns is None) != (now.through_ns is None)
     )
 
 
