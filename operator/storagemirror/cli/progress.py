@@ -1,0 +1,196 @@
+"""What `storagemirror mirror` shows: for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+import msgspec
+
+from storagemirror.entry import NotKeptKind, printable
+from storagemirror.errors import Held, StorageMirrorError
+from storagemirror.sync.observer import Event, EventKind, NotKeptCount, Progress, SilentObserver
+from storagemirror.sync.requests import MirrorResult
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+_MEANING = {
+    NotKeptKind.OWNER: "owners (only root may give files away)",
+    NotKeptKind.MODE: "modes",
+    NotKeptKind.TIMES: "times",
+    NotKeptKind.XATTR: "extended attributes",
+    NotKeptKind.ACL: "access control lists",
+    NotKeptKind.CAPABILITY: "file capabilities",
+    NotKeptKind.DEVICE: "device nodes (only root may make them)",
+    NotKeptKind.HARD_LINK: "hard links (more names than DST's file system gives a file: copied instead)",
+    NotKeptKind.UNREADABLE: "entries that cannot be read",
+    NotKeptKind.NAME: "names that DST does not take",
+    NotKeptKind.OTHER_FILE_SYSTEM: "other file systems, mounted in SRC",
+    NotKeptKind.RESERVED_NAME: "a .storagemirror of SRC's own (the name is ours)",
+    NotKeptKind.CHANGING: "files that changed each time they were read (the next run sends them again)",
+    NotKeptKind.REFUSED: "entries that DST refused",
+}
+
+
+def size(count: float) -> str:
+    """Bytes for people: `1.5 GiB`."""
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count /= 1024
+        unit += 1
+    return f"{count:.0f} {_UNITS[unit]}" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:34`, `1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def describe(progress: Progress) -> str:
+    """One line."""
+    parts = [f"{progress.files_done:,} entries", size(progress.bytes_done)]
+    if progress.files_total is not None and progress.bytes_total is not None:
+        share = progress.bytes_done / progress.bytes_total if progress.bytes_total else 1.0
+        parts = [
+            f"{share:4.0%}",
+            f"{progress.files_done:,} of {progress.files_total:,} entries",
+            f"{size(progress.bytes_done)} of {size(progress.bytes_total)}",
+        ]
+    parts.append(f"{size(progress.bytes_per_second)}/s")
+    if progress.bytes_total is not None and progress.bytes_per_second > 0:
+        left = (progress.bytes_total - progress.bytes_done) / progress.bytes_per_second
+        parts.append(f"{duration(left)} left")
+    return "  ".join(parts)
+
+
+class Terminal(SilentObserver):
+    """For people: a line that moves where there is a terminal, and a summary."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, quiet: bool) -> None:
+        self._out = out
+        self._err = err
+        self._quiet = quiet
+        self._moving = err.isatty() and not quiet
+        self._width = 0
+        self._started = time.monotonic()
+
+    def progress(self, progress: Progress) -> None:
+        """See `Observer`."""
+        self._line(describe(progress))
+
+    def syncing(self) -> None:
+        """All is sent; now it must reach the disk."""
+        self._line("waiting until all is on the disk")
+
+    def event(self, event: Event) -> None:
+        """See `Observer`."""
+        if event.kind is EventKind.FAILED_ENTRY:
+            self._clear()
+            print(f"not written: {event.detail}", file=self._err)
+
+    def result(self, result: MirrorResult) -> None:
+        """What came of it."""
+        self._clear()
+        for kept in result.not_kept:
+            names = ", ".join(kept.first_printable())
+            more = ", ..." if kept.count > len(kept.first) else ""
+            print(f"not kept: {kept.count:,} {_MEANING[kept.kind]}: {names}{more}", file=self._err)
+        if self._quiet:
+            return
+        seconds = max(time.monotonic() - self._started, 0.001)
+        words = "mirrored" if not result.failed else f"{result.failed:,} ENTRIES COULD NOT BE WRITTEN; mirrored"
+        print(
+            f"{words} {result.entries:,} entries, {size(result.bytes_total)}: sent {result.files_sent:,} files "
+            f"({size(result.bytes_sent)}, {size(result.bytes_sent / seconds)}/s), attributes of "
+            f"{result.metadata_sent:,}, {result.links_sent:,} links, deleted {result.deleted:,}, "
+            f"in {seconds:.1f} s",
+            file=self._out,
+        )
+
+    def error(self, error: StorageMirrorError) -> None:
+        """It is printed by `storagemirror.cli.main`."""
+        self._clear()
+        if isinstance(error, Held):
+            print(f"token: {error.token}", file=self._err)
+
+    def _line(self, text: str) -> None:
+        if self._moving:
+            self._err.write("\r" + text.ljust(self._width))
+            self._err.flush()
+            self._width = len(text)
+
+    def _clear(self) -> None:
+        if self._moving and self._width:
+            self._err.write("\r" + " " * self._width + "\r")
+            self._err.flush()
+            self._width = 0
+
+
+class JsonLines(SilentObserver):
+    """For programs: one JSON object a line."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def progress(self, progress: Progress) -> None:
+        """See `Observer`."""
+        left = None
+        if progress.bytes_total is not None and progress.bytes_per_second > 0:
+            left = round((progress.bytes_total - progress.bytes_done) / progress.bytes_per_second, 1)
+        self._print(
+            {
+                "type": "progress",
+                "filesDone": progress.files_done,
+                "filesTotal": progress.files_total,
+                "bytesDone": progress.bytes_done,
+                "bytesTotal": progress.bytes_total,
+                "bytesPerSecond": progress.bytes_per_second,
+                "secondsLeft": left,
+                "wireBytes": progress.wire_bytes,
+            }
+        )
+
+    def syncing(self) -> None:
+        """All is sent; now it must reach the disk."""
+        self._print({"type": "syncing"})
+
+    def event(self, event: Event) -> None:
+        """See `Observer`."""
+        if event.kind is EventKind.FAILED_ENTRY:
+            self._print({"type": "failed", "detail": event.detail})
+
+    def result(self, result: MirrorResult) -> None:
+        """What came of it."""
+        self._print(
+            {
+                "type": "result",
+                "entries": result.entries,
+                "bytesTotal": result.bytes_total,
+                "filesSent": result.files_sent,
+                "bytesSent": result.bytes_sent,
+                "metadataSent": result.metadata_sent,
+                "linksSent": result.links_sent,
+                "deleted": result.deleted,
+                "failed": result.failed,
+                "wireBytes": result.wire_bytes,
+                "seconds": round((result.ended_ns - result.started_ns) / 1e9, 3),
+                "notKept": [_not_kept(kept) for kept in result.not_kept],
+            }
+        )
+
+    def error(self, error: StorageMirrorError) -> None:
+        """Why it ended."""
+        token = error.token if isinstance(error, Held) else None
+        self._print(
+            {"type": "error", "reason": error.reason, "message": error.message, "hint": error.hint, "token": token}
+        )
+
+    def _print(self, value: dict[str, object]) -> None:
+        self._out.write(msgspec.json.encode(value).decode() + "\n")
+        self._out.flush()
+
+
+def _not_kept(kept: NotKeptCount) -> dict[str, object]:
+    return {"kind": kept.kind.value, "count": kept.count, "first": [printable(path) for path in kept.first]}
