@@ -43,6 +43,10 @@ class FakeApi(Api):
         """Raise `Killed` at this write: before it (False) or after it (True)."""
         self.down = False
         """Answer 503."""
+        self.blind: Callable[[str], bool] = lambda where: False
+        """Answer 503 to these paths."""
+        self.forbidden: Callable[[str], bool] = lambda where: False
+        """Answer 403 to these paths, as RBAC does."""
         self.history: list[tuple[str, Address]] = []
         """Every write that was carried out: method and address."""
 
@@ -50,8 +54,10 @@ class FakeApi(Api):
         self, method: str, where: str, *, query: Mapping[str, str] | None = None, body: Any = None, kind: str = ""
     ) -> bytes:
         self.requests += 1
-        if self.down:
+        if self.down or self.blind(where):
             raise ApiUnavailable(f"{method} {where}: 503")
+        if self.forbidden(where):
+            raise fault_of(403, _status(f'User "operator" cannot {method} {where}'), method)
         dry = "dryRun" in (query or {})
         if method == "GET" or dry:
             return self._answer(method, where, dict(query or {}), copy.deepcopy(body), kind)
