@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from storagemirror.agent.settings import ApiSettings
-from storagemirror.contract import ORDER_KEY, REPORT_ANNOTATION, Order, Report, decode, encode
+from storagemirror.contract import ORDER_KEY, REPORT_ANNOTATION, Action, Order, Phase, Report, Role, decode, encode
 from tests.support.agent_api_contract import AgentApiContract
+from tests.support.agents import AgentPair, name_of, wait_for
 from tests.support.apiserver import ApiServer
 from tests.support.smallapi import config_map, lease
 
@@ -85,6 +87,37 @@ class RealApi:
     def unavailable(self) -> Iterator[None]:
         with self._server.unavailable():
             yield
+
+
+@pytest.mark.apiserver
+def test_two_agents_mirror_and_follow_under_a_real_api_server_and_through_its_outage(
+    apiserver: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    def api_of(role: Role) -> RealApi:
+        directory = tmp_path / f"api-{role}"
+        directory.mkdir()
+        return RealApi(apiserver, namespace, name_of(role), directory)
+
+    pair = AgentPair(tmp_path, namespace, api_of)
+    try:
+        for i in range(200):
+            (pair.source.volume / str(i)).write_text(f"{i}\n" * i)
+        pair.start()
+        pair.until(Phase.REPLICATING)
+        assert pair.equal()
+        with pair.source.api.outage():
+            for i in range(8):
+                (pair.source.volume / "1").write_text(f"change {i}")
+                wait_for(lambda i=i: _read(pair.target.volume / "1") == f"change {i}", "a change", 10, pair.source.log)  # type: ignore[misc]
+                time.sleep(1)
+        pair.source.give(action=Action.PAUSE)
+        pair.until(Phase.PAUSED)
+    finally:
+        pair.close()
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 @pytest.mark.apiserver

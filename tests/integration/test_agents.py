@@ -15,17 +15,25 @@ import pytest
 from storagemirror.clock import from_rfc3339
 from storagemirror.contract import Action, Capture, MirrorOrder, Phase, Role, TargetPolicy
 from tests.support.agents import VOLUME, AgentPair, wait_for
+from tests.support.smallapi import SmallApi
 from tests.support.treemodel import Storm
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[AgentPair]:
-    pair = AgentPair(tmp_path)
+def api(tmp_path: Path) -> Iterator[SmallApi]:
+    api = SmallApi(tmp_path)
+    yield api
+    api.stop()
+
+
+@pytest.fixture
+def pair(tmp_path: Path, api: SmallApi) -> Iterator[AgentPair]:
+    pair = AgentPair(tmp_path, "shop", lambda role: api)
     yield pair
     pair.close()
 
 
-def fill(root: Path, files: int, directories: int = 10) -> None:
+def _fill(root: Path, files: int, directories: int = 10) -> None:
     """Small files of different content, evenly spread."""
     for d in range(directories):
         (root / f"d{d}/sub").mkdir(parents=True, exist_ok=True)
@@ -43,7 +51,7 @@ def problem(pair: AgentPair) -> str:
 
 
 def test_a_volume_is_mirrored_and_its_report_tells_what_is_known(pair: AgentPair) -> None:
-    fill(pair.source.volume, 500)
+    _fill(pair.source.volume, 500)
     os.symlink("sub/f0", pair.source.volume / "d0/link")
     os.link(pair.source.volume / "d0/sub/f0", pair.source.volume / "d1/second-name")
     os.chmod(pair.source.volume / "d2", 0o2750)
@@ -73,7 +81,7 @@ def test_a_volume_is_mirrored_and_its_report_tells_what_is_known(pair: AgentPair
 
 
 def test_a_changed_small_file_is_readable_on_the_target_within_a_second(pair: AgentPair) -> None:
-    fill(pair.source.volume, 200)
+    _fill(pair.source.volume, 200)
     pair.start()
     pair.until(Phase.REPLICATING)
     took = []
@@ -99,7 +107,7 @@ def _reads(path: Path, text: str) -> bool:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_storm_of_changes_ends_equal_without_another_comparison(pair: AgentPair, seed: int) -> None:
-    fill(pair.source.volume, 300)
+    _fill(pair.source.volume, 300)
     pair.start()
     mirrored = pair.until(Phase.REPLICATING).mirrored_at
     storm = Storm(os.fsencode(pair.source.volume), seed)
@@ -115,7 +123,7 @@ def test_a_storm_of_changes_ends_equal_without_another_comparison(pair: AgentPai
 
 @pytest.mark.parametrize("victim", ["source", "target"])
 def test_an_agent_killed_in_the_middle_of_a_mirror_goes_on_when_it_is_back(pair: AgentPair, victim: str) -> None:
-    fill(pair.source.volume, 4000)
+    _fill(pair.source.volume, 4000)
     with (pair.source.volume / "large").open("wb") as f:
         for _ in range(64):
             f.write(os.urandom(1 << 20))
@@ -132,7 +140,7 @@ def test_an_agent_killed_in_the_middle_of_a_mirror_goes_on_when_it_is_back(pair:
 
 @pytest.mark.parametrize("victim", ["source", "target"])
 def test_an_agent_killed_while_changes_flow_loses_none(pair: AgentPair, victim: str) -> None:
-    fill(pair.source.volume, 500)
+    _fill(pair.source.volume, 500)
     pair.start()
     pair.until(Phase.REPLICATING)
     agent = pair.source if victim == "source" else pair.target
@@ -152,7 +160,7 @@ def test_an_agent_killed_while_changes_flow_loses_none(pair: AgentPair, victim: 
 
 
 def test_a_target_that_stops_answering_is_told_within_seconds_and_heals_by_itself(pair: AgentPair) -> None:
-    fill(pair.source.volume, 200)
+    _fill(pair.source.volume, 200)
     pair.start()
     pair.until(Phase.REPLICATING)
     pair.target.kill(signal.SIGSTOP)
@@ -179,7 +187,7 @@ def _lag(pair: AgentPair) -> float:
 
 
 def test_a_pause_stops_everything_and_ends_without_loss(pair: AgentPair) -> None:
-    fill(pair.source.volume, 200)
+    _fill(pair.source.volume, 200)
     pair.start()
     pair.until(Phase.REPLICATING)
     pair.source.give(action=Action.PAUSE)
@@ -195,11 +203,11 @@ def test_a_pause_stops_everything_and_ends_without_loss(pair: AgentPair) -> None
     equal_soon(pair)
 
 
-def test_without_an_api_server_replication_goes_on(pair: AgentPair) -> None:
-    fill(pair.source.volume, 200)
+def test_without_an_api_server_replication_goes_on(pair: AgentPair, api: SmallApi) -> None:
+    _fill(pair.source.volume, 200)
     pair.start()
     pair.until(Phase.REPLICATING)
-    with pair.api.outage():
+    with api.outage():
         for i in range(30):
             (pair.source.volume / "d0/sub/f0").write_text(f"change {i}")
             wait_for(
@@ -215,7 +223,7 @@ def test_without_an_api_server_replication_goes_on(pair: AgentPair) -> None:
 
 
 def test_a_wiped_source_is_held_until_a_person_confirms(pair: AgentPair) -> None:
-    fill(pair.source.volume, 200)
+    _fill(pair.source.volume, 200)
     pair.start()
     pair.until(Phase.REPLICATING)
     before = _files(pair.target.volume)
@@ -242,7 +250,7 @@ def test_another_file_system_under_the_source_is_never_taken_for_deletions(pair:
     volume = str(pair.source.volume)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "first", volume], check=True)
     try:
-        fill(pair.source.volume, 100)
+        _fill(pair.source.volume, 100)
         pair.start()
         pair.until(Phase.REPLICATING)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "second", volume], check=True)
@@ -262,7 +270,7 @@ def test_another_file_system_under_the_source_is_never_taken_for_deletions(pair:
 
 
 def test_a_target_with_foreign_data_is_refused_until_adoption_is_said(pair: AgentPair) -> None:
-    fill(pair.source.volume, 50)
+    _fill(pair.source.volume, 50)
     (pair.target.volume / "precious").write_text("not ours")
     pair.start()
     wait_for(lambda: problem(pair) == "TargetNotEmpty", "the refusal", 15, pair.tell)
@@ -275,7 +283,7 @@ def test_a_target_with_foreign_data_is_refused_until_adoption_is_said(pair: Agen
 
 
 def test_a_peer_of_another_pair_is_refused_and_gets_nothing(pair: AgentPair, tmp_path: Path) -> None:
-    fill(pair.source.volume, 10)
+    _fill(pair.source.volume, 10)
     pair.target.tls = pair.authority.write(tmp_path / "stranger", Role.TARGET, VOLUME, "another-pair")
     pair.start()
     wait_for(lambda: problem(pair) == "WrongPeer", "the refusal", 15, pair.tell)
@@ -283,7 +291,7 @@ def test_a_peer_of_another_pair_is_refused_and_gets_nothing(pair: AgentPair, tmp
 
 
 def test_an_agent_that_was_replaced_ends_and_says_so(pair: AgentPair) -> None:
-    fill(pair.source.volume, 10)
+    _fill(pair.source.volume, 10)
     pair.start()
     pair.until(Phase.REPLICATING)
     process = pair.source.running()
@@ -300,7 +308,7 @@ def test_an_agent_that_was_replaced_ends_and_says_so(pair: AgentPair) -> None:
 
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_an_agent_ends_within_two_seconds_when_told_to(pair: AgentPair, role: str) -> None:
-    fill(pair.source.volume, 10)
+    _fill(pair.source.volume, 10)
     pair.start()
     pair.until(Phase.REPLICATING)
     agent = pair.source if role == "source" else pair.target
@@ -333,7 +341,7 @@ def test_the_environment_says_what_is_missing() -> None:
 
 
 def test_idle_agents_are_lean(pair: AgentPair) -> None:
-    fill(pair.source.volume, 10_000, directories=500)
+    _fill(pair.source.volume, 10_000, directories=500)
     pair.start()
     pair.until(Phase.REPLICATING, 60)
     time.sleep(3)

@@ -1,4 +1,4 @@
-"""Two agents as processes, over loopback TLS, with the small API server in the operator's place."""
+"""Two agents as processes, over loopback TLS; the test stands in the operator's place."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storagemirror.contract import Action, Order, Peer, Phase, Report, Role
+from tests.support.agent_api_contract import Api
 from tests.support.agentcerts import Authority
-from tests.support.smallapi import SmallApi
 
 _T = TypeVar("_T")
 
-NAMESPACE, PAIR, VOLUME = "shop", "11111111-2222-3333-4444-555555555555", "data"
+PAIR, VOLUME = "11111111-2222-3333-4444-555555555555", "data"
 
 
 @dataclass
@@ -27,7 +27,8 @@ class Agent:
     """One agent: its order, its process, its log."""
 
     role: Role
-    api: SmallApi
+    api: Api
+    namespace: str
     volume: Path
     tls: Path
     directory: Path
@@ -38,14 +39,14 @@ class Agent:
     @property
     def name(self) -> str:
         """Of order and Lease."""
-        return f"orders-data-{self.role.value.lower()}"
+        return name_of(self.role)
 
     def give(self, **changes: Any) -> Order:
         """Write the order, changed so, under the next revision."""
         old = self.order or Order(
             pair_uid=PAIR,
             pair_name="orders",
-            namespace=NAMESPACE,
+            namespace=self.namespace,
             volume=VOLUME,
             role=self.role,
             revision=0,
@@ -54,7 +55,7 @@ class Agent:
         )
         fields = {name: getattr(old, name) for name in old.__struct_fields__}
         self.order = Order(**{**fields, **changes, "revision": old.revision + 1})
-        self.api.put_order(NAMESPACE, self.name, self.order)
+        self.api.put_order(self.namespace, self.name, self.order)
         return self.order
 
     def start(self, instance: int = 1, **settings: str) -> None:
@@ -62,7 +63,7 @@ class Agent:
         at = self.api.settings()
         env = {
             **os.environ,
-            "STORAGEMIRROR_NAMESPACE": NAMESPACE,
+            "STORAGEMIRROR_NAMESPACE": self.namespace,
             "STORAGEMIRROR_ORDER": self.name,
             "STORAGEMIRROR_LEASE": self.name,
             "STORAGEMIRROR_INSTANCE": str(instance),
@@ -94,7 +95,7 @@ class Agent:
 
     def report(self) -> Report | None:
         """What the agent told last."""
-        return self.api.report(NAMESPACE, self.name)
+        return self.api.report(self.namespace, self.name)
 
     def phase(self) -> Phase | None:
         """The phase that it told last."""
@@ -154,23 +155,26 @@ class Agent:
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def name_of(role: Role) -> str:
+    """Name of an agent's order and Lease."""
+    return f"orders-data-{role.value.lower()}"
+
+
 class AgentPair:
     """Both agents of one volume. Nothing runs until `start`."""
 
-    def __init__(self, directory: Path) -> None:
-        self.api = SmallApi(directory)
+    def __init__(self, directory: Path, namespace: str, api_of: Callable[[Role], Api]) -> None:
+        """`api_of` gives the API server as the agent of each role sees it."""
         self.authority = Authority()
-        self.source = self._agent(Role.SOURCE, directory)
-        self.target = self._agent(Role.TARGET, directory)
-
-    def _agent(self, role: Role, directory: Path) -> Agent:
-        name = role.value.lower()
-        volume = directory / f"{name}-volume"
-        volume.mkdir()
-        tls = self.authority.write(directory / f"{name}-tls", role, VOLUME, PAIR)
-        agent = Agent(role, self.api, volume, tls, directory)
-        self.api.make_lease(NAMESPACE, agent.name)
-        return agent
+        agents = []
+        for role in (Role.SOURCE, Role.TARGET):
+            name, api = role.value.lower(), api_of(role)
+            volume = directory / f"{name}-volume"
+            volume.mkdir()
+            tls = self.authority.write(directory / f"{name}-tls", role, VOLUME, PAIR)
+            agents.append(Agent(role, api, namespace, volume, tls, directory))
+            api.make_lease(namespace, name_of(role))
+        self.source, self.target = agents
 
     def start(self, **order: Any) -> None:
         """Orders and processes; the source is told where the target listens."""
@@ -207,7 +211,6 @@ class AgentPair:
         """End both."""
         self.source.close()
         self.target.close()
-        self.api.stop()
 
 
 def wait_for(look: Callable[[], _T], what: str, seconds: float = 20.0, tell: Callable[[], str] = str) -> _T:
