@@ -104,6 +104,11 @@ class Layout:
         return self.base / f"{self.prefix}.lock"
 
     @property
+    def record(self) -> Path:
+        """What is written down of the cluster as a whole."""
+        return self.state / "cluster.json"
+
+    @property
     def kubeconfig(self) -> Path:
         """For people and tests on this machine."""
         return self.state / "kubeconfig"

@@ -21,7 +21,7 @@ from tests.cluster.node_config import cni_conflist, containerd_toml, kubelet_con
 from tests.cluster.packages import missing_packages
 from tests.cluster.pki import API_NAMES, kubeconfig, token_file, users
 from tests.cluster.tools import cache_directory, go_is_new_enough, hyperkube_key
-from tests.cluster.volumes import Volume, persistent_volume, quantity, split_claim
+from tests.cluster.volume import Volume, persistent_volume, quantity, split_claim
 
 
 def test_containerd_starts_pods_from_the_image_that_is_loaded_with_every_cluster() -> None:
