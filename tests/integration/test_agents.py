@@ -306,6 +306,40 @@ def test_an_agent_that_was_replaced_ends_and_says_so(pair: AgentPair) -> None:
     pair.until(Phase.REPLICATING)
 
 
+def test_a_source_that_lost_its_api_server_is_told_by_the_target_that_it_was_replaced(
+    pair: AgentPair, tmp_path: Path
+) -> None:
+    _fill(pair.source.volume, 10)
+    pair.start()
+    pair.until(Phase.REPLICATING)
+    forgotten = pair.source.running()
+    api = SmallApi(tmp_path / "another")
+    api.make_lease("shop", pair.source.name)
+    old, pair.source.api = pair.source.api, api
+    pair.source.give(instance=2)
+    pair.source.start(instance=2)
+    assert forgotten.wait(20) == 0
+    assert "number 2 has taken over" in pair.source.log()
+    pair.until(Phase.REPLICATING)
+    pair.source.api = old
+    api.stop()
+
+
+def test_what_changed_just_before_the_end_is_sent_before_it(pair: AgentPair) -> None:
+    _fill(pair.source.volume, 10)
+    pair.start()
+    pair.until(Phase.REPLICATING)
+    for i in range(200):
+        (pair.source.volume / f"last-{i}").write_text(f"{i}")
+    pair.source.kill(signal.SIGTERM)
+    assert pair.equal()
+    report = pair.source.report()
+    assert report is not None
+    assert report.phase is Phase.STOPPED
+    assert report.lag_seconds is not None
+    assert report.lag_seconds < 1
+
+
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_an_agent_ends_within_two_seconds_when_told_to(pair: AgentPair, role: str) -> None:
     _fill(pair.source.volume, 10)

@@ -208,6 +208,7 @@ class SmallApi:
 
     def __init__(self, directory: Path) -> None:
         self.store = Store()
+        directory.mkdir(exist_ok=True)
         self._files = Authority("small-api").write_server(directory / "api")
         self._token_file = directory / "token"
         self._port = 0

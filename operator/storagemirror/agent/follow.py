@@ -89,13 +89,17 @@ class Following:
         """Mirror, then follow, as long as the connection is `wanted`. Raises what ends it."""
         self._begin()
         self._compare()
-        self._step(0.0, settle=True)
+        self.settle()
         self._view.see(phase=Phase.REPLICATING, mirrored_ns=self._clock.now_ns())
         log.info("everything is compared and on the target; changes follow")
         while wanted():
             period = MARK_SECONDS if self._dirty else IDLE_SECONDS
             due = self._marked + period - self._clock.monotonic()
             self._step(max(0.0, due))
+
+    def settle(self) -> None:
+        """Send what has changed up to now, and make it durable: the last thing before a good end."""
+        self._step(0.0, settle=True)
 
     def _begin(self) -> None:
         """Show that a mirror runs; a hold stays shown until it is through, and that the target was full."""

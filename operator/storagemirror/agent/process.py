@@ -29,13 +29,14 @@ from storagemirror.errors import StorageMirrorError, Superseded
 
 log = logging.getLogger("storagemirror.agent")
 
-END_SECONDS = 1.5
-"""How long the work may take to end, and then the last word to be said."""
+END_SECONDS, GOODBYE_SECONDS = 1.5, 1.0
+"""How long the work may take to end, its last changes included, and how long those may take."""
 
 
 class _Agent(Protocol):
     def run(self) -> None: ...
     def reconsider(self) -> None: ...
+    def cut(self) -> None: ...
 
 
 class Process:
@@ -106,6 +107,8 @@ class Process:
         context.orders.close()
         context.view.wake()
         self._agent.reconsider()
+        threads[0].join(GOODBYE_SECONDS)
+        self._agent.cut()
         for thread in threads:
             thread.join(max(0.05, deadline - time.monotonic()))
         if not self._status:

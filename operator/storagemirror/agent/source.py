@@ -27,7 +27,7 @@ from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.watch import TreeWatch
-from storagemirror.wire.messages import HoldReason
+from storagemirror.wire.messages import HoldReason, RefusalReason
 
 log = logging.getLogger("storagemirror.agent")
 
@@ -68,9 +68,23 @@ class SourceAgent:
             self._let_go()
 
     def reconsider(self) -> None:
-        """The order has changed, or we are to stop: break a connection that is not wanted any more."""
+        """The order has changed, or we are to stop: break a connection that is not wanted any more.
+
+        One that follows is left when we stop: it sends what has changed up to now, and then says goodbye.
+        """
         with self._lock:
-            if self._connected is not None and not self._wanted(self._connected[1]):
+            watch = self._watch
+            if self._connected is None or self._wanted(self._connected[1]):
+                return
+            if self._context.stop.is_set() and self._view.sight.phase is Phase.REPLICATING and watch is not None:
+                watch.wake()
+            else:
+                self._connected[0].close()
+
+    def cut(self) -> None:
+        """Time is up: break the connection."""
+        with self._lock:
+            if self._connected is not None:
                 self._connected[0].close()
 
     def _wanted(self, under: Order) -> bool:
@@ -106,6 +120,8 @@ class SourceAgent:
         except Superseded:
             raise
         except StorageMirrorError as e:
+            if e.reason == RefusalReason.SUPERSEDED:
+                raise Superseded(f"the target says: {e.message}") from e
             return self._trouble(e) if self._wanted(order) else 0.0
         finally:
             view.see(peer_connected=False)
@@ -225,5 +241,7 @@ class SourceAgent:
             context = self._context
             follow = Following(ends, self._view, context.clock, context.settings.compare_seconds)
             follow.run(lambda: self._wanted(order))
+            if self._context.stop.is_set():
+                follow.settle()
         finally:
             session.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from storagemirror.agent.context import Context
 from storagemirror.agent.listener import Listener
@@ -35,6 +36,7 @@ class TargetAgent:
         self._context = context
         self._view = context.view
         self._volume: TargetVolume | None = None
+        self._latest = 0  # number of the latest source agent that was here
         self._door = threading.Condition()  # guards what follows
         self._next: SocketStream | None = None
         self._served: tuple[SocketStream, Order] | None = None
@@ -62,6 +64,10 @@ class TargetAgent:
             if self._served is not None and not self._wanted(self._served[1]):
                 self._served[0].close()
             self._door.notify_all()
+
+    def cut(self) -> None:
+        """Time is up: break the connection."""
+        self.reconsider()
 
     def _expected(self) -> str | None:
         """Who may come in now."""
@@ -133,9 +139,9 @@ class TargetAgent:
         return stream
 
     def _serve(self, volume: TargetVolume, stream: SocketStream, order: Order) -> None:
-        expect = Expectation.from_order(order.pair_uid, order.volume, order.epoch, order.mirror)
+        expect = Expectation.from_order(order.pair_uid, order.volume, order.epoch, order.mirror, self._latest)
         try:
-            TargetSession(volume, stream, expect, _Hearing(self._view, self._context.clock)).serve()
+            TargetSession(volume, stream, expect, _Hearing(self._view, self._context.clock, self._let_in)).serve()
             self._ended(Disconnected("the source agent has closed the connection"))
         except StorageMirrorError as e:
             self._ended(e)
@@ -144,6 +150,9 @@ class TargetAgent:
             with self._door:
                 self._served = None
             self._view.see(peer_connected=False)
+
+    def _let_in(self, instance: int) -> None:
+        self._latest = max(self._latest, instance)
 
     def _ended(self, why: StorageMirrorError) -> None:
         """A connection has ended; the next one may already be waiting."""
@@ -196,9 +205,10 @@ class TargetAgent:
 class _Hearing:
     """What a session of the target tells, put into the view."""
 
-    def __init__(self, view: View, clock: Clock) -> None:
+    def __init__(self, view: View, clock: Clock, let_in: Callable[[int], None]) -> None:
         self._view = view
         self._clock = clock
+        self._let_in = let_in
 
     def progress(self, progress: Progress) -> None:
         """See `Observer`."""
@@ -214,6 +224,7 @@ class _Hearing:
         view.event(event)
         held = view.sight.phase is Phase.HELD
         if event.kind is EventKind.CONNECTED:
+            self._let_in(event.instance or 0)
             # A hold stays shown until what was held is through.
             view.see(peer_connected=True, problem=view.sight.problem if held else None)
         elif event.kind is EventKind.MIRROR_STARTED and not held and view.sight.phase is not Phase.REPLICATING:

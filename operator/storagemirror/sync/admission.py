@@ -92,6 +92,11 @@ def _check_hello(expect: Expectation, hello: m.Hello) -> None:
         raise NotAdmitted(RefusalReason.WRONG_PAIR, "this target serves another pair")
     if hello.volume != expect.volume:
         raise NotAdmitted(RefusalReason.WRONG_VOLUME, f"this target serves the volume {expect.volume!r}")
+    if hello.instance < expect.least_instance:
+        raise NotAdmitted(
+            RefusalReason.SUPERSEDED,
+            f"the source agent is number {hello.instance}, number {expect.least_instance} has taken over",
+        )
     if hello.epoch < expect.epoch:
         raise NotAdmitted(
             RefusalReason.EPOCH_TOO_OLD, f"the source is of epoch {hello.epoch}, the pair is at {expect.epoch}"

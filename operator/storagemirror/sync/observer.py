@@ -48,6 +48,8 @@ class Event:
     kind: EventKind
     detail: str = ""
     through_ns: int | None = None
+    instance: int | None = None
+    """On a target that let a source in: the source agent's number."""
 
 
 class Observer(Protocol):

@@ -92,10 +92,11 @@ class Expectation:
     options: TargetOptions = field(default_factory=TargetOptions)
     confirm: str | None = None
     """The token of the one hold that a person let through."""
+    least_instance: int = 0
+    """A source agent with a lower number was replaced, and does not know it yet."""
 
     @staticmethod
-    def from_order(pair_uid: str, volume: str, epoch: int, mirror: MirrorOrder) -> Expectation:
+    def from_order(pair_uid: str, volume: str, epoch: int, mirror: MirrorOrder, least_instance: int = 0) -> Expectation:
         """As an agent's order says it."""
-        return Expectation(
-            pair_uid, volume, epoch, TargetOptions(mirror.target, mirror.max_delete_percent), mirror.confirm
-        )
+        options = TargetOptions(mirror.target, mirror.max_delete_percent)
+        return Expectation(pair_uid, volume, epoch, options, mirror.confirm, least_instance)

@@ -141,7 +141,7 @@ class TargetSession:
         self._applier = Applier(self._volume, self._deletions, self._channel.send)
         self._channel.send(welcome(self._volume, admitted))
         self._channel.start_ticking()
-        self._observer.event(Event(EventKind.CONNECTED))
+        self._observer.event(Event(EventKind.CONNECTED, instance=hello.instance))
 
     def _report(self, kind: NotKeptKind, path: bytes) -> None:
         self._observer.not_kept(kind, path)

@@ -80,6 +80,7 @@ class TreeWatch:
         self._events = 0
         self._failure: Exception | None = None
         self._closing = False
+        self._woken = False
         self._scanned = 0.0
         self._scan_due: float | None = None
         self._through = 0
@@ -156,6 +157,12 @@ class TreeWatch:
             self._paths |= changes.paths
             self._trees |= changes.trees
             self._bound()
+            self._ready.notify_all()
+
+    def wake(self) -> None:
+        """Have a `drain` that waits return with what there is."""
+        with self._ready:
+            self._woken = True
             self._ready.notify_all()
 
     def pending(self) -> Drained:
@@ -271,13 +278,13 @@ class TreeWatch:
     # -- what was put down
 
     def _pending(self) -> bool:
-        return bool(self._paths or self._trees or self._failure or self._closing)
+        return bool(self._paths or self._trees or self._failure or self._closing or self._woken)
 
     def _wait_for_quiet(self) -> None:
         end = self._clock.monotonic() + self._options.latency
         while self._paths or self._trees:
             left = min(self._options.quiet, end - self._clock.monotonic())
-            if left <= 0 or len(self._paths) >= self._options.batch or self._failure or self._closing:
+            if left <= 0 or len(self._paths) >= self._options.batch or self._failure or self._closing or self._woken:
                 return
             before = self._events
             self._ready.wait(left)
@@ -293,6 +300,7 @@ class TreeWatch:
             self._moved.clear()
 
     def _take(self, through: int) -> Drained:
+        self._woken = False
         changes = tidy(self._paths, self._trees, self._renames, through)
         self._paths, self._trees, self._renames = set(), set(), []
         # The other half of a rename follows at once; one that has not by now left the tree.
@@ -320,7 +328,10 @@ class TreeWatch:
                 # The caller is back from comparing: rest some times as long as that took.
                 self._scan_due = self._scanned + max(self._options.scan_every, 5 * (now - self._scanned))
             if self._scan_due > now and not self._trees:
-                self._ready.wait_for(lambda: bool(self._trees or self._closing), min(self._scan_due - now, timeout))
+                self._ready.wait_for(
+                    lambda: bool(self._trees or self._closing or self._woken), min(self._scan_due - now, timeout)
+                )
+                self._woken = False
                 if self._clock.monotonic() < self._scan_due and not self._trees:
                     return Drained(through_ns=self._through)
             self._scanned, self._scan_due = self._clock.monotonic(), None

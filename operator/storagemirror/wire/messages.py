@@ -74,6 +74,8 @@ class RefusalReason(StrEnum):
     WRONG_ROLE = "WrongRole"
     VERSION_TOO_OLD = "VersionTooOld"
     VERSION_TOO_NEW = "VersionTooNew"
+    SUPERSEDED = "Superseded"
+    """A source agent of a later instance has been here."""
     TARGET_UNUSABLE = "TargetUnusable"
 
 
