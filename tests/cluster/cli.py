@@ -104,7 +104,7 @@ def _add_faults(verbs: Verbs) -> None:
         ("heal", "plug it in again", lambda c, a: c.heal(a.who)),
     ):
         _verb(verbs, name, text, run).add_argument("who", metavar="NODE|cp")
-    slow = _verb(verbs, "slow", "make a link slow or lossy; without options, good again", _slow)
+    slow = _verb(verbs, "slow", "make a link slow, lossy or long; without options, good again", _slow)
     slow.add_argument("who", metavar="NODE|cp")
     slow.add_argument("--rate", default="", help="such as 10mbit, each way")
     slow.add_argument("--loss", default=0.0, type=float, metavar="PERCENT", help="of the packets, each way")

@@ -51,8 +51,10 @@ class Cluster:
         self._control_plane = ControlPlane(self.layout, self._services)
         self._volumes = Volumes(self.layout, self._control_plane)
         self._nodes = Nodes(self.layout, self._cgroups, self._lan, self._control_plane, self._volumes)
-        self._lifecycle = Lifecycle(self.layout, self._cgroups, self._lan, self._control_plane, self._nodes)
-        self._faults = Faults(self.layout, self._lan, self._volumes)
+        self._faults = Faults(self.layout, self._lan, self._volumes, self._services)
+        self._lifecycle = Lifecycle(
+            self.layout, self._cgroups, self._lan, self._control_plane, self._nodes, self._faults
+        )
 
     # ------------------------------------------------------------ the whole cluster
 
@@ -205,7 +207,7 @@ class Cluster:
         self._faults.heal(self._nodes.check(who))
 
     def slow(self, who: str, how: Slowness) -> None:
-        """Make the link of a node or of "cp" slow or lossy; `Slowness()` makes it good again."""
+        """Make the link of a node or of "cp" slow, lossy or long; `Slowness()` makes it good again."""
         self._faults.slow(self._nodes.check(who), how)
 
     def stop_apiserver(self) -> None:

@@ -174,7 +174,7 @@ class ControlPlane:
         handle = self._layout.netns(CONTROL_PLANE)
         forward = own_module("tests.cluster.forward", str(handle), str(api_port), str(API_PORT))
         self._services.start("etcd", [hyperkube, "etcd", *etcd_flags(self._layout.state / "etcd")])
-        self._services.start("forward", forward, on_lan=False)
+        self._services.start("forward", forward, network=None)
         self.start_apiserver()
         self._start_controllers()
         self.apply_basics()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-from tests.cluster.command import run
+from tests.cluster.command import run, wait_for
+from tests.cluster.delay import QUEUE
 from tests.cluster.errors import BadName, ClusterError, Unsupported
 from tests.cluster.layout import CONTROL_PLANE, Layout, node_number
 from tests.cluster.network import Lan, enter, port
 from tests.cluster.node import Node
+from tests.cluster.service import Services, own_module
 from tests.cluster.volumes import Volumes
 
 _RATE = re.compile(r"[1-9][0-9]*(kbit|mbit|gbit|kbps|mbps)")
@@ -52,13 +55,19 @@ def loss_rules(who: str, loss: float) -> str:
     )
 
 
+_BACK = ("-j", "NFQUEUE", "--queue-num", str(QUEUE), "--queue-bypass")
+_DELAYED = (("PREROUTING", "-i", "eth0", *_BACK), ("POSTROUTING", "-o", "eth0", *_BACK))
+"""What comes and goes through a machine's cable waits for the process of tests.cluster.delay."""
+
+
 class Faults:
     """Breaks one cluster, and mends it."""
 
-    def __init__(self, layout: Layout, lan: Lan, volumes: Volumes) -> None:
+    def __init__(self, layout: Layout, lan: Lan, volumes: Volumes, services: Services) -> None:
         self._layout = layout
         self._lan = lan
         self._volumes = volumes
+        self._services = services
 
     def power_off(self, node: Node, others: list[Node]) -> None:
         """Take a node's power: nobody is told (the cable goes first), everything stops where it stands, and what its
@@ -79,24 +88,56 @@ class Faults:
         self._lan.set_cable(_checked(who), plugged=True)
 
     def slow(self, who: str, how: Slowness) -> None:
-        """Make a link slow or lossy; an all-zero `how` makes it good again. Delay is refused with Unsupported: there
-        is no netem on the machines this runs on."""
+        """Make a link slow or lossy; an all-zero `how` makes it good again. It is written down first, so that `up`
+        finds and mends it."""
         how.check()
-        _checked(who)
-        if how.delay:
-            raise Unsupported(
-                "links cannot be delayed: the kernel has no netem, and no relay in user space is built",
-                hint="use --rate and --loss",
-            )
+        mark = self._layout.slow(_checked(who))
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+        self._set_rate(who, how.rate)
+        self._set_loss(who, how.loss)
+        self._set_delay(who, how.delay)
+        if how == Slowness():
+            mark.unlink()
+
+    def slowed(self) -> frozenset[str]:
+        """The links that are not good."""
+        return frozenset(mark.name for mark in self._layout.slow("cp").parent.glob("*"))
+
+    def _set_rate(self, who: str, rate: str) -> None:
         for netns, device in (("lan", port(who)), (who, "eth0")):
             handle = self._layout.netns(netns)
             run(*enter(handle, "tc", "qdisc", "del", "dev", device, "root"), check=False)
-            if how.rate:
-                bucket = ["root", "tbf", "rate", how.rate, "burst", "32kb", "latency", "200ms"]
+            if rate:
+                bucket = ["root", "tbf", "rate", rate, "burst", "32kb", "latency", "200ms"]
                 run(*enter(handle, "tc", "qdisc", "add", "dev", device, *bucket))
-        done = run(*enter(self._layout.netns("lan"), "nft", "-f", "-"), stdin=loss_rules(who, how.loss), check=False)
+
+    def _set_loss(self, who: str, loss: float) -> None:
+        done = run(*enter(self._layout.netns("lan"), "nft", "-f", "-"), stdin=loss_rules(who, loss), check=False)
         if done.returncode != 0:
             raise ClusterError(f"the loss on {who} could not be set: {done.stderr.strip()}")
+
+    def _set_delay(self, who: str, seconds: float) -> None:
+        """Where the process that holds the packets is not there, they go on at once (--queue-bypass)."""
+        service, handle = f"delay-{who}", self._layout.netns(who)
+        for rule in _DELAYED:
+            run(*enter(handle, "iptables", "-w", "-t", "mangle", "-D", *rule), check=False)
+        self._services.stop(service)
+        if not seconds:
+            return
+        self._services.start(service, own_module("tests.cluster.delay", str(seconds)), network=who)
+        try:
+            wait_for("the process that delays packets", lambda: self._queue_taken(handle), 5, every=0.05)
+            for rule in _DELAYED:
+                run(*enter(handle, "iptables", "-w", "-t", "mangle", "-A", *rule))
+        except ClusterError as e:
+            self._set_delay(who, 0)
+            said = self._services.log_tail(service, 300)
+            raise Unsupported(f"links cannot be delayed here: {e.message} {said}", hint="use --rate and --loss") from e
+
+    def _queue_taken(self, handle: Path) -> bool:
+        listed = run(*enter(handle, "cat", "/proc/self/net/netfilter/nfnetlink_queue")).stdout
+        return any(line.split()[0] == str(QUEUE) for line in listed.splitlines())
 
 
 def _checked(who: str) -> str:

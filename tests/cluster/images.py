@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import re
 import shutil
 import tarfile
@@ -23,6 +24,7 @@ PAUSE = "rig.local/pause:1"
 TESTBOX = "storagemirror.local/testbox:1"
 TESTBOX_SUITE = "bookworm"
 TESTBOX_PACKAGES = ("acl", "attr", "coreutils", "procps", "python3", "rsync")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _SEARCH_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -69,7 +71,7 @@ def write_archive(layer: Path, name: str, out: Path, command: Sequence[str]) -> 
         diff = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     config = json.dumps(
         {
-            "architecture": "amd64",
+            "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
             "config": {"Cmd": list(command), "Env": [_SEARCH_PATH]},
             "rootfs": {"type": "layers", "diff_ids": [diff]},

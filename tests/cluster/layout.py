@@ -144,6 +144,10 @@ class Layout:
         """The file behind a volume's loop device."""
         return self.state / "volumes" / f"{name}.img"
 
+    def slow(self, who: str) -> Path:
+        """There while the link of "cp" or a node is slow or lossy."""
+        return self.state / "slow" / who
+
     def cgroup(self, who: str) -> str:
         """The name of the top cgroup of "cp" or of a node."""
         return f"{self.prefix}-{who}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.cluster.cgroups import Cgroups
 from tests.cluster.command import say
 from tests.cluster.control_plane import ControlPlane, free_port
+from tests.cluster.faults import Faults, Slowness
 from tests.cluster.images import ensure_pause, keep_archive, read_archive
 from tests.cluster.layout import CONTROL_PLANE, Layout
 from tests.cluster.lock import cluster_lock
@@ -27,12 +28,15 @@ INOTIFY_INSTANCES = 1024
 class Lifecycle:
     """The beginning and the end of one cluster."""
 
-    def __init__(self, layout: Layout, cgroups: Cgroups, lan: Lan, control_plane: ControlPlane, nodes: Nodes) -> None:
+    def __init__(
+        self, layout: Layout, cgroups: Cgroups, lan: Lan, control_plane: ControlPlane, nodes: Nodes, faults: Faults
+    ) -> None:
         self._layout = layout
         self._cgroups = cgroups
         self._lan = lan
         self._control_plane = control_plane
         self._nodes = nodes
+        self._faults = faults
 
     def up(self, wanted: int | None) -> None:
         """See `Cluster.up`."""
@@ -71,6 +75,7 @@ class Lifecycle:
             control_plane=network and self._control_plane.running() and self._control_plane.ready(),
             running=frozenset(name for name in names(record.nodes) if self._nodes.make(name).running()),
             plugged=frozenset(who for who in whos if self._lan.cable_plugged(who)),
+            slowed=self._faults.slowed(),
         )
 
     def _carry_out(self, plan: Plan) -> None:
@@ -86,6 +91,8 @@ class Lifecycle:
             self._control_plane.prepare(port)
         for who in plan.plug:
             self._lan.set_cable(who, plugged=True)
+        for who in plan.quicken:
+            self._faults.slow(who, Slowness())
         if plan.start_control_plane:
             self._control_plane.start(port)
         since = dt.datetime.now(dt.UTC)

@@ -20,6 +20,7 @@ NEEDED = {
     "tc": "iproute2",
     "nft": "nftables",
     "conntrack": "conntrack",
+    "iptables": "iptables",
     "nsenter": "util-linux",
     "unshare": "util-linux",
     "losetup": "mount",

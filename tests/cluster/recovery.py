@@ -55,6 +55,7 @@ class Found:
     control_plane: bool
     running: frozenset[str]
     plugged: frozenset[str]
+    slowed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Plan:
     nodes: int
     boot: tuple[str, ...]
     plug: tuple[str, ...]
+    quicken: tuple[str, ...] = ()
 
 
 def decide(found: Found, key: str, wanted: int | None) -> Plan:
@@ -89,7 +91,10 @@ def decide(found: Found, key: str, wanted: int | None) -> Plan:
         reasons.append(f"booting {', '.join(boot)}")
     if plug:
         reasons.append(f"plugging in {', '.join(plug)}")
-    return Plan("; ".join(reasons), False, not found.control_plane, nodes, boot, plug)
+    if found.slowed:
+        reasons.append(f"making the links of {', '.join(sorted(found.slowed))} good again")
+    quicken = tuple(sorted(found.slowed))
+    return Plan("; ".join(reasons), False, not found.control_plane, nodes, boot, plug, quicken)
 
 
 def _why_anew(record: Record | None, key: str) -> str:

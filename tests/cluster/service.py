@@ -19,16 +19,16 @@ class Services:
         self._layout = layout
         self._cgroups = cgroups
 
-    def start(self, name: str, words: Sequence[str | Path], *, on_lan: bool = True) -> None:
-        """Start a process in the control plane's network (or, with `on_lan` off, in the machine's own), with its log
-        in the state directory. One that runs already is left alone."""
+    def start(self, name: str, words: Sequence[str | Path], *, network: str | None = CONTROL_PLANE) -> None:
+        """Start a process in the network of the control plane, of a node, or (None) in the machine's own, with its
+        log in the state directory. One that runs already is left alone."""
         if self.running(name):
             return
         group = self._group(name)
         self._cgroups.make(group)
         argv = [str(word) for word in words]
-        if on_lan:
-            argv = enter(self._layout.netns(CONTROL_PLANE), *argv)
+        if network is not None:
+            argv = enter(self._layout.netns(network), *argv)
         self._layout.logs.mkdir(parents=True, exist_ok=True)
         with (self._layout.logs / f"{name}.log").open("ab") as log:
             subprocess.Popen(

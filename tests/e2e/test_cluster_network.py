@@ -9,7 +9,6 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.command import run
-from tests.cluster.errors import Unsupported
 from tests.cluster.faults import Slowness
 from tests.support.cluster_kubectl import Kubectl, condition, wait_for
 from tests.support.cluster_objects import pod
@@ -111,9 +110,21 @@ def test_a_lossy_link_loses_packets(cluster: Cluster) -> None:
     assert answered() == 40
 
 
-def test_a_delayed_link_is_refused_by_name_where_it_cannot_be_had(cluster: Cluster) -> None:
-    with pytest.raises(Unsupported, match="netem"):
-        cluster.slow("n1", Slowness(delay=0.05))
+def test_a_long_link_takes_its_time_each_way_and_up_makes_it_good_again(cluster: Cluster, kubectl: Kubectl) -> None:
+    kubectl.apply(pod("server", node="n1", command=["python3", "-c", SERVE]), pod("client", node="n2"))
+    kubectl.wait_ready("server", "client")
+    address = kubectl.get("pod", "server")["status"]["podIP"]
+
+    def seconds() -> float:
+        """One byte there and the answer back: one round trip after that of the connection."""
+        return float(kubectl.exec("client", "python3", "-c", SEND, address, "1"))
+
+    wait_for("the server to listen", lambda: seconds() >= 0, 20)
+    cluster.slow("n1", Slowness(delay=0.1))
+    assert 0.2 <= seconds() < 1.0
+    assert float(kubectl.exec("client", "python3", "-c", SEND, address, str(20 << 20))) < 30, "and it is not narrow"
+    cluster.up()
+    assert seconds() < 0.15
 
 
 def test_the_api_server_stops_and_starts_and_the_pods_run_on(cluster: Cluster, kubectl: Kubectl) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.boot import Boot, BootVolume, format_boot, parse_boot
 from tests.cluster.cli import build_parser, split_foreign
 from tests.cluster.control_plane import apiserver_flags, corefile
+from tests.cluster.delay import attribute, message, messages, packet_number
 from tests.cluster.errors import BadName, ClusterError
 from tests.cluster.faults import Slowness, loss_rules
 from tests.cluster.filesystems import FileSystem
@@ -106,6 +107,16 @@ def test_loss_is_put_on_both_directions_and_taken_off_again() -> None:
     on = loss_rules("n1", 0.05)
     assert on.count("numgen random mod 10000 < 500 drop") == 2
     assert loss_rules("n1", 0.0) == "table bridge loss-n1\ndelete table bridge loss-n1\n"
+
+
+def test_packets_are_known_by_their_numbers() -> None:
+    told = b"".join(
+        message(3 << 8, 7460, attribute(10, b"odd"), attribute(1, number.to_bytes(4, "big") + b"\x08\x00\x03"))
+        for number in (7, 8)
+    )
+    assert [packet_number(body) for _, body in messages(told)] == [7, 8]
+    assert packet_number(b"\0\0\0\0") is None
+    assert list(messages(told[:10])) == []
 
 
 def test_a_nodes_first_process_is_told_from_a_containers() -> None:

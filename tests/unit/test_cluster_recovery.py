@@ -74,6 +74,13 @@ def test_whatever_is_off_cut_or_stopped_is_mended_and_nothing_else() -> None:
         assert bool(plan.why) == bool(off or cut or not control_plane)
 
 
+def test_a_slow_link_is_made_good_again() -> None:
+    plan = decide(replace(WHOLE, slowed=frozenset({"n2", "cp"})), KEY, None)
+    assert plan.quicken == ("cp", "n2")
+    assert "cp, n2" in plan.why
+    assert not plan.tear_down
+
+
 def test_a_record_survives_being_written_down() -> None:
     assert parse_record(format_record(UP)) == UP
 
