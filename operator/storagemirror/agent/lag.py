@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 
+from storagemirror.contract import Capture
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.changes import Drained
 from storagemirror.sync.requests import Changes
@@ -23,6 +24,7 @@ class Unsettled:
         self._lock = threading.Lock()
         self._paths: set[bytes] = set()
         self._trees: set[bytes] = set()
+        self._whole = False
 
     def drain(self, timeout: float) -> Drained:
         """As `TreeWatch.drain`; what it gives counts as not settled."""
@@ -37,6 +39,7 @@ class Unsettled:
         with self._lock:
             self._paths.clear()
             self._trees.clear()
+            self._whole = True
 
     def unsettle(self) -> None:
         """The target may have lost what no mark has settled: it is named again by the next drain."""
@@ -48,11 +51,15 @@ class Unsettled:
             self._watch.put_back(changes)
 
     def lag_bytes(self) -> int | None:
-        """Sizes of all files that changed and are not settled: what has to be sent at most. None: not known."""
+        """Sizes of all files that changed and are not settled: what has to be sent at most. None: not known.
+
+        Known is it only once everything was compared, and while changes are told by name.
+        """
         waiting = self._watch.pending()
         with self._lock:
             paths = waiting.paths | self._paths
-            if waiting.trees or self._trees or len(paths) > MOST_NAMES:
+            known = self._whole and self._watch.capture is Capture.WATCH
+            if not known or waiting.trees or self._trees or len(paths) > MOST_NAMES:
                 return None
         return sum(self._size(path) for path in paths)
 

@@ -109,6 +109,7 @@ class SourceAgent:
         if order.action is Action.PAUSE:
             view.see(phase=Phase.PAUSED, problem=None)
             return 60.0
+        self._confirmed(order)
         try:
             self._open()
             if order.peer is None:
@@ -123,9 +124,18 @@ class SourceAgent:
             if e.reason == RefusalReason.SUPERSEDED:
                 raise Superseded(f"the target says: {e.message}") from e
             return self._trouble(e) if self._wanted(order) else 0.0
+        except OSError as e:
+            return self._trouble(VolumeError(f"reading the source failed: {e}", reason="SourceUnreadable"))
         finally:
             view.see(peer_connected=False)
         return 0.0
+
+    def _confirmed(self, order: Order) -> None:
+        """A hold that a person lets through is shown no longer."""
+        held = self._view.sight.problem
+        if held is not None and held.token is not None and held.token == order.mirror.confirm:
+            log.info("the hold %s is confirmed", held.token)
+            self._view.see(phase=Phase.CONNECTING, problem=None)
 
     def _trouble(self, error: StorageMirrorError) -> float:
         known = self._view.sight.problem

@@ -145,6 +145,8 @@ class TargetAgent:
             self._ended(Disconnected("the source agent has closed the connection"))
         except StorageMirrorError as e:
             self._ended(e)
+        except OSError as e:
+            self._ended(VolumeError(f"the target volume failed: {e}", reason="TargetFailing"))
         finally:
             stream.close()
             with self._door:

@@ -195,12 +195,20 @@ class TreeWatch:
         while inotify is not None and inotify is self._inotify and not self._closing:
             if inotify.wait(3600, self._wake):
                 with self._ready:
-                    if self._pump():
-                        self._ready.notify_all()
+                    self._pump_or_fail()
                 # An event wakes us, and a burst has thousands: let some come together.
                 self._clock.sleep(0.002)
         if inotify is not None:
             inotify.close()
+
+    def _pump_or_fail(self) -> None:
+        """In the thread: whatever goes wrong is raised by the next `drain`, never lost."""
+        try:
+            if self._pump():
+                self._ready.notify_all()
+        except Exception as e:
+            self._failure = e
+            self._ready.notify_all()
 
     def _pump(self) -> bool:
         """Take everything that is queued at the call; True where something came. Holds the lock."""
