@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,41 +247,37 @@ def test_more_names_than_are_kept_mean_compare_everything(tree: Path) -> None:
     w.close()
 
 
-def test_no_more_watches_means_scanning_and_says_what_to_do(tree: Path) -> None:
-    limit = Path("/proc/sys/fs/inotify/max_user_instances")
-    allowed = limit.read_text()
-    try:
-        limit.write_text("0")
-        w = Watched(tree, WatchOptions(scan_every=0.05))
-    finally:
-        limit.write_text(allowed)
-    assert w.watch.capture is Capture.SCAN
-    assert "fs.inotify.max_user_instances" in w.watch.reason
-    first = w.watch.drain(0.0)
-    assert not first
-    (tree / "new").write_text("x")
-    assert w.follow(1.0).whole
-    assert w.watch.drain(0.0).through_ns > first.through_ns
-    assert w.copy.entries == w.truth().entries
-    w.close()
+def _under_limits(kind: str, tree: Path) -> dict[str, object]:
+    words = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        sys.executable,
+        "-m",
+        "tests.support.watch_limits",
+        kind,
+        str(tree),
+    ]
+    checkout = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": f"{checkout / 'operator'}:{checkout}"}
+    ended = subprocess.run(words, env=env, cwd=checkout, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, object] = json.loads(ended.stdout)
+    return found
 
 
-def test_watches_that_run_out_later_mean_scanning(tree: Path) -> None:
-    limit = Path("/proc/sys/fs/inotify/max_user_watches")
-    w = Watched(tree, WatchOptions(quiet=0.005, latency=0.05, scan_every=0.05))
-    allowed = limit.read_text()
-    try:
-        limit.write_text("1")
-        (tree / "one/too/many").mkdir(parents=True)
-        assert w.follow(1.0).whole
-    finally:
-        limit.write_text(allowed)
-    assert w.watch.capture is Capture.SCAN
-    assert "fs.inotify.max_user_watches" in w.watch.reason
-    (tree / "one/too/many/file").write_text("x")
-    assert w.follow(1.0).whole
-    assert w.copy.entries == w.truth().entries
-    w.close()
+@pytest.mark.parametrize(("kind", "before"), [("instances", Capture.SCAN), ("watches", Capture.WATCH)])
+def test_no_more_watches_means_scanning_and_says_what_to_do(tree: Path, kind: str, before: Capture) -> None:
+    found = _under_limits(kind, tree)
+    assert f"fs.inotify.max_user_{kind}" in str(found.pop("reason"))
+    assert found == {
+        "before": before,
+        "nothing_yet": True,
+        "after": Capture.SCAN,
+        "whole": True,
+        "equal": True,
+        "time_stands": True,
+    }
 
 
 @pytest.mark.parametrize("away", ["removed", "moved"])

@@ -269,6 +269,34 @@ def test_another_file_system_under_the_source_is_never_taken_for_deletions(pair:
         subprocess.run(["umount", "--lazy", volume], check=True)
 
 
+def test_a_full_target_is_told_and_goes_on_by_itself_when_it_has_grown(pair: AgentPair) -> None:
+    volume = str(pair.target.volume)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "target", volume], check=True)
+    try:
+        for i in range(8):
+            (pair.source.volume / f"large-{i}").write_bytes(os.urandom(1 << 20))
+        pair.start()
+        wait_for(lambda: problem(pair) == "TargetFull", "the source to say so", 20, pair.tell)
+        subprocess.run(["mount", "-o", "remount,size=32m", volume], check=True)
+        pair.until(Phase.REPLICATING, 40)
+        equal_soon(pair)
+        assert problem(pair) == ""
+        # And while changes flow.
+        for i in range(30):
+            (pair.source.volume / f"more-{i}").write_bytes(os.urandom(1 << 20))
+        wait_for(lambda: problem(pair) == "TargetFull", "the source to say so again", 20, pair.tell)
+        stood = pair.source.report()
+        for i in range(30):
+            (pair.source.volume / f"more-{i}").unlink()
+        pair.until(Phase.REPLICATING, 40)
+        equal_soon(pair)
+        assert stood is not None
+        assert stood.lag_seconds is not None
+    finally:
+        pair.close()
+        subprocess.run(["umount", "--lazy", volume], check=True)
+
+
 def test_a_target_with_foreign_data_is_refused_until_adoption_is_said(pair: AgentPair) -> None:
     _fill(pair.source.volume, 50)
     (pair.target.volume / "precious").write_text("not ours")

@@ -140,6 +140,8 @@ class TreeWatch:
             while not self._pending() and (left := deadline - self._clock.monotonic()) > 0:
                 self._ready.wait(left)
             self._wait_for_quiet()
+            if self._closing:
+                return Drained(through_ns=self._through)
             # Taken before the last read: an event queued by now is in what we read after it.
             through = self._clock.now_ns()
             self._pump()
