@@ -20,7 +20,7 @@ from pathlib import Path
 
 from demo.compare import Tree, differences
 from demo.pods import tree
-from tests.bench.process import watch
+from tests.bench.process import Ended, watch
 from tests.cluster.cluster import Cluster
 from tests.cluster.command import wait_for
 from tests.support.case import TESTBOX, Case, process_of
@@ -142,17 +142,21 @@ def idle(product: Product) -> list[Figure]:
         wait_for(everyone, lambda: all_replicate(case), 300, every=1.0)
         time.sleep(SETTLE_SECONDS)
         pods = case.get("pods", "-l", "app.kubernetes.io/component=agent")["items"]
-        agents = [process_of(pod["metadata"]["name"], "agent") for pod in pods]
-        if len(agents) != 2 * IDLE_PAIRS:
-            raise SystemExit(f"expected {2 * IDLE_PAIRS} agents, found {len(agents)}")
-        operator, *costs = watch([operator_process(product), *agents], WATCH_SECONDS)
-        largest = max(cost.resident for cost in costs)
-        busiest = max(cost.core for cost in costs)
+        processes = {pod["metadata"]["name"]: process_of(pod["metadata"]["name"], "agent") for pod in pods}
+        if len(processes) != 2 * IDLE_PAIRS:
+            raise SystemExit(f"expected {2 * IDLE_PAIRS} agents, found {len(processes)}")
+        try:
+            costs = watch({**processes, "operator": operator_process(product)}, WATCH_SECONDS)
+        except Ended as e:
+            raise SystemExit(f"{e}\n{case.told()}\n{operator_told(product)}") from e
+        operator = costs.pop("operator")
+        largest = max(cost.resident for cost in costs.values())
+        busiest = max(cost.core for cost in costs.values())
         return [
             Figure(f"operator with {IDLE_PAIRS} idle pairs: resident memory", operator.resident / 1e6, 150, "MB"),
             Figure(f"operator with {IDLE_PAIRS} idle pairs: of a core", operator.core * 100, 2, "%"),
             Figure(
-                f"the largest of {len(agents)} idle agents: resident memory",
+                f"the largest of {len(costs)} idle agents: resident memory",
                 largest / 1e6,
                 45,
                 "MB",
@@ -184,6 +188,15 @@ def application(claims: list[str]) -> dict[str, object]:
     template = {"metadata": {"labels": {"app": "app"}}, "spec": pod}
     spec = {"replicas": 1, "selector": {"matchLabels": {"app": "app"}}, "template": template}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}, "spec": spec}
+
+
+def operator_told(product: Product) -> str:
+    """The operator's pod and its last words, those of an earlier container too."""
+    said = []
+    for words in (("describe", "pod"), ("logs", "--previous", "--tail=30"), ("logs", "--tail=30")):
+        command = ("-n", SYSTEM, *words, "-l", "app.kubernetes.io/component=operator")
+        said.append(product.cluster.kubectl(*command, check=False).stdout[-4000:])
+    return "\n".join(said)
 
 
 def operator_process(product: Product) -> int:

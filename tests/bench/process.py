@@ -16,12 +16,20 @@ class Cost:
     core: float
 
 
+class Ended(Exception):
+    """A process that was watched ended."""
+
+
 def resident(pid: int) -> int:
-    """Resident memory in bytes, shared pages included."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    """Resident memory in bytes, shared pages included; `Ended` when there is no such process."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
-    raise ProcessLookupError(f"process {pid} has no memory: it has ended")
+    raise Ended(f"process {pid}")
 
 
 def processor_seconds(pid: int) -> float:
@@ -30,13 +38,21 @@ def processor_seconds(pid: int) -> float:
     return sum(int(fields[i]) for i in (11, 12, 13, 14)) / os.sysconf("SC_CLK_TCK")
 
 
-def watch(pids: list[int], seconds: float) -> list[Cost]:
-    """What each process costs over that time; the memory is the largest of ten looks."""
-    before, start = [processor_seconds(pid) for pid in pids], time.monotonic()
-    largest = [0] * len(pids)
+def watch(processes: dict[str, int], seconds: float) -> dict[str, Cost]:
+    """What each process costs over that time, by its name; the memory is the largest of ten looks.
+
+    Raises `Ended` with the name of one that did not live through it.
+    """
+    before, start = {name: processor_seconds(pid) for name, pid in processes.items()}, time.monotonic()
+    largest = dict.fromkeys(processes, 0)
     for _ in range(10):
         time.sleep(seconds / 10)
-        largest = [max(most, resident(pid)) for most, pid in zip(largest, pids, strict=True)]
+        for name, pid in processes.items():
+            try:
+                largest[name] = max(largest[name], resident(pid))
+            except Ended as e:
+                raise Ended(f"{name} ended while it was watched ({e})") from e
     took = time.monotonic() - start
-    used = [processor_seconds(pid) - b for pid, b in zip(pids, before, strict=True)]
-    return [Cost(most, seconds_used / took) for most, seconds_used in zip(largest, used, strict=True)]
+    return {
+        name: Cost(largest[name], (processor_seconds(pid) - before[name]) / took) for name, pid in processes.items()
+    }
