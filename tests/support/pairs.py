@@ -78,6 +78,12 @@ class Playground:
         found: dict[str, Any] = self.api.get(PAIRS.format(self.namespace) + f"/{name}").value
         return found
 
+    def remove_pair(self, name: str = "orders") -> None:
+        self.api.delete(PAIRS.format(self.namespace) + f"/{name}")
+
+    def pair_exists(self, name: str = "orders") -> bool:
+        return self.api.get(PAIRS.format(self.namespace) + f"/{name}", check=False).status == 200
+
     def change(self, spec: dict[str, Any], name: str = "orders") -> None:
         """A merge patch of the spec."""
         self.api.merge(PAIRS.format(self.namespace) + f"/{name}", {"spec": spec})
