@@ -84,7 +84,10 @@ class Scanner:
             os.close(fd)
 
     def _scan(self, fd: int, path: bytes) -> Scanned:
-        own = attributes_digest(fd, self.view)
+        attributes = read_attributes(fd, self.view, self.report, path)
+        if not self.view.owner and (attributes.uid, attributes.gid) != (self.view.uid, self.view.gid):
+            self.report(NotKeptKind.OWNER, path)
+        own = digest_of(attributes, self.view)
         names = self._names(fd, path)
         listed = xattrs.list_names(fd, names) if self._looks_at_xattrs() else {}
         entries: list[Entry] = []

@@ -35,6 +35,12 @@ class LiveChanges:
     sender: Sender
     scanner: Scanner
     groups: LinkGroups
+    strangers: set[int] = field(default_factory=set)
+    """Inodes that have more names than we know of: only a walk of everything finds the others."""
+    strangers_known: set[int] = field(default_factory=set)
+    """Of which a walk of everything did not find the others: they are outside of the volume's tree."""
+    wait_for_links: bool = True
+    """Do not send those: everything is compared right after this."""
     _touched: set[bytes] = field(default_factory=set)
     _trees: set[bytes] = field(default_factory=set)
     _gone: list[bytes] = field(default_factory=list)
@@ -150,7 +156,10 @@ class LiveChanges:
             other = self.sender.volume.lstat(name)
             if other is None or other.st_ino != found.st_ino:
                 self.groups.forget(found.st_ino, name)
-        return self.groups.paths(found.st_ino)
+        names = self.groups.paths(found.st_ino)
+        if len(names) < found.st_nlink and found.st_ino not in self.strangers_known:
+            self.strangers.add(found.st_ino)
+        return names
 
     def _compare(self, path: bytes, all_theirs: dict[bytes, Entry | None]) -> None:
         found = self.sender.volume.lstat(path)
@@ -162,6 +171,8 @@ class LiveChanges:
                 self._trees.add(path)
             else:
                 self._touched.add(path)
+            return
+        if found.st_nlink > 1 and found.st_ino in self.strangers and self.wait_for_links:
             return
         names = self.groups.paths(found.st_ino) if found.st_nlink > 1 else [path]
         leader = names[0] if names else path

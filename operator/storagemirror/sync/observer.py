@@ -11,6 +11,8 @@ from storagemirror.entry import NotKeptKind, printable
 FIRST_NAMES = 10
 """How many names of each kind that could not be kept are remembered."""
 
+_REMEMBERED = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -96,13 +98,19 @@ class NotKeptCount:
 
 @dataclass(slots=True)
 class NotKeptTally:
-    """Counts what could not be kept, by kind."""
+    """Counts what could not be kept, by kind. A path that is told twice counts once (of the first 100,000)."""
 
     _counts: dict[NotKeptKind, int] = field(default_factory=dict)
     _first: dict[NotKeptKind, list[bytes]] = field(default_factory=dict)
+    _seen: set[int] = field(default_factory=set)
 
     def add(self, kind: NotKeptKind, path: bytes) -> None:
         """One more of `kind`."""
+        mark = hash((kind, path))
+        if mark in self._seen:
+            return
+        if len(self._seen) < _REMEMBERED:
+            self._seen.add(mark)
         self._counts[kind] = self._counts.get(kind, 0) + 1
         first = self._first.setdefault(kind, [])
         if len(first) < FIRST_NAMES and path not in first:
@@ -112,6 +120,7 @@ class NotKeptTally:
         """Start anew: a full mirror looks at everything again."""
         self._counts.clear()
         self._first.clear()
+        self._seen.clear()
 
     def counts(self) -> tuple[NotKeptCount, ...]:
         """By kind, in the order of `NotKeptKind`."""

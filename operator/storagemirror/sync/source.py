@@ -81,6 +81,9 @@ class SourceSession:
         self._guarded = False
         self._failed = 0
         self._closing = False
+        self._unknown_links: set[int] = set()
+        self._links_elsewhere: set[int] = set()
+        self._links_after = self._clock.monotonic()
 
     # -- the life of a session
 
@@ -126,8 +129,10 @@ class SourceSession:
     def ping(self) -> None:
         """Raise what has gone wrong since the last call, a dead peer above all. Cheap: call it every second when
         there is nothing else to do. (The connection is kept alive, and its death noticed, without it.)"""
-        self._hear()
-        self._after_guard()
+        with self._explained():
+            self._hear()
+            self._after_guard()
+            self._find_links()
 
     def close(self) -> None:
         """End in good order where that is still possible; never raises."""
@@ -207,12 +212,16 @@ class SourceSession:
             self.mirror(MirrorOptions())
             return
         live = LiveChanges(self._inbox, sender, self._volume.scanner(welcome.view, self._not_kept), self._groups)
+        live.strangers_known = self._links_elsewhere
+        live.wait_for_links = self._clock.monotonic() >= self._links_after
         trees = live.apply(changes)
+        self._unknown_links |= live.strangers
         if trees:
             _, answer = self._compare(trees)
             self._raise_failure(answer.reason, answer.message)
             live.parents_of(trees)
         sender.flush()
+        self._find_links()
 
     def mark(self, through_ns: int) -> None:
         """Return when all that was sent before is applied and durable on the target: `syncfs`, not only written.
@@ -289,6 +298,18 @@ class SourceSession:
     def _not_kept(self, kind: NotKeptKind, path: bytes) -> None:
         self._tally.add(kind, path)
         self._observer.not_kept(kind, path)
+
+    def _find_links(self) -> None:
+        """A file got a further name, and we do not know the one it had: everything is compared, to find it. (Content
+        is right already.) That takes at most a tenth of the time; else it waits."""
+        if not self._unknown_links or self._clock.monotonic() < self._links_after:
+            return
+        began = self._clock.monotonic()
+        self._mirror(MirrorOptions())
+        self._links_after = self._clock.monotonic() + 9 * (self._clock.monotonic() - began)
+        # Who still has names that we do not know has them outside of the volume's tree: not looked for again.
+        self._links_elsewhere |= self._unknown_links
+        self._unknown_links.clear()
 
     def _hear(self) -> None:
         """Pass on what the target could not do; raise what has gone wrong."""

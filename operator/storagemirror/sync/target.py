@@ -10,6 +10,7 @@ from storagemirror.clock import Clock, SystemClock
 from storagemirror.contract import Role
 from storagemirror.entry import NotKeptKind, View, printable
 from storagemirror.errors import (
+    Disconnected,
     Held,
     ProtocolError,
     StorageMirrorError,
@@ -81,6 +82,9 @@ class TargetSession:
             while self._take(self._channel.receive()):
                 pass
             self._finish()
+        except Disconnected:
+            self._finish()  # what came before it stays, and is nobody's to doubt
+            raise
         except Held as held:
             self._say(m.Hold(m.HoldReason(held.reason), held.message, held.token, held.hint))
             self._observer.event(Event(EventKind.HELD, held.message))
@@ -216,12 +220,13 @@ class TargetSession:
         self._observer.event(Event(EventKind.MIRROR_STARTED))
         if self._walker is not None:
             self._walker.stop()
-        self._applier.forget_failures()
+        self._whole = message.scopes == (b"",)
+        if self._whole:
+            self._applier.forget_failures()
         self._applier.live = False
         self._deletions.begin_mirror()
         self._scanner = self._volume.scanner(_within(message.view, self._volume.view))
         self._walker = Walker(self._scanner, message.scopes, self._channel.send)
-        self._whole = message.scopes == (b"",)
         if message.digests:
             self._walker.start()
 
@@ -311,8 +316,8 @@ class TargetSession:
             self._volume.unsynced = True  # the next mark says so
 
     def _finish(self) -> None:
-        """The source said goodbye: leave all in order."""
-        if not self._sync_at_end or not self._marker_written:
+        """The session is over: leave all in order."""
+        if not self._sync_at_end or not self._marker_written or self._admitted is None:
             return
         if self._applier.changed or self._volume.unsynced:
             self._volume.sync(self._through_ns, self._deletions.deleted)

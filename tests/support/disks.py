@@ -1,0 +1,77 @@
+"""File systems of their own on loop devices, and tmpfs, for tests."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+KINDS = ("ext4", "xfs", "tmpfs")
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@dataclass
+class Disk:
+    """A mounted file system."""
+
+    path: Path
+    image: Path
+    kind: str
+    device: str
+
+    def grow(self, mebibytes: int) -> None:
+        """While it is mounted."""
+        _run("truncate", "-s", f"{mebibytes}M", str(self.image))
+        _run("losetup", "-c", self.device)
+        if self.kind == "ext4":
+            _run("resize2fs", self.device)
+        else:
+            _run("xfs_growfs", str(self.path))
+
+    def remount(self, option: str) -> None:
+        """`ro` or `rw`, in the middle of everything."""
+        _run("mount", "-o", f"remount,{option}", str(self.path))
+
+    def unmount(self) -> None:
+        """Detached lazily, so that a failed test leaves nothing."""
+        subprocess.run(["umount", "-l", str(self.path)], check=False, capture_output=True)
+
+    def mount_again(self) -> None:
+        """On another loop device than before."""
+        _run("umount", str(self.path))
+        old = self.device
+        self.device = _run("losetup", "--show", "-f", str(self.image))
+        subprocess.run(["losetup", "-d", old], check=False, capture_output=True)
+        _run("mount", self.device, str(self.path))
+
+
+@contextmanager
+def disk(directory: Path, kind: str, mebibytes: int, name: str = "disk") -> Iterator[Disk]:
+    """A new file system of `kind`, mounted; gone afterwards."""
+    path = directory / name
+    path.mkdir()
+    if kind == "tmpfs":
+        _run("mount", "-t", "tmpfs", "-o", f"size={mebibytes}M", "tmpfs", str(path))
+        made = Disk(path, path, kind, "")
+    else:
+        image = directory / f"{name}.img"
+        _run("truncate", "-s", f"{mebibytes}M", str(image))
+        _run(f"mkfs.{kind}", "-q", str(image))
+        device = _run("losetup", "--show", "-f", str(image))
+        try:
+            _run("mount", device, str(path))
+        except subprocess.CalledProcessError:
+            _run("losetup", "-d", device)
+            raise
+        made = Disk(path, image, kind, device)
+    try:
+        yield made
+    finally:
+        made.unmount()
+        if made.device:
+            subprocess.run(["losetup", "-d", made.device], check=False, capture_output=True)

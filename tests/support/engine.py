@@ -1,0 +1,122 @@
+"""A source and a target session, joined by a socket pair, each in a thread of this process."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storagemirror.entry import NotKeptKind
+from storagemirror.errors import StorageMirrorError
+from storagemirror.fs.source import SourceVolume
+from storagemirror.fs.target import TargetVolume
+from storagemirror.sync.observer import Event, EventKind, Progress
+from storagemirror.sync.requests import Expectation, MirrorOptions, MirrorResult, TargetOptions
+from storagemirror.sync.source import SourceSession, hello
+from storagemirror.sync.stream import SocketStream
+from storagemirror.sync.target import TargetSession
+
+PAIR, VOLUME = "pair-1", "data"
+
+
+@dataclass
+class Recorder:
+    """An observer that remembers."""
+
+    events: list[Event] = field(default_factory=list)
+    kept_not: list[tuple[NotKeptKind, bytes]] = field(default_factory=list)
+    steps: list[Progress] = field(default_factory=list)
+
+    def progress(self, progress: Progress) -> None:
+        self.steps.append(progress)
+
+    def not_kept(self, kind: NotKeptKind, path: bytes) -> None:
+        self.kept_not.append((kind, path))
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def kinds(self) -> list[EventKind]:
+        return [event.kind for event in self.events]
+
+
+def expectation(epoch: int = 1, confirm: str | None = None, **options: object) -> Expectation:
+    """What the target of these tests expects."""
+    return Expectation(PAIR, VOLUME, epoch, TargetOptions(**options), confirm)  # type: ignore[arg-type]
+
+
+@dataclass
+class Pair:
+    """Two sessions that talk to each other."""
+
+    source: SourceSession
+    seen: Recorder
+    seen_by_target: Recorder
+    target_volume: TargetVolume
+    source_volume: SourceVolume
+    failure: list[StorageMirrorError] = field(default_factory=list)
+
+    thread: threading.Thread | None = None
+
+    def mirror(self) -> MirrorResult:
+        return self.source.mirror(MirrorOptions())
+
+    def end(self) -> None:
+        """Both sessions, and let go of the volumes."""
+        self.source.close()
+        if self.thread is not None:
+            self.thread.join(30)
+            if self.thread.is_alive():
+                raise AssertionError("the target's session did not end")
+        self.source_volume.close()
+        self.target_volume.close()
+
+
+@contextmanager
+def joined(
+    source: Path,
+    target: Path,
+    expect: Expectation | None = None,
+    *,
+    grain_ns: int | None = None,
+    epoch: int = 1,
+    silence: float = 8.0,
+) -> Iterator[Pair]:
+    """Both ends, shaken hands. What the target's end died of is in `failure` afterwards."""
+    ours, theirs = socket.socketpair()
+    reader, writer = SourceVolume.open(str(source)), TargetVolume.open(str(target))
+    if grain_ns is not None:
+        reader.grain_ns = grain_ns
+    seen, seen_by_target = Recorder(), Recorder()
+    serving = TargetSession(
+        writer, SocketStream(theirs, silence=silence), expect if expect is not None else expectation(), seen_by_target
+    )
+    session = SourceSession(
+        reader, SocketStream(ours, silence=silence), hello(PAIR, VOLUME, epoch, 1, reader.identity), seen
+    )
+    pair = Pair(session, seen, seen_by_target, writer, reader)
+
+    def serve() -> None:
+        try:
+            serving.serve()
+        except StorageMirrorError as e:
+            pair.failure.append(e)
+
+    pair.thread = threading.Thread(target=serve)
+    pair.thread.start()
+    try:
+        session.handshake()
+        yield pair
+    finally:
+        pair.end()
+
+
+def mirror(source: Path, target: Path, expect: Expectation | None = None) -> MirrorResult:
+    """One mirror, from start to end."""
+    with joined(source, target, expect) as pair:
+        result = pair.mirror()
+        pair.source.mark(result.started_ns)
+        return result
