@@ -87,7 +87,8 @@ class Operator:
             *(self._thread(f"worker-{i}", self._worker(f"worker-{i}")) for i in range(WORKERS)),
         ]
         registry = kopf.OperatorRegistry()
-        register(registry, Watches(self._queue, self._interest, heard=lambda: self._pulse.beat("watches")))
+        # An event or a resync: in a cluster where nothing happens there are no events for hours.
+        register(registry, Watches(self._queue, self._interest, heard=lambda: self._pulse.beat("resync")))
         try:
             kopf.run(registry=registry, standalone=True, clusterwide=True)
         finally:
@@ -113,7 +114,7 @@ class Operator:
 
     def _keep_lead(self) -> None:
         try:
-            self._election.keep(self._stop)
+            self._election.keep(self._stop, tried=lambda: self._pulse.beat("election"))
         except Superseded as e:
             log.error("%s", e.message)
             os._exit(1)

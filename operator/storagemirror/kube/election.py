@@ -70,9 +70,10 @@ class Election:
                 log.warning("cannot ask for the lead: %s", e.message)
             self._clock.sleep(RETRY_SECONDS)
 
-    def keep(self, stop: threading.Event) -> None:
-        """Renew until `stop`. Raises `Superseded` when another leads."""
+    def keep(self, stop: threading.Event, *, tried: Callable[[], None] = lambda: None) -> None:
+        """Renew until `stop`. Raises `Superseded` when another leads. `tried` is called at each attempt."""
         while not stop.wait(RENEW_SECONDS if self.leading() else 1.0):
+            tried()
             try:
                 if not self.step():
                     raise Superseded(f"another operator leads: Lease {self._namespace}/{self._name}")

@@ -121,3 +121,23 @@ def test_calls_are_spread_when_there_are_too_many() -> None:
     for _ in range(25):
         gate.wait()
     assert clock.monotonic() == pytest.approx(2.0)
+
+
+class EndAfter(threading.Event):
+    """Not set until it was waited for `rounds` times; takes no time."""
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self._left = rounds
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def test_a_leader_gives_a_sign_of_life_at_each_renewal_and_not_only_before_it_led() -> None:
+    _, _, (first, _) = candidates()
+    signs: list[str] = []
+    first.acquire(tried=lambda: signs.append("acquire"))
+    first.keep(EndAfter(3), tried=lambda: signs.append("keep"))
+    assert signs == ["acquire", "keep", "keep", "keep"]
