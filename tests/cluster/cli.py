@@ -109,6 +109,7 @@ def _add_faults(verbs: Verbs) -> None:
     slow.add_argument("--rate", default="", help="such as 10mbit, each way")
     slow.add_argument("--loss", default=0.0, type=float, metavar="PERCENT", help="of the packets, each way")
     slow.add_argument("--delay", default=0.0, type=float, metavar="MS", help="each way")
+    _verb(verbs, "restart-kubelets", "every kubelet starts anew; pods run on", lambda c, a: c.restart_kubelets())
     api = _verb(verbs, "apiserver", "stop it, start it, or let its address answer 503", _apiserver)
     api.add_argument("what", choices=["stop", "start", "503"])
     api.add_argument("switch", nargs="?", choices=["on", "off"], default="on", help="for 503")

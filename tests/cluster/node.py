@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,13 @@ class Node:
     def processes(self) -> list[int]:
         """All processes on the node, as this machine numbers them."""
         return self._cgroups.pids(self.group)
+
+    def restart_kubelet(self) -> None:
+        """End the kubelet; the node's first process starts it again within a second."""
+        for pid in self._cgroups.pids(f"{self.group}/init"):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] == [b"kubelet"]:
+                    os.kill(pid, signal.SIGKILL)
 
     def log_tail(self, name: str, size: int = 3000) -> str:
         """The end of the log of "init", "kubelet", "containerd" or "proxy"."""

@@ -65,13 +65,13 @@ def test_a_movable_volume_is_used_on_another_node_after_a_power_cut(
 def test_a_volume_grows_while_a_pod_uses_it_and_is_not_removed_under_it(
     cluster: Cluster, kubectl: Kubectl, storage: Storage
 ) -> None:
-    claimed = storage.claim("data", "n2", size="400Mi", fs=FileSystem.XFS)
+    claimed = storage.claim("data", "n2", size="64Mi", fs=FileSystem.XFS)
     kubectl.apply(pod("writer", claims={"/data": "data"}))
     kubectl.wait_ready("writer")
     before = int(kubectl.exec("writer", "stat", "-f", "-c", "%b", "/data"))
-    cluster.grow_volume(claimed.volume, "800Mi")
+    cluster.grow_volume(claimed.volume, "160Mi")
     assert int(kubectl.exec("writer", "stat", "-f", "-c", "%b", "/data")) > before * 1.8
-    assert kubectl.get("pv", claimed.volume)["spec"]["capacity"]["storage"] == "800Mi"
+    assert kubectl.get("pv", claimed.volume)["spec"]["capacity"]["storage"] == "160Mi"
     with pytest.raises(VolumeInUse, match="n2"):
         cluster.remove_volume(claimed.volume)
 
