@@ -54,7 +54,7 @@ test: venv ## all tests, on real file systems, a real API server and a real clus
 	@tests/setup/all-tests
 
 crds: venv ## write crds/, the chart's copy and the field reference anew from the models
-	$(BIN)/storagemirror crds --out crds
+	$(BIN)/storagemirror crds --out crds --out charts/storagemirror/files/crds --reference docs/api.md
 
 bench: venv ## the promised figures, measured on the real cluster
 	$(BIN)/python -m tests.bench.numbers
