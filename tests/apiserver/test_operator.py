@@ -270,7 +270,7 @@ def test_a_namespace_of_the_level_restricted_refuses_baseline_and_takes_restrict
     for pod in play.agents():
         play.remove("pods", pod["metadata"]["name"])
     eventually("the refusal", lambda: play.says("Stalled", "True", "PodSecurityRefused"), 20)
-    assert ("Warning", "PodSecurityRefused") in play.events()
+    eventually("the event", lambda: ("Warning", "PodSecurityRefused") in play.events())
     play.change({"agents": {"privilege": "Restricted"}})
     eventually("restricted agents", lambda: len(play.agents()) == 2, 20)
     assert {p["spec"]["securityContext"]["runAsNonRoot"] for p in play.agents()} == {True}
@@ -315,7 +315,7 @@ def test_what_admission_refuses_has_its_reason_and_goes_on_by_itself(
     take_down = wall(play)
     play.pair()
     eventually(f"Stalled: {reason}", lambda: play.says("Stalled", "True", reason), 20)
-    assert ("Warning", reason) in play.events()
+    eventually("the event", lambda: ("Warning", reason) in play.events())
     assert play.agents() == []
     assert play.children()["ConfigMap"] == 0
     take_down()
@@ -378,7 +378,7 @@ def test_a_hold_is_shown_and_its_confirmation_passed_on(play: Playground, operat
     eventually("Held", lambda: play.says("Held", "True", "MassDelete"))
     assert play.status()["phase"] == "Held"
     assert play.status()["volumes"][0]["hold"]["token"] == "t-7"
-    assert ("Warning", "MassDelete") in play.events()
+    eventually("the event", lambda: ("Warning", "MassDelete") in play.events())
 
 
 def test_an_idle_pair_is_left_in_peace(play: Playground, operator: OperatorProcess) -> None:

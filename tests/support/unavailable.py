@@ -33,6 +33,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(503)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(_BODY)))
+        # Else a client keeps the connection, and is told 503 by this thread long after the real server is back.
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(_BODY)
 

@@ -29,6 +29,7 @@ TIMEOUT = (5.0, 20.0)
 PAGE = 500
 """Objects a list brings at once."""
 CONNECTIONS = 8
+_BAD_BACKEND = (502, 503, 504)
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -99,6 +100,9 @@ class Api:
             data = bytes(answer.read() or b"")
         except (urllib3.exceptions.HTTPError, k8s.ApiException, OSError) as e:
             raise ApiUnavailable(f"{method} {where}: {e}") from e
+        if answer.status in _BAD_BACKEND:
+            # Behind a load balancer a kept connection may stick to a server that is ill, while others are well.
+            self._client.rest_client.close()
         if not 200 <= answer.status < 300:
             raise fault_of(answer.status, data, f"{method} {where}")
         return data
