@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from tests.image.machine import CHECKOUT, BuildFailed, alone, cache, need, run
 
 REPOSITORY = "storagemirror.local"
 KEPT = 3
-"""Archives of one image kept in the cache, newest first: a cluster may still be loading the one before."""
+"""Archives of one image that stay in the cache, newest first."""
+YOUNG_SECONDS = 900
+"""One that was asked for since then stays as well: somebody may be loading it."""
 
 LAUNCHER = """#!/usr/bin/env python3
 import sys
@@ -108,7 +111,8 @@ def product(base: str | None = None) -> Image:
             where = context(cache() / "context")
             buildah(
                 *("bud", "--layers", "--isolation", "chroot", "--timestamp", "0", "--build-arg", f"BASE={stand}"),
-                *("--pull" if base else "--pull-never", "--ignorefile", CHECKOUT / ".containerignore"),
+                *(() if base else ("--pull-never",)),
+                *("--ignorefile", CHECKOUT / ".containerignore"),
                 *("-t", reference, "-f", CHECKOUT / "Containerfile", where),
             )
 
@@ -148,7 +152,7 @@ def _archive(name: str, digest: str, build: Callable[[str], None]) -> Image:
     buildah("push", image.reference, f"docker-archive:{half}:{image.reference}")
     half.replace(image.archive)
     older = sorted(image.archive.parent.glob(f"{name}-*.tar"), key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]
-    for old in older:
+    for old in (path for path in older if time.time() - path.stat().st_mtime > YOUNG_SECONDS):
         old.unlink()
         buildah("rmi", f"{REPOSITORY}/{name}:{old.stem.removeprefix(f'{name}-')}")
     return image
