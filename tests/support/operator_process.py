@@ -34,7 +34,7 @@ class OperatorProcess:
         words = [
             *("setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "storagemirror.cli.main", "operator"),
             *("--namespace", self._namespace, "--image", IMAGE, "--health-port", str(self.port)),
-            *("--resync", str(self._resync)),
+            *("--resync", str(self._resync), "--lease", "4"),
         ]
         kept = {k: v for k, v in os.environ.items() if not k.startswith("KUBERNETES_")}
         environment = kept | {"KUBECONFIG": str(self._kubeconfig), "PYTHONPATH": "operator"}

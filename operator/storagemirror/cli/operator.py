@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 
 from storagemirror.clock import SystemClock
@@ -49,6 +48,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="look at every pair at least this often (STORAGEMIRROR_RESYNC_SECONDS, default %(default)s)",
     )
     parser.add_argument(
+        "--lease",
+        type=int,
+        default=int(env.get("STORAGEMIRROR_LEASE_SECONDS", "8")),
+        metavar="SECONDS",
+        help="a replica follows a dead leader after so long (STORAGEMIRROR_LEASE_SECONDS, default %(default)s)",
+    )
+    parser.add_argument(
         "--log-level",
         default=env.get("STORAGEMIRROR_LOG_LEVEL", "info").lower(),
         choices=LOG_LEVELS,
@@ -62,23 +68,24 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput("the operator's namespace is not known", hint="Set --namespace or POD_NAMESPACE.")
     if not args.image:
         raise BadInput("the agents' image is not known", hint="Set --image or STORAGEMIRROR_IMAGE.")
+    if args.lease < 3:
+        raise BadInput(f"--lease must be 3 seconds or more, got {args.lease}")
     if args.resync < 1:
         raise BadInput(f"--resync must be 1 second or more, got {args.resync}")
-    level = logging.getLevelNamesMapping()[args.log_level.upper()]
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for noisy in ("kopf", "asyncio", "urllib3"):
-        logging.getLogger(noisy).setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
-
     # Here, not above: `--help` needs neither kopf nor a client.
+    from storagemirror.handlers.logs import set_up
     from storagemirror.handlers.process import Operator, Options
     from storagemirror.resources.pod import Image
 
+    clock = SystemClock()
+    set_up(args.log_level, clock)
     options = Options(
         namespace=args.namespace,
         identity=args.identity,
         image=Image(args.image, args.image_pull_policy),
         health_port=args.health_port,
         resync_seconds=args.resync,
+        lease_seconds=args.lease,
     )
-    Operator(options, SystemClock()).run()
+    Operator(options, clock).run()
     return 0

@@ -22,9 +22,10 @@ from storagemirror.handlers.watches import Watches, register
 from storagemirror.kube import paths
 from storagemirror.kube.authority import CertificateAuthority
 from storagemirror.kube.client import Api, connect
-from storagemirror.kube.election import Election
+from storagemirror.kube.election import LEASE_SECONDS, Election
 from storagemirror.kube.events import Events
 from storagemirror.kube.execute import Executor
+from storagemirror.kube.faults import Missing
 from storagemirror.kube.gather import Key, Sources, claim_names
 from storagemirror.kube.heartbeats import Heartbeats
 from storagemirror.kube.passes import Reconciler
@@ -49,6 +50,7 @@ class Options:
     image: Image
     health_port: int = 8080
     resync_seconds: float = 60.0
+    lease_seconds: int = LEASE_SECONDS
 
 
 class Operator:
@@ -63,7 +65,14 @@ class Operator:
         # Of its own connections and turns: the lead must not wait behind the work.
         lead = Api(connect(), Throttle(clock, per_second=5.0, burst=10))
         identity = f"{options.identity}_{uuid.uuid4()}"
-        self._election = Election(lead, clock, namespace=options.namespace, name=LEASE_NAME, identity=identity)
+        self._election = Election(
+            lead,
+            clock,
+            namespace=options.namespace,
+            name=LEASE_NAME,
+            identity=identity,
+            seconds=options.lease_seconds,
+        )
         self._queue = WorkQueue(clock)
         self._interest = Interest()
         self._heartbeats = Heartbeats(clock)
@@ -80,6 +89,7 @@ class Operator:
         """Until SIGTERM. Ends the process where another operator has taken the lead."""
         health = serve_health(self._pulse, self._options.health_port)
         self._election.acquire(tried=lambda: self._pulse.beat("election"))
+        self._await_kind()
         threads = [
             self._thread("lead", self._keep_lead),
             self._thread("listener", self._listen),
@@ -98,6 +108,21 @@ class Operator:
                 thread.join(timeout=5.0)
             self._election.release()
             health.shutdown()
+
+    def _await_kind(self) -> None:
+        """kopf watches only what is served when it starts: wait for the CustomResourceDefinition."""
+        while True:
+            self._pulse.beat("election")
+            try:
+                self._api.list(PartialObject, paths.PAIRS)
+            except Missing:
+                log.warning("MirrorPairs are not served: install the CRDs (`storagemirror crds | kubectl apply -f -`)")
+            except StorageMirrorError as e:
+                log.warning("the pairs cannot be listed: %s", e.message)
+            else:
+                return
+            self._clock.sleep(2.0)
+            self._election.acquire()
 
     def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:

@@ -22,11 +22,11 @@ from storagemirror.kube.faults import Missing
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 15
-RENEW_SECONDS = 4.0
-RETRY_SECONDS = 2.0
-SAFETY_SECONDS = 4.0
-"""The leader stops acting this long before its Lease runs out."""
+LEASE_SECONDS = 8
+"""How long nobody leads when a leader has died: part of how long a failover takes with the leader on the dead node."""
+RETRY_SECONDS = 1.0
+SAFETY = 0.25
+"""The leader stops acting when this part of its Lease is left; it renews when as much is gone."""
 
 
 @dataclass
@@ -38,12 +38,15 @@ class _Seen:
 class Election:
     """A Lease that says who leads. `identity` must differ between two lives of one pod as well."""
 
-    def __init__(self, api: Api, clock: Clock, *, namespace: str, name: str, identity: str) -> None:
+    def __init__(
+        self, api: Api, clock: Clock, *, namespace: str, name: str, identity: str, seconds: int = LEASE_SECONDS
+    ) -> None:
         self._api = api
         self._clock = clock
         self._namespace = namespace
         self._name = name
         self._identity = identity
+        self._seconds = seconds
         self._seen: _Seen | None = None
         self._renewed_at: float | None = None
         self._lock = threading.Lock()
@@ -52,7 +55,7 @@ class Election:
         """Whether we may act: the Lease is ours for some seconds more, whatever others do."""
         with self._lock:
             renewed = self._renewed_at
-        return renewed is not None and self._clock.monotonic() - renewed < LEASE_SECONDS - SAFETY_SECONDS
+        return renewed is not None and self._clock.monotonic() - renewed < self._seconds * (1 - SAFETY)
 
     def acquire(self, *, tried: Callable[[], None] = lambda: None) -> None:
         """Return when we lead. `tried` is called at each attempt (for liveness)."""
@@ -72,7 +75,7 @@ class Election:
 
     def keep(self, stop: threading.Event, *, tried: Callable[[], None] = lambda: None) -> None:
         """Renew until `stop`. Raises `Superseded` when another leads. `tried` is called at each attempt."""
-        while not stop.wait(RENEW_SECONDS if self.leading() else 1.0):
+        while not stop.wait(self._seconds * SAFETY if self.leading() else RETRY_SECONDS):
             tried()
             try:
                 if not self.step():
@@ -125,7 +128,7 @@ class Election:
         mark = (holder, str(spec.get("renewTime")))
         if self._seen is None or self._seen.mark != mark:
             self._seen = _Seen(mark, now)
-        return now - self._seen.since > float(spec.get("leaseDurationSeconds") or LEASE_SECONDS)
+        return now - self._seen.since > float(spec.get("leaseDurationSeconds") or self._seconds)
 
     def _lease(self, there: dict[str, Any] | None) -> dict[str, Any]:
         now = rfc3339(self._clock.now_ns())
@@ -133,6 +136,6 @@ class Election:
         if spec.get("holderIdentity") != self._identity:
             transitions = int(spec.get("leaseTransitions") or 0) + (1 if there is not None else 0)
             spec |= {"acquireTime": now, "leaseTransitions": transitions}
-        spec |= {"holderIdentity": self._identity, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}
+        spec |= {"holderIdentity": self._identity, "leaseDurationSeconds": self._seconds, "renewTime": now}
         metadata = (there or {}).get("metadata") or {"name": self._name, "namespace": self._namespace}
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}

@@ -82,6 +82,7 @@ def test_a_leader_that_finds_anothers_name_ends() -> None:
     second.step()
     with pytest.raises(Superseded):
         first.keep(threading.Event())
+    assert not first.leading()
 
 
 def test_a_second_life_of_one_pod_is_another() -> None:
