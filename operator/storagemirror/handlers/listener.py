@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from storagemirror.clock import Clock
@@ -41,9 +42,10 @@ class Listener:
         self._clock = clock
         self._told: dict[str, _Told] = {}
 
-    def listen(self, stop: threading.Event) -> None:
-        """Until `stop`."""
+    def listen(self, stop: threading.Event, *, tried: Callable[[], None] = lambda: None) -> None:
+        """Until `stop`. `tried` is called at each attempt (for liveness)."""
         while not stop.wait(LISTEN_SECONDS):
+            tried()
             try:
                 self.once()
             except StorageMirrorError as e:

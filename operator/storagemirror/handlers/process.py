@@ -145,7 +145,7 @@ class Operator:
             os._exit(1)
 
     def _listen(self) -> None:
-        self._listener.listen(self._stop)
+        self._listener.listen(self._stop, tried=lambda: self._pulse.beat("listener"))
 
     def _resync(self) -> None:
         """List all pairs: what a watch missed is found here."""
