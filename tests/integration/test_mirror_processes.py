@@ -51,15 +51,18 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_as_nobody(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Privileges are given up once all is imported: another user may not be able to read this Python."""
+def run_as_nobody(first: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Privileges are given up when all modules are loaded (by a mirror of `first` that root makes): another user may
+    not be able to read this Python."""
     program = (
-        "import os, sys; from storagemirror.cli import main; main.build_parser('mirror'); "
+        "import os, sys; from storagemirror.cli.main import main; "
+        "status = main(['mirror', '-q', sys.argv[1], sys.argv[1] + '.copy']); "
         "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534); "
-        "sys.exit(main.main(sys.argv[1:]))"
+        "sys.exit(status or main(sys.argv[2:]))"
     )
+    first.mkdir(exist_ok=True)
     return subprocess.run(
-        [sys.executable, "-c", program, "mirror", *map(str, arguments)],
+        [sys.executable, "-c", program, str(first), "mirror", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -185,13 +188,13 @@ def test_without_root_what_cannot_be_kept_is_counted(open_to_all: Path) -> None:
     trees.write(source / "secret", "x")
     os.chmod(source / "secret", 0o600)
     os.chmod(source / "d", 0o755)
-    done = run_as_nobody("--json", source, target)
+    done = run_as_nobody(open_to_all / "first", "--json", source, target)
     assert done.returncode == 0, done.stderr
     result = lines(done)[-1]
     kept = {item["kind"]: item for item in result["notKept"]}  # type: ignore[attr-defined]
     assert {"Owner", "Device", "Unreadable", "FileCapability"} <= set(kept)
     assert "secret" in kept["Unreadable"]["first"]
-    again = lines(run_as_nobody("--json", source, target))[-1]
+    again = lines(run_as_nobody(open_to_all / "first", "--json", source, target))[-1]
     assert (again["filesSent"], again["metadataSent"]) == (0, 0)
     assert (target / "a/b/two").read_text() == "two"
 

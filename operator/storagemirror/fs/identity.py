@@ -35,7 +35,7 @@ def identity(fd: int) -> Identity:
 def lifetime(fd: int) -> Lifetime:
     """Of the mount that `fd` is on."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             boot = file.read().strip()
     except OSError:
         boot = ""
