@@ -100,11 +100,14 @@ def thaw(mount: Path) -> None:
 
 
 def shut_down(mount: Path) -> None:
-    """Stop the file system as a power cut does: nothing that is not on the disk yet will ever be. Raises Unsupported
-    for a file system that cannot."""
+    """Stop the file system as a power cut does: nothing that is not on the disk yet will ever be. A frozen one is
+    thawed after it, so that those who wait for it can end; by the same descriptor, as nothing can be opened on it any
+    more. Raises Unsupported for a file system that cannot."""
     try:
         with _opened(mount) as descriptor:
             fcntl.ioctl(descriptor, _FS_IOC_SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(descriptor, _FITHAW, 0)
     except OSError as e:
         raise Unsupported(f"the file system at {mount} cannot be shut down: {e}") from e
 

@@ -53,10 +53,9 @@ def ensure_packages(programs: dict[str, str]) -> None:
     say(f"installing Debian packages: {' '.join(missing)}")
     started = time.monotonic()
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (
-        ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
-    ):
+    wait = ["-o", "DPkg::Lock::Timeout=600"]  # somebody else may be installing
+    install = ["apt-get", *wait, "install", "-y", "-qq", "--no-install-recommends", *missing]
+    for words in (["apt-get", *wait, "update", "-qq"], install):
         done = subprocess.run(words, check=False, text=True, capture_output=True, env=env)
         if done.returncode != 0:
             raise CommandFailed(words, done.returncode, done.stderr)

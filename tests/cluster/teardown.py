@@ -42,7 +42,7 @@ def look(layout: Layout, cgroups: Cgroups) -> Leftovers:
 
 
 def tear_down(layout: Layout, cgroups: Cgroups) -> None:
-    """Remove all of it; raises ClusterError that names what resisted."""
+    """Remove all of it; raises ClusterError that names what resisted, when all else is gone."""
     found = look(layout, cgroups)
     for pid in found.processes:
         _thaw_volumes(Path(f"/proc/{pid}/root{VOLUME_ROOT}"))
@@ -50,15 +50,19 @@ def tear_down(layout: Layout, cgroups: Cgroups) -> None:
         cgroups.kill(group)
     for point in reversed(list(_mounts_below(layout.state))):
         run("umount", "-l", point, check=False)
+    resisted = []
     for device in loop_devices(layout.state):
-        detach(device)
+        try:
+            detach(device)
+        except ClusterError as e:
+            resisted.append(e.message)
     for group in found.cgroups:
         cgroups.remove(group)
     shutil.rmtree(layout.state, ignore_errors=True)
     left = look(layout, cgroups)
     if left:
         raise ClusterError(
-            f"something of the cluster {layout.prefix!r} stays: {left}",
+            f"something of the cluster {layout.prefix!r} stays: {left} {'; '.join(resisted)}".rstrip(),
             hint="run `down` again; a process in state D (see ps) is waiting for its disk",
         )
     if found:

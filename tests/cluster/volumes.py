@@ -17,7 +17,7 @@ from tests.cluster.boot import BootVolume
 from tests.cluster.command import run, say
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.errors import BadName, CommandFailed, NoSuchVolume, Unsupported, VolumeExists, VolumeInUse
-from tests.cluster.filesystems import FileSystem, attach, detach, loop_devices, make_image, shut_down, thaw
+from tests.cluster.filesystems import FileSystem, attach, detach, loop_devices, make_image, shut_down
 from tests.cluster.layout import Layout, check_volume_name
 from tests.cluster.node import Node
 from tests.cluster.pki import write_private
@@ -157,7 +157,6 @@ class Volumes:
                 for other in others:
                     self.unmount(volume, other)
             shut_down(place)
-            thaw(place)
 
     def after_power_off(self, others: list[Node]) -> None:
         """Let go of devices that no running node uses; mount what moved away again on the others."""

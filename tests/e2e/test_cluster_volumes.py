@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.command import run
 from tests.cluster.errors import VolumeInUse
 from tests.cluster.filesystems import FileSystem
 from tests.support.cluster_kubectl import Kubectl, wait_for
@@ -36,6 +37,19 @@ def test_a_power_cut_loses_what_was_not_synced_and_a_boot_brings_the_rest_back(
     assert not (path / "unsynced").exists() or (path / "unsynced").read_text() == ""
     wait_for("the pod to write again", lambda: kubectl.exec("writer", "touch", "/data/again", check=True) == "", 60)
     assert (path / "again").exists()
+
+
+@pytest.mark.parametrize("fs", list(FileSystem))
+def test_a_frozen_volume_holds_up_neither_a_power_cut_nor_its_removal(
+    cluster: Cluster, storage: Storage, fs: FileSystem
+) -> None:
+    claimed = storage.claim("data", "n3", size="64Mi", fs=fs)
+    (storage.path(claimed) / "file").write_text("x")
+    for _ in range(2):
+        run("fsfreeze", "--freeze", storage.path(claimed))
+        cluster.power_off("n3")
+        cluster.boot("n3")
+        assert (storage.path(claimed) / "file").read_text() == "x", "a freeze syncs"
 
 
 def test_a_volume_that_is_not_mounted_again_leaves_a_bare_directory(cluster: Cluster, storage: Storage) -> None:
