@@ -11,7 +11,7 @@ from functools import partial
 
 from demo import manifests
 from demo.compare import Tree, differences
-from demo.kube import Json, Kube
+from demo.kube import Kube
 from demo.manifests import NAMESPACE, PAIR, TARGET_CLAIM
 from demo.pair import Status, progress_line
 from demo.place import CHECKOUT, Place, empty_volumes
@@ -26,6 +26,7 @@ WATCH_SECONDS = 10
 LAG_LIMIT_SECONDS = 30
 STALLED_SECONDS = 15
 """A pair that is stalled this long is shown as failed; it may be so for a moment, until its claims are there."""
+COUNT = "find /data -type f | wc -l; du -sk /data | cut -f1"
 BEGIN_SECONDS = 120
 MIRROR_SECONDS = 600
 LEAST_FILES = 1000
@@ -102,13 +103,10 @@ def make_pair(place: Place, screen: Screen) -> None:
 def first_mirror(place: Place, screen: Screen) -> None:
     """From the pair's creation until the first mirror is whole."""
     kube = place.kube
-    last_progress: Json = {}
     stalled_since: float | None = None
     start = time.monotonic()
     with screen.step("First mirror, while it is written") as step:
         while not (status := _status(place)).holds("Replicating"):
-            if status.progress:
-                last_progress = status.progress
             step.note(progress_line(status))
             stalled_since = (stalled_since or time.monotonic()) if status.holds("Stalled") else None
             if stalled_since and time.monotonic() - stalled_since > STALLED_SECONDS:
@@ -118,10 +116,9 @@ def first_mirror(place: Place, screen: Screen) -> None:
             if time.monotonic() - start > MIRROR_SECONDS:
                 raise _pair_failed(place, status, f"the first mirror is not whole after {MIRROR_SECONDS} s")
             time.sleep(0.3)
-        used = int(kube.run("exec", "deploy/web", "-c", "writer", "--", "du", "-sk", "/data").split()[0]) * 1024
-        files = last_progress.get("filesTotal")
-        told = f"{count(files)} files and directories, " if files else ""
-        step.result = f"{told}{size(used)} from {status.source_node} to {status.target_node}"
+        counted = kube.run("exec", "deploy/web", "-c", "writer", "--", "sh", "-c", COUNT)
+        files, blocks = (int(word) for word in counted.split())
+        step.result = f"{count(files)} files, {size(blocks * 1024)} from {status.source_node} to {status.target_node}"
 
 
 def live(place: Place, screen: Screen) -> None:
