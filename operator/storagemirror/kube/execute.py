@@ -76,8 +76,8 @@ class Executor:
                 api.apply(paths.resource_of(manifest), manifest)
             case IssueCertificate(ref):
                 api.apply(paths.SECRETS, certificate_secret(ref, self._authority.issue(ref)))
-            case WriteOrder(ref, order, version, idle_since):
-                manifest = order_config_map(ref, order, resource_version=version, idle_since=idle_since)
+            case WriteOrder(ref, order, version, kept):
+                manifest = order_config_map(ref, order, resource_version=version, kept=kept)
                 (api.create if version is None else api.replace)(paths.CONFIG_MAPS, manifest)
             case CreateClaim(_, manifest):
                 if _made(lambda: api.create(paths.CLAIMS, manifest)):

@@ -30,6 +30,7 @@ from storagemirror.plan.observed import (
 )
 from storagemirror.resources import labels
 from storagemirror.resources.names import AgentRef
+from storagemirror.resources.order import kept_of
 from storagemirror.resources.pod import Image
 
 T = TypeVar("T")
@@ -207,7 +208,7 @@ def _order(found: ConfigMap) -> OrderSeen | BrokenOrder:
     except BadInput as e:
         number = found.metadata.annotations.get(labels.INSTANCE, "")
         return BrokenOrder(version, e.message, int(number) if number.isascii() and number.isdigit() else 0)
-    return OrderSeen(order, version, found.metadata.annotations.get(labels.IDLE_SINCE))
+    return OrderSeen(order, version, kept_of(found.metadata.annotations))
 
 
 def _certificate(found: PartialObject) -> CertificateSeen:

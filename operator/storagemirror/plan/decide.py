@@ -10,7 +10,7 @@ from storagemirror.contract import FIRST_EPOCH, Role
 from storagemirror.plan import claims
 from storagemirror.plan.agents import Agent, verdict_of
 from storagemirror.plan.conditions import Whole, conditions
-from storagemirror.plan.decisions import Action, DeletePod, Effect, Plan, Verdict
+from storagemirror.plan.decisions import Action, DeletePod, Effect, Plan, Verdict, WriteOrder
 from storagemirror.plan.lifecycle import agent_steps, claim_steps
 from storagemirror.plan.observed import Observed, Unseen
 from storagemirror.plan.publish import settled, summed
@@ -87,7 +87,8 @@ def _volume(view: View) -> tuple[Judged, list[Action], list[float]]:
                 verdicts.append(found)
     if verdict is not None and not verdict.stalled:
         again.append(claims.PROVISIONING_SECONDS)
-    return Judged(view, source, tuple(verdicts)), actions, again
+    ordered = {a.order.role: a.order.instance for a in actions if isinstance(a, WriteOrder)}
+    return Judged(view, source, tuple(verdicts), ordered), actions, again
 
 
 def _forgotten(observed: Observed) -> list[Action]:

@@ -12,6 +12,7 @@ from storagemirror.api.reasons import Reason
 from storagemirror.api.status import MirrorPairStatus
 from storagemirror.contract import Order
 from storagemirror.resources.names import AgentRef
+from storagemirror.resources.order import Kept
 
 
 class Effect(IntEnum):
@@ -52,7 +53,7 @@ class WriteOrder:
     ref: AgentRef
     order: Order
     resource_version: str | None
-    idle_since: str | None = None
+    kept: Kept
 
 
 @dataclass(frozen=True)

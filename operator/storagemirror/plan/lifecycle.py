@@ -30,11 +30,21 @@ from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import BrokenOrder, CertificateSeen, OrderSeen, RefusalOf, Unseen
 from storagemirror.plan.times import read, seconds_since
 from storagemirror.plan.view import View, instance_of, node_of
-from storagemirror.plan.where import UNSCHEDULABLE_PATIENCE, Leave, Run, Where, idle_since, unschedulable_for
+from storagemirror.plan.where import (
+    UNSCHEDULABLE_PATIENCE,
+    Leave,
+    Run,
+    Where,
+    idle_since,
+    known_traits,
+    nowhere_else,
+    unschedulable_for,
+)
 from storagemirror.resources import labels
 from storagemirror.resources.access import role, role_binding, service_account
 from storagemirror.resources.claim import target_claim
 from storagemirror.resources.heartbeat import heartbeat_lease
+from storagemirror.resources.order import Kept
 from storagemirror.resources.placement import Apart
 from storagemirror.resources.pod import PodInput, agent_pod, settings_digest, writer_digest
 
@@ -173,7 +183,7 @@ def _standing_order(view: View, which: Role) -> tuple[Action, ...]:
     # A spoiled order is written again with a number that nothing has worn.
     instance = view.instance(which) + (1 if isinstance(seen, BrokenOrder) else 0)
     wanted = _order(view, which, instance)
-    if isinstance(seen, OrderSeen) and seen.order == wanted.order and seen.idle_since == wanted.idle_since:
+    if isinstance(seen, OrderSeen) and seen.order == wanted.order and seen.kept == wanted.kept:
         return ()
     return (wanted,)
 
@@ -203,7 +213,11 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
     if last is not None and last != wanted:
         wanted = _raised(wanted)
     version = seen.resource_version if isinstance(seen, OrderSeen | BrokenOrder) else None
-    return WriteOrder(view.ref(which), wanted, version, idle_since(view) if which is Role.SOURCE else None)
+    if which is Role.SOURCE:
+        kept = Kept(idle_since=idle_since(view), traits=known_traits(view))
+    else:
+        kept = Kept(traits=known_traits(view), nowhere_else=nowhere_else(view))
+    return WriteOrder(view.ref(which), wanted, version, kept)
 
 
 def _revision(view: View, which: Role) -> int:

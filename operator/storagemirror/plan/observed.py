@@ -12,6 +12,7 @@ from storagemirror.api.reasons import Reason
 from storagemirror.contract import Order, Report, Role
 from storagemirror.plan.objects import Claim, Node, Pod, StorageClass
 from storagemirror.resources.names import AgentRef
+from storagemirror.resources.order import Kept
 from storagemirror.resources.pod import Image
 
 
@@ -30,8 +31,7 @@ class OrderSeen:
 
     order: Order
     resource_version: str
-    idle_since: str | None = None
-    """Since when no pod has been using the source (kept beside the order, so that a restart knows)."""
+    kept: Kept = field(default_factory=Kept)
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,7 @@ class View:
         """Number of the last pod that was ordered; 0 when none ever was.
 
         Where the order is gone or spoiled, the highest number that anything remembers: a number must never be given
-        out twice. (Order and pod both removed by hand within the second before the status says the number: then
-        nothing remembers it.)
+        out twice.
         """
         seen = self.agent(role)
         if isinstance(seen.order, OrderSeen):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from storagemirror.api.conditions import ConditionType
 from storagemirror.api.status import AgentStatus, Hold, NotKept, Phase, Problem, Progress, VolumeStatus
@@ -24,6 +25,8 @@ class Judged:
     source: Where
     verdicts: tuple[Verdict, ...]
     """Why it does not go on; the first is the one to name. Empty: nothing is in the way."""
+    ordered: Mapping[Role, int] = field(default_factory=dict)
+    """Numbers that this pass gives out: the status remembers them from the same pass on."""
 
     @property
     def idle(self) -> bool:
@@ -91,8 +94,8 @@ def volume_status(judged: Judged) -> VolumeStatus:
         capture=source.capture if source is not None and source.capture is not None else before.capture,
         hold=_hold(view),
         not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
-        source=_agent(view, Role.SOURCE),
-        target=_agent(view, Role.TARGET),
+        source=_agent(judged, Role.SOURCE),
+        target=_agent(judged, Role.TARGET),
     )
 
 
@@ -141,8 +144,10 @@ def _not_kept(*reports: Report | None) -> tuple[NotKept, ...]:
     return tuple(found[kind] for kind in sorted(found))[:32]
 
 
-def _agent(view: View, role: Role) -> AgentStatus | None:
-    pod, heard, instance = view.current_pod(role), view.heard(role), view.instance(role)
+def _agent(judged: Judged, role: Role) -> AgentStatus | None:
+    view = judged.view
+    pod, heard = view.current_pod(role), view.heard(role)
+    instance = max(view.instance(role), judged.ordered.get(role, 0))
     if pod is None and instance == 0:
         return None
     report = view.report(role)

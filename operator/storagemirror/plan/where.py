@@ -60,7 +60,7 @@ def source_place(view: View) -> Where:
     when nobody wrote any more; its last report stays readable, so it does not come back before a writer does.
     """
     staying, pod = view.staying, view.current_pod(Role.SOURCE)
-    traits = traits_of(view, staying[0]) if staying else NO_WRITER
+    traits = known_traits(view) or NO_WRITER
     if staying:
         nodes = [p.spec.node_name for p in staying]
         here = node_of(pod) if pod is not None and not pod.leaving else ""
@@ -80,14 +80,14 @@ def idle_since(view: View) -> str | None:
     if view.staying:
         return None
     seen = view.agent(Role.SOURCE).order
-    kept = seen.idle_since if isinstance(seen, OrderSeen) else None
+    kept = seen.kept.idle_since if isinstance(seen, OrderSeen) else None
     return kept if kept is not None and read(kept) is not None else written(view.now)
 
 
 def nothing_to_mirror(view: View) -> bool:
     """Whether everything that the last writer can have written is on the target."""
     seen = view.agent(Role.SOURCE).order
-    since = read(seen.idle_since) if isinstance(seen, OrderSeen) else None
+    since = read(seen.kept.idle_since) if isinstance(seen, OrderSeen) else None
     report = view.report(Role.SOURCE)
     if since is None or report is None or view.writers:
         return False
@@ -103,13 +103,13 @@ def target_place(view: View, source: Where) -> Where:
     away = source_node(view, source)
     claim = view.target_claim
     bound = isinstance(claim, Claim) and claim.bound
-    traits = traits_of(view, view.staying[0]) if view.staying else NO_WRITER
+    traits = known_traits(view) or NO_WRITER
     known = bool(view.staying)
     if away is None:
         if not bound and isinstance(source, Run | Hesitate):
             return Hesitate("the source's node is not known yet, and the target must not be bound there")
         return Run(ANYWHERE, traits, known)
-    strict = not bound and not _nowhere_else(view)
+    strict = not bound and not nowhere_else(view)
     return Run(Placement(avoid=away, apart=Apart.REQUIRED if strict else Apart.PREFERRED), traits, known)
 
 
@@ -121,14 +121,15 @@ def source_node(view: View, source: Where) -> str | None:
     return (node_of(pod) or None) if pod is not None else None
 
 
-def _nowhere_else(view: View) -> bool:
-    """Whether the scheduler has said for a while that no other node will do (once said, it is remembered by the pod
-    that was then made with `Preferred`)."""
-    pod = view.current_pod(Role.TARGET)
-    if pod is None:
-        return False
-    if pod.metadata.annotations.get(labels.APART) == Apart.PREFERRED:
+def nowhere_else(view: View) -> bool:
+    """Whether the scheduler has said for a while that no node but the source's will do. Kept beside the order: the
+    next pod must know it, when the one that found it out is gone."""
+    seen = view.agent(Role.TARGET).order
+    if isinstance(seen, OrderSeen) and seen.kept.nowhere_else:
         return True
+    pod = view.current_pod(Role.TARGET)
+    if pod is None or pod.metadata.annotations.get(labels.APART) != Apart.REQUIRED:
+        return False
     waited = unschedulable_for(view, pod)
     return waited is not None and waited >= UNSCHEDULABLE_PATIENCE
 
@@ -141,6 +142,14 @@ def unschedulable_for(view: View, pod: Pod) -> float | None:
     if not said or said[0].reason != "Unschedulable":
         return None
     return seconds_since(said[0].last_transition_time, view.now)
+
+
+def known_traits(view: View) -> WriterTraits | None:
+    """Of the writer that is there; with none, of the last one that was seen; None when none ever was."""
+    if view.staying:
+        return traits_of(view, view.staying[0])
+    orders = [view.agent(role).order for role in Role]
+    return next((o.kept.traits for o in orders if isinstance(o, OrderSeen) and o.kept.traits is not None), None)
 
 
 def traits_of(view: View, writer: Pod) -> WriterTraits:

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from storagemirror.contract import ORDER_KEY, Order, encode
 from storagemirror.resources import labels
 from storagemirror.resources.names import AgentRef
+from storagemirror.resources.placement import WriterTraits
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the operator keeps beside an order, so that its restart does not miss it."""
+
+    idle_since: str | None = None
+    """Source: since when no pod has been using it, RFC 3339."""
+    traits: WriterTraits | None = None
+    """What was taken over from the last writer that was seen."""
+    nowhere_else: bool = False
+    """Target: the scheduler has found no node but the source's."""
+
+
+def kept_of(annotations: Mapping[str, str]) -> Kept:
+    """From an order's annotations; what cannot be read counts as not there."""
+    try:
+        traits = msgspec.json.decode(annotations.get(labels.TRAITS, ""), type=WriterTraits)
+    except msgspec.MsgspecError:
+        traits = None
+    return Kept(annotations.get(labels.IDLE_SINCE), traits, annotations.get(labels.NOWHERE_ELSE) == "true")
 
 
 def order_config_map(
-    ref: AgentRef, order: Order, *, resource_version: str | None, idle_since: str | None = None
+    ref: AgentRef, order: Order, *, resource_version: str | None, kept: Kept | None = None
 ) -> dict[str, Any]:
     """The ConfigMap of `order`. With `resource_version` the API refuses it when somebody else was faster."""
+    kept = kept or Kept()
     # The number stands here once more, so that an order whose text is spoiled still tells it.
-    notes = {labels.INSTANCE: str(order.instance)} | ({labels.IDLE_SINCE: idle_since} if idle_since else {})
+    notes = {labels.INSTANCE: str(order.instance)}
+    if kept.idle_since is not None:
+        notes[labels.IDLE_SINCE] = kept.idle_since
+    if kept.nowhere_else:
+        notes[labels.NOWHERE_ELSE] = "true"
+    if kept.traits is not None:
+        notes[labels.TRAITS] = msgspec.json.encode(kept.traits).decode()
     metadata = ref.metadata(annotations=notes)
     if resource_version is not None:
         metadata["resourceVersion"] = resource_version

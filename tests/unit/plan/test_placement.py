@@ -169,6 +169,10 @@ def test_where_no_other_node_will_do_both_sides_share_one_and_the_pair_says_so()
     world.settle(5, quiet=9)
     assert world.condition("AgentsReady") == ("False", "AgentUnschedulable")
     world.settle(40, quiet=40)
+    pod = world.agents(Role.TARGET)[0]
+    assert affinity(pod) == ("preferred", "NotIn", ["node-a"])
+    assert pod["spec"]["nodeName"] == "node-a"
+    assert world.order(Role.TARGET).instance == 2
     world.claim("orders-standby", storageClassName="local")
     world.settle()
     assert world.condition("SeparateNodes") == ("False", "SameNode")
@@ -297,3 +301,20 @@ def test_nothing_is_done_for_a_pair_that_is_being_deleted() -> None:
     world.passes()
     assert world.agents() == []
     assert "phase" not in world.status()
+
+
+def test_a_restricted_agent_is_the_applications_user_even_while_the_application_is_at_zero() -> None:
+    world = World()
+    world.claim("orders-data")
+    world.claim("orders-standby")
+    world.writer("orders-0", "node-a", securityContext={"runAsUser": 999, "fsGroup": 1000})
+    world.pair(agents={"privilege": "Restricted"})
+    world.settle()
+    remove_writer(world)
+    world.settle()
+    world.start_operator()
+    world.api.remove(("pods", NAMESPACE, world.agents(Role.TARGET)[0]["metadata"]["name"]))
+    world.settle()
+    for pod in world.agents():
+        assert pod["spec"]["securityContext"]["runAsUser"] == 999
+        assert pod["spec"]["securityContext"]["supplementalGroups"] == [1000]

@@ -12,7 +12,7 @@ from storagemirror.contract import Order, Role
 from storagemirror.resources import labels
 from storagemirror.resources.access import role, role_binding, service_account
 from storagemirror.resources.names import AgentRef
-from storagemirror.resources.order import order_config_map
+from storagemirror.resources.order import Kept, kept_of, order_config_map
 from storagemirror.resources.placement import NO_WRITER, Placement, WriterTraits
 from storagemirror.resources.pod import Image, PodInput, agent_pod, settings_digest, writer_digest
 
@@ -204,10 +204,9 @@ def test_an_order_carries_its_version_and_number() -> None:
         instance=4,
         epoch=1,
     )
-    made = order_config_map(ref(), order, resource_version="7", idle_since="2026-01-02T03:04:05Z")
+    made = order_config_map(ref(), order, resource_version="7", kept=Kept("2026-01-02T03:04:05Z", WRITER))
     assert made["metadata"]["resourceVersion"] == "7"
-    assert made["metadata"]["annotations"] == {
-        labels.INSTANCE: "4",
-        labels.IDLE_SINCE: "2026-01-02T03:04:05Z",
-    }
+    assert made["metadata"]["annotations"][labels.INSTANCE] == "4"
+    assert kept_of(made["metadata"]["annotations"]) == Kept("2026-01-02T03:04:05Z", WRITER)
+    assert kept_of({labels.TRAITS: "spoiled"}) == Kept()
     assert json.loads(made["data"]["order.json"])["pairUid"] == UID
