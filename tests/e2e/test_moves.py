@@ -37,7 +37,7 @@ def test_the_source_agent_follows_the_application_to_another_node(case: Case) ->
 
 def test_a_drain_of_the_application_s_node_goes_through_and_replication_goes_on(case: Case) -> None:
     source, target = case.claim("src", None), case.claim("dst", "n2")
-    case.application("src")
+    case.application("src", avoid="n2")
     case.pair("src", "dst")
     case.replicating()
     node = case.agent("source")["spec"]["nodeName"]

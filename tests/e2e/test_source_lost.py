@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.command import wait_for
 from tests.support.case import Case, Claim
 
 pytestmark = pytest.mark.e2e
@@ -90,10 +93,9 @@ def test_a_few_deletions_are_not_held(case: Case, mirrored: tuple[Claim, Claim])
 
 def test_another_file_system_in_the_source_s_place_is_held_at_once(case: Case, mirrored: tuple[Claim, Claim]) -> None:
     source, target = mirrored
-    stop_source(case)
-    case.cluster.reformat_volume(source.volume)
-    (source.path() / "stranger").write_text("stranger")
-    case.kubectl("scale", "deployment", "app", "--replicas=1")
+    with source_away(case, source):
+        case.cluster.reformat_volume(source.volume)
+        (source.path() / "stranger").write_text("stranger")
     condition = case.wait("Held", reason="SourceReplaced", seconds=90)
     assert condition["message"]
     case.wait_event("SourceReplaced")
@@ -108,9 +110,8 @@ def test_an_unmounted_source_leaves_the_copy_alone_and_goes_on_when_mounted(
     case: Case, mirrored: tuple[Claim, Claim]
 ) -> None:
     source, target = mirrored
-    stop_source(case)
-    case.cluster.unmount_volume(source.volume)
-    case.kubectl("scale", "deployment", "app", "--replicas=1")
+    with source_away(case, source):
+        case.cluster.unmount_volume(source.volume)
     case.until(
         "the pair to say so",
         lambda: (
@@ -119,21 +120,28 @@ def test_an_unmounted_source_leaves_the_copy_alone_and_goes_on_when_mounted(
         90,
     )
     assert files(target) == 40
-    stop_source(case)
-    case.cluster.mount_volume(source.volume)
-    case.kubectl("scale", "deployment", "app", "--replicas=1")
+    with source_away(case, source):
+        case.cluster.mount_volume(source.volume)
     (source.path() / "back").write_text("back")
     case.wait("Ready", seconds=120)
     case.equal(source, target)
     assert files(target) == 40
 
 
-def stop_source(case: Case) -> None:
-    """Application and source agent off the volume."""
-    case.patch({"paused": True})
+@contextmanager
+def source_away(case: Case, source: Claim) -> Iterator[None]:
+    """While the application is stopped and no pod holds the source volume; afterwards all is started again."""
+    case.product.scale(0)
     case.kubectl("scale", "deployment", "app", "--replicas=0")
     case.kubectl("wait", "--for=delete", "pod", "-l", "app=app", "--timeout=60s")
-    pod = case.agent("source")
-    case.patch({"paused": False})
-    if pod:
-        case.kubectl("delete", "pod", pod["metadata"]["name"], "--timeout=60s", check=False)
+    case.kubectl("delete", "pod", case.agent("source")["metadata"]["name"], "--timeout=60s")
+    wait_for("the node to let go of the source", lambda: f"local-volume/{source.volume}" not in mounts(case), 60)
+    yield
+    case.kubectl("scale", "deployment", "app", "--replicas=1")
+    case.kubectl("rollout", "status", "deployment", "app", "--timeout=90s")
+    case.product.scale(1)
+
+
+def mounts(case: Case) -> str:
+    """What is mounted on the source's node."""
+    return case.cluster.exec("n1", "cat", "/proc/mounts").stdout

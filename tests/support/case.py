@@ -108,8 +108,10 @@ class Case:
             "spec": spec,
         }
 
-    def application(self, claim: str, name: str = "app", *, replicas: int = 1, node: str | None = None) -> None:
-        """A Deployment whose pod mounts the claim; waits until it is ready."""
+    def application(
+        self, claim: str, name: str = "app", *, replicas: int = 1, node: str | None = None, avoid: str | None = None
+    ) -> None:
+        """A Deployment whose pod mounts the claim; waits until it is ready. `node` pins it, `avoid` keeps it away."""
         pod: Json = {
             "terminationGracePeriodSeconds": 1,
             "containers": [
@@ -125,6 +127,10 @@ class Case:
         }
         if node:
             pod["nodeSelector"] = {"kubernetes.io/hostname": node}
+        if avoid:
+            elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [avoid]}
+            terms = {"nodeSelectorTerms": [{"matchExpressions": [elsewhere]}]}
+            pod["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
         self.apply(
             {
                 "apiVersion": "apps/v1",
