@@ -138,12 +138,16 @@ class Placer:
             if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 return False
             raise
-        if self._acls:
-            place = xattrs.path_of(fd, name)
-            for inherited in (xattrs.ACL_DEFAULT, xattrs.ACL_ACCESS):
-                with contextlib.suppress(OSError):
-                    os.removexattr(place, inherited, follow_symlinks=False)
+        self.bare(xattrs.path_of(fd, name))
         return True
+
+    def bare(self, place: int | bytes) -> None:
+        """Take a directory's ACLs away, so that nothing that is made in it inherits them."""
+        if not self._acls:
+            return
+        for inherited in (xattrs.ACL_DEFAULT, xattrs.ACL_ACCESS):
+            with contextlib.suppress(OSError):
+                os.removexattr(place, inherited)
 
     def leave(self, fd: int, path: bytes, attributes: Attributes, *, fresh: bool) -> None:
         """The attributes of the directory `fd`: nothing in it changes any more."""

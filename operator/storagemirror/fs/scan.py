@@ -7,6 +7,7 @@ path under which a walk meets a file with several names is its *leader*; in equa
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -147,8 +148,10 @@ class Scanner:
         elif stat.S_ISLNK(mode):
             try:
                 content = os.readlink(name, dir_fd=fd)
-            except OSError:
-                return None
+            except OSError as e:
+                if e.errno not in (errno.ENOENT, errno.EINVAL):
+                    raise
+                return None  # gone, or something else by now
         elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             if not view.devices:
                 self.report(NotKeptKind.DEVICE, join(path, name))

@@ -129,7 +129,10 @@ class SourceDirectory:
 
     def open_file(self, name: bytes) -> tuple[int, os.stat_result]:
         """A descriptor of the regular file `name`, and what it is; OSError, ELOOP too when it is none (any more)."""
-        fd = os.open(name, _READ, dir_fd=self.fd)
+        try:
+            fd = os.open(name, _READ | os.O_NOATIME, dir_fd=self.fd)
+        except PermissionError:  # only the owner and root may ask for that
+            fd = os.open(name, _READ, dir_fd=self.fd)
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             os.close(fd)

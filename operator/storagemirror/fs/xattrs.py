@@ -141,6 +141,8 @@ def write(place: int | bytes, wanted: dict[bytes, bytes], view: View, report: Ca
                 os.setxattr(place, name, value)
             else:
                 os.setxattr(place, name, value, follow_symlinks=False)
+        except ValueError:
+            report(kind_of(name))  # a name with a NUL in it: of a peer that lies
         except OSError as e:
             # ENOSPC too: an attribute that does not fit its inode's block (ext4) is no full volume.
             if e.errno not in (*_NONE, errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EINVAL, errno.EDQUOT):

@@ -64,7 +64,7 @@ class Applier:
             reason = _REASONS.get(error.errno or 0, m.FailureReason.OTHER)
             message = error.strerror or str(error)
         else:
-            reason, message = m.FailureReason.DAMAGED, str(error)
+            reason, message = m.FailureReason.OTHER, str(error)
         report = m.Failed(path, reason, message)
         self.failed += 1
         # What stops everything counts for more than what stops one entry.
@@ -100,10 +100,10 @@ class Applier:
                             else:
                                 self._put(record, content)
                         case Leave():
-                            placer.leave(self._fd, self._path, record.attributes, fresh=self._made)
+                            placer.leave(self._fd, self._path, record.attributes, fresh=self._made and bool(self._path))
                         case _:
                             self._put(record, content)
-                except (OSError, VolumeFull) as e:
+                except (OSError, VolumeFull, ValueError, OverflowError) as e:
                     self.fail(self._path if isinstance(record, Leave) else join(self._path, record.name), e)
         finally:
             self._close_directory()
@@ -117,6 +117,8 @@ class Applier:
             self._skip = True
             self.fail(record.path, e)
             return
+        if record.fresh and not self._made and not record.path:
+            self.volume.placer.bare(self._fd)  # nobody made the root
         # A directory that an earlier pack of this mirror made is as new as one made now.
         self._made = self._made or record.fresh
         if self.live and self._made:

@@ -25,6 +25,8 @@ from storagemirror.wire import messages as m
 
 DIGEST_CREDIT = 8
 """Frames of digests that may be on their way at once."""
+_REPORTS = 1_000_000
+_ENTRIES = 10_000_000
 
 
 class Inbox:
@@ -42,6 +44,7 @@ class Inbox:
         self._wanted: dict[bytes, list[m.Listing]] = {}
         self._listed: deque[list[m.Listing]] = deque()
         self._looked: deque[m.Looked] = deque()
+        self._looks = 0
         self._cleared: m.Cleared | None = None
         self._mirrored: m.Mirrored | None = None
         self._marked: m.Marked | None = None
@@ -75,9 +78,14 @@ class Inbox:
                     raise ProtocolError(f"a listing of {event.path[:300]!r} that was not asked for")
                 frames = self._wanted[event.path]
                 frames.append(event)
+                if sum(len(frame.entries) for frame in frames) > _ENTRIES:
+                    raise ProtocolError(f"more than {_ENTRIES} entries in one directory")
                 if event.last:
                     self._listed.append(self._wanted.pop(event.path))
             case m.Looked():
+                self._looks -= 1
+                if self._looks < 0:
+                    raise ProtocolError("an answer to a Look that was not sent")
                 self._looked.append(event)
             case m.Cleared():
                 self._cleared = event
@@ -87,6 +95,8 @@ class Inbox:
                 self._marked = event
             case m.Failed() | m.NotKept():
                 self._reports.append(event)
+                if len(self._reports) > _REPORTS:
+                    raise ProtocolError(f"more than {_REPORTS} failures at once")
             case m.Hold():
                 raise Held(event.message, reason=event.reason.value, token=event.token, hint=event.hint)
             case m.Abort():
@@ -204,8 +214,11 @@ class Inbox:
         entries = [entry for frame in frames for entry in frame.entries]
         return frames[0].path, frames[0].attributes, entries
 
-    def looked(self) -> m.Looked:
-        """The next answer to a Look."""
+    def look(self, paths: list[bytes]) -> m.Looked:
+        """Ask what the target has at `paths`, and wait for the answer."""
+        with self._changed:
+            self._looks += 1
+        self._channel.send(m.Look(paths))
         self.wait(lambda: bool(self._looked))
         return self._looked.popleft()
 

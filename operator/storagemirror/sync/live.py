@@ -16,6 +16,7 @@ from storagemirror.fs.scan import Scanner
 from storagemirror.sync.decide import Verdict, judge
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox
+from storagemirror.sync.paths import frames_of
 from storagemirror.sync.requests import Changes
 from storagemirror.sync.sender import Sender
 from storagemirror.wire import messages as m
@@ -23,7 +24,8 @@ from storagemirror.wire.frame import SMALL_FILE
 
 _LOOK = 500
 """Paths in one question."""
-_DELETE = 500
+_RENAMES = 15
+"""In one frame: a path may have 64 KiB."""
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
@@ -73,8 +75,8 @@ class LiveChanges:
         if not pairs:
             return
         self.sender.flush()
-        for at in range(0, len(pairs), _LOOK):
-            self.sender.channel.send(m.Rename(pairs[at : at + _LOOK]))
+        for at in range(0, len(pairs), _RENAMES):
+            self.sender.channel.send(m.Rename(pairs[at : at + _RENAMES]))
         self._touched.update(split(path)[0] for pair in pairs for path in pair)
 
     def _path(self, path: bytes, *, tree: bool, renamed: bool) -> None:
@@ -107,8 +109,7 @@ class LiveChanges:
         """Of a path that is gone: the directory with which it went, if it did."""
         parent = split(path)[0]
         while parent:
-            found = self.sender.volume.lstat(parent)
-            if found is not None and stat.S_ISDIR(found.st_mode):
+            if not self._is_gone(parent):
                 break
             path, parent = parent, split(parent)[0]
         return path
@@ -120,25 +121,34 @@ class LiveChanges:
     def _delete(self) -> None:
         gone = sorted(_outermost(set(self._gone)), key=walk_key)
         # What is there after all (an ancestor that is another thing by now) is not deleted, but looked at.
-        really = [path for path in gone if self.sender.volume.lstat(path) is None]
-        for at in range(0, len(really), _DELETE):
-            self.sender.channel.send(m.Delete(really[at : at + _DELETE]))
+        really = [path for path in gone if self._is_gone(path)]
+        for paths in frames_of(really):
+            self.sender.channel.send(m.Delete(paths))
         for path in gone:
             self.sender.unsettled.pop(path, None)
             self._touched.add(split(path)[0])
             if path not in really:
                 self._path(path, tree=True, renamed=False)
 
+    def _is_gone(self, path: bytes) -> bool:
+        """Not there; where that cannot be found out it counts as there: nothing is deleted on a guess."""
+        try:
+            return self.sender.volume.lstat(path) is None
+        except OSError as e:
+            self._unreadable(path, e)
+            return False
+
     # -- asked first
 
     def _look(self, paths: list[bytes]) -> None:
         wanted = sorted({name for path in paths for name in self._names_of(path)}, key=walk_key)
         self.sender.flush()
-        self.sender.channel.send(m.Look(wanted))
-        answer = self.inbox.looked()
-        if len(answer.entries) != len(wanted):
-            raise ProtocolError(f"expected {len(wanted)} answers to a Look, got {len(answer.entries)}")
-        theirs = dict(zip(wanted, answer.entries, strict=True))
+        theirs: dict[bytes, Entry | None] = {}
+        for part in frames_of(wanted):
+            answer = self.inbox.look(part)
+            if len(answer.entries) != len(part):
+                raise ProtocolError(f"expected {len(part)} answers to a Look, got {len(answer.entries)}")
+            theirs.update(zip(part, answer.entries, strict=True))
         for path in paths:
             try:
                 self._compare(path, theirs)

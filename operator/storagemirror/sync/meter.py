@@ -32,7 +32,7 @@ class Meter:
         self._samples: deque[tuple[float, int]] = deque([(self._started, 0)])
         self._totals: tuple[int, int] | None = None
         self._counting: threading.Thread | None = None
-        self._stop = False
+        self._stop = threading.Event()
 
     def done(self, files: int, size: int) -> None:
         """So much more was compared or sent."""
@@ -68,25 +68,23 @@ class Meter:
 
     def finish(self, files: int, size: int) -> None:
         """The mirror has ended: so much there was."""
-        self._stop = True
+        self.abandon()
         self._files, self._bytes = files, size
         self._totals = files, size
         self._tell(self.progress(self._clock.monotonic()))
 
     def abandon(self) -> None:
         """The mirror has failed: count no more."""
-        self._stop = True
+        self._stop.set()
+        if self._counting is not None:
+            self._counting.join()
 
     def _count(self, tree: Tree, scopes: tuple[bytes, ...]) -> None:
-        while self._clock.monotonic() - self._started < COUNT_AFTER_SECONDS:
-            if self._stop:
-                return
-            self._clock.sleep(0.1)
+        if self._stop.wait(COUNT_AFTER_SECONDS):
+            return
         files = size = 0
         pending = list(scopes)
         while pending:
-            if self._stop:
-                return
             path = pending.pop()
             try:
                 fd = tree.open_directory(path)
@@ -95,6 +93,8 @@ class Meter:
             try:
                 with os.scandir(b"/proc/self/fd/%d" % fd) as found:
                     for entry in found:
+                        if self._stop.is_set():
+                            return
                         if not path and entry.name in (STATE_DIRECTORY, LOST_AND_FOUND):
                             continue
                         files += 1

@@ -19,19 +19,19 @@ from dataclasses import dataclass, field
 
 from storagemirror.clock import Clock
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, NotKeptKind, join, split, walk_key
+from storagemirror.errors import BadInput, VolumeError
 from storagemirror.fs.scan import Scanned, Scanner
 from storagemirror.fs.source import SourceDirectory
 from storagemirror.sync.decide import Verdict, decide
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox
+from storagemirror.sync.paths import frames_of
 from storagemirror.sync.sender import Sender
 from storagemirror.sync.settler import Settler
 from storagemirror.wire import messages as m
 
 _PENDING_DIRECTORIES = 256
 _PENDING_ENTRIES = 100_000
-_PATHS_IN_FRAME = 1_000
-_BYTES_IN_FRAME = 512 * 1024
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
@@ -95,11 +95,15 @@ class Comparison:
         theirs = None if absent else self.inbox.digest(path)
         try:
             if theirs is None:
-                self._send_new(path)
+                if not self.full:
+                    self._send_new(path)
                 return
             mine = self.scanner.scan(path)
         except OSError as e:
             self._unreadable(path, e)
+            return
+        except BadInput:
+            self.sender.report(NotKeptKind.NAME, path)  # a path longer than we carry
             return
         self._push(path, mine.subdirectories, absent=False)
         self.found.entries += len(mine.entries)
@@ -118,15 +122,17 @@ class Comparison:
         self._stack.extend((join(path, name), absent) for name in reversed(names))
 
     def _unreadable(self, path: bytes, error: OSError) -> None:
+        if not path:
+            raise VolumeError(f"the source cannot be read: {error.strerror}", reason="SourceNotReadable") from error
         if error.errno in _GONE:
             return  # gone since its parent was read: that moved the parent's time, which the next look sees
         kind = NotKeptKind.OTHER_FILE_SYSTEM if error.errno == errno.EXDEV else NotKeptKind.UNREADABLE
         self.sender.report(kind, path)
 
     def _ask(self) -> None:
-        if self._wants:
-            self.inbox.want(self._wants)
-            self._wants = []
+        for paths in frames_of(self._wants):
+            self.inbox.want(paths)
+        self._wants = []
 
     # -- a directory that the target does not have
 
@@ -255,7 +261,8 @@ class Comparison:
             return
         self.sender.flush()
         channel = self.sender.channel
-        frames = _frames(self.doomed)
+        self.sender.volume.check_identity()
+        frames = frames_of(self.doomed)
         for number, paths in enumerate(frames, 1):
             channel.send(m.Doomed(paths, number == len(frames), self.found.entries))
         self.inbox.cleared()
@@ -295,16 +302,3 @@ class Comparison:
             self.on_failed(report)
             if report.reason is m.FailureReason.FULL:
                 self.full = True
-
-
-def _frames(paths: list[bytes]) -> list[list[bytes]]:
-    """Cut into lists that fit a frame."""
-    frames: list[list[bytes]] = []
-    size = _BYTES_IN_FRAME
-    for path in paths:
-        size += len(path) + 8
-        if size >= _BYTES_IN_FRAME or len(frames[-1]) >= _PATHS_IN_FRAME:
-            frames.append([])
-            size = len(path)
-        frames[-1].append(path)
-    return frames

@@ -84,6 +84,7 @@ class Sender:
     def child(self, name: bytes) -> None:
         """There is a directory of this name."""
         self._add(Child(name), len(name))
+        self.sent(1, 0)
 
     def _add(self, record: Record, size: int, content: bytes = b"") -> None:
         self._records.append(record)

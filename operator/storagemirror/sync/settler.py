@@ -25,19 +25,29 @@ class Settler:
     sender: Sender
     clock: Clock
 
-    def settle(self) -> int:
-        """How many files are still unsettled: they change all the time. They are reported, and differ on the target
-        (by a grain of their time) until a later look finds them at rest."""
-        for _ in range(ROUNDS):
-            if not self.sender.unsettled:
-                return 0
+    def settle(self, *, resend: bool = True) -> None:
+        """What is at rest gets its right time. What is not is sent again (`resend`: small files a few times, large
+        ones once), or left to the watch that will name it: its last change came after what it was told for.
+
+        What is unsettled after that changes all the time. It is reported, and differs on the target (by a grain of
+        its time) until a later look finds it at rest."""
+        for number in range(ROUNDS):
+            open_ = [path for path, file in self.sender.unsettled.items() if self._due(file, number, resend=resend)]
+            if not open_:
+                break
             self._wait()
-            for path in sorted(self.sender.unsettled):
-                self._one(path, self.sender.unsettled.pop(path))
+            for path in sorted(open_):
+                self._one(path, self.sender.unsettled.pop(path), resend=resend)
             self.sender.flush()
-        for path in sorted(self.sender.unsettled):
-            self.sender.report(NotKeptKind.CHANGING, path)
-        return len(self.sender.unsettled)
+        if resend:
+            for path in sorted(self.sender.unsettled):
+                self.sender.report(NotKeptKind.CHANGING, path)
+
+    @staticmethod
+    def _due(file: Unsettled, number: int, *, resend: bool) -> bool:
+        if file.digest:
+            return True
+        return resend and (number == 0 or file.found.st_size <= SMALL_FILE)
 
     def _wait(self) -> None:
         """Until no change of these files can have the time they were read with."""
@@ -47,7 +57,7 @@ class Settler:
         if left > 0:
             self.clock.sleep(min(left, grain + 1) / 1e9)
 
-    def _one(self, path: bytes, file: Unsettled) -> None:
+    def _one(self, path: bytes, file: Unsettled, *, resend: bool) -> None:
         parent, name = split(path)
         sender = self.sender
         try:
@@ -57,6 +67,9 @@ class Settler:
                     return  # it is something else by now: the next change or comparison sees that
                 if file.digest and unchanged(file.found, found) and self._digest(directory, name) == file.digest:
                     sender.settle(path, found)
+                    return
+                if not resend:
+                    sender.unsettled[path] = Unsettled(b"", found)
                     return
                 sender.enter(parent, fresh=False)
                 sender.file(directory, name)

@@ -16,6 +16,7 @@ from storagemirror.errors import (
     ProtocolError,
     Refused,
     StorageMirrorError,
+    VolumeError,
     VolumeFull,
 )
 from storagemirror.fs.source import SourceVolume
@@ -26,6 +27,7 @@ from storagemirror.sync.live import LiveChanges
 from storagemirror.sync.meter import Meter
 from storagemirror.sync.mirroring import Comparison
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
+from storagemirror.sync.paths import frames_of
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 from storagemirror.sync.sender import Sender
 from storagemirror.sync.settler import Settler
@@ -208,6 +210,7 @@ class SourceSession:
         sender, welcome = self._ready()
         self._hear()
         self._after_guard()
+        self._volume.check_identity()
         if b"" in changes.trees:
             self.mirror(MirrorOptions())
             return
@@ -216,10 +219,10 @@ class SourceSession:
         live.wait_for_links = self._clock.monotonic() >= self._links_after
         trees = live.apply(changes)
         self._unknown_links |= live.strangers
-        if trees:
-            _, answer = self._compare(trees)
+        for part in frames_of(list(trees)):
+            _, answer = self._compare(tuple(part))
             self._raise_failure(answer.reason, answer.message)
-            live.parents_of(trees)
+            live.parents_of(tuple(part))
         sender.flush()
         self._find_links()
 
@@ -233,7 +236,7 @@ class SourceSession:
 
     def _mark(self, through_ns: int) -> None:
         sender, _ = self._ready()
-        Settler(sender, self._clock).settle()
+        Settler(sender, self._clock).settle(resend=False)
         sender.flush()
         self._marks += 1
         self._channel.send(m.Mark(self._marks, through_ns))
@@ -252,6 +255,8 @@ class SourceSession:
         """When the connection breaks while we send: say what the target had said before, if it had."""
         try:
             yield
+        except OSError as e:
+            raise VolumeError(f"the source volume fails: {e.strerror}", reason="SourceNotReadable") from e
         except Disconnected as e:
             error = self._inbox.explain(e)
             if error is e:
@@ -284,6 +289,7 @@ class SourceSession:
         )
         try:
             comparison.run(scopes)
+            self._volume.check_identity()
             self._channel.send(m.MirrorEnd(comparison.found.entries, full))
             answer = self._inbox.mirrored()
         except BaseException:

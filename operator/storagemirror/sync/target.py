@@ -95,6 +95,9 @@ class TargetSession:
         except ProtocolError as e:
             self._say(m.Abort(m.FailureReason.PROTOCOL, e.message))
             raise
+        except OSError as e:
+            self._say(m.Abort(m.FailureReason.IO, f"the target volume fails: {e.strerror}"))
+            raise VolumeError(f"the target volume fails: {e.strerror}", reason="TargetFailing") from e
         except VolumeFull as e:
             self._say(m.Abort(m.FailureReason.FULL, e.message))
             raise
@@ -254,7 +257,7 @@ class TargetSession:
             marker = msgspec.structs.replace(
                 self._marker, entries=message.entries, boot=lifetime.boot, mount=lifetime.mount
             )
-            if marker != self._marker or not self._marker_written:
+            if not self._says_already(marker):
                 self._write_marker(marker)
         self._applier.live = True
         self._observer.event(Event(EventKind.MIRROR_ENDED))
@@ -266,6 +269,13 @@ class TargetSession:
                 f"{printable(first.path)}: {first.message}" if first is not None else "",
             )
         )
+
+    def _says_already(self, marker: Marker) -> bool:
+        """Whether the volume's own marker need not be written for this one."""
+        if self._marker_written:
+            return marker == self._marker
+        stored = self._admitted.stored if self._admitted is not None else None
+        return stored is not None and msgspec.structs.replace(marker, open=stored.open) == stored
 
     # -- durability
 

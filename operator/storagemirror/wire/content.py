@@ -142,8 +142,8 @@ class Pack:
                 size += record.size
             if isinstance(record, File) != (mode == Kind.FILE) and not isinstance(record, Touch):
                 raise ProtocolError(f"a record of {type(record).__name__} has the mode {mode:o}")
-            if isinstance(record, Symlink) and (mode != Kind.SYMLINK or not 0 < len(record.content) < 4096):
-                raise ProtocolError("expected a symbolic link of 1 to 4095 bytes")
+            if isinstance(record, Symlink) and (mode != Kind.SYMLINK or not _target(record.content)):
+                raise ProtocolError("expected a symbolic link of 1 to 4095 bytes, without NUL")
             if isinstance(record, Node) and (mode == Kind.SYMLINK or not _device(record.major, record.minor)):
                 raise ProtocolError("expected a FIFO, a socket or a device with its numbers")
         if size != self._contents.nbytes:
@@ -159,6 +159,10 @@ class Pack:
                 at += record.size
             else:
                 yield record, empty
+
+
+def _target(content: bytes) -> bool:
+    return 0 < len(content) < 4096 and b"\0" not in content
 
 
 def _device(major: int, minor: int) -> bool:
