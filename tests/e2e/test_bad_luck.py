@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.cluster.faults import Slowness
+from tests.cluster.filesystems import FileSystem
 from tests.support.case import Case, Claim, process_of
 from tests.support.product import SYSTEM
 
@@ -191,7 +192,7 @@ def restarts(pods: str) -> dict[str, int]:
 
 
 def test_a_target_too_small_is_said_and_goes_on_when_it_has_grown(case: Case) -> None:
-    source, target = case.claim("src", "n1", size="128Mi"), case.claim("dst", "n2", size="32Mi")
+    source, target = case.claim("src", "n1", size="128Mi"), case.claim("dst", "n2", size="48Mi", fs=FileSystem.XFS)
     fill(source, 60, 1_000_000)
     case.application("src")
     case.pair("src", "dst")
@@ -199,7 +200,7 @@ def test_a_target_too_small_is_said_and_goes_on_when_it_has_grown(case: Case) ->
     assert condition["message"]
     case.wait_event("TargetFull")
     assert case.condition("Replicating")["status"] != "True"
-    case.cluster.grow_volume(target.volume, "128Mi")
+    case.cluster.grow_volume(target.volume, "160Mi")
     case.replicating(seconds=120)
     case.equal(source, target)
 
