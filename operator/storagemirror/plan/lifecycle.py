@@ -111,8 +111,9 @@ def replaced_because(view: View, which: Role, pod: Pod, place: Where) -> str | N
             return "the application's user has changed"
         if place.placement.node is not None and node_of(pod) != place.placement.node:
             return f"the application runs on {place.placement.node}"
-        strict = notes.get(labels.APART) == Apart.REQUIRED
-        if strict and not pod.spec.node_name and place.placement.apart is Apart.PREFERRED:
+        # The scheduler binds the claim a moment before it gives the pod its node: that alone is no refusal.
+        strict = notes.get(labels.APART) == Apart.REQUIRED and not pod.spec.node_name
+        if strict and place.placement.apart is Apart.PREFERRED and nowhere_else(view):
             return "no node but the source's will do"
     if _deaf(view, which, pod):
         return "it has not been heard although its node is Ready"

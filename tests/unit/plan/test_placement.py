@@ -160,6 +160,18 @@ def test_a_target_that_is_bound_is_kept_off_where_it_can_be_helped() -> None:
     assert affinity(replicating().agents(Role.TARGET)[0]) == ("preferred", "NotIn", ["node-a"])
 
 
+def test_a_target_whose_claim_is_bound_a_moment_before_its_pod_is_let_be() -> None:
+    world = World()
+    late_target(world)
+    world.writer("orders-0", "node-a")
+    world.pair()
+    world.passes()
+    before = world.agents(Role.TARGET)[0]["metadata"]["uid"]
+    world.claim("orders-standby", storageClassName="local")
+    world.passes()
+    assert [pod["metadata"]["uid"] for pod in world.agents(Role.TARGET)] == [before]
+
+
 def test_where_no_other_node_will_do_both_sides_share_one_and_the_pair_says_so() -> None:
     world = World()
     late_target(world)
