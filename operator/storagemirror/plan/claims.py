@@ -187,6 +187,9 @@ def _size(claim: Claim) -> str:
 
 
 def _binds_late(view: View, claim: Claim) -> bool:
+    """Whether a pod that uses the claim gets it bound. A claim that names its volume waits for that volume instead."""
+    if claim.spec.volume_name:
+        return False
     found = view.observed.classes.get(claim.spec.storage_class_name or "")
     return isinstance(found, StorageClass) and found.volume_binding_mode == "WaitForFirstConsumer"
 
@@ -213,7 +216,8 @@ def _usable(view: View, role: Role) -> Verdict | None:
 
 def _unbound(view: View, claim: Claim, side: str) -> Verdict:
     age = seconds_since(claim.metadata.creation_timestamp, view.now)
-    message = f"The {side} claim {claim.metadata.name} is not bound to a volume."
+    volume = f"the volume {claim.spec.volume_name} that it names" if claim.spec.volume_name else "a volume"
+    message = f"The {side} claim {claim.metadata.name} is not bound to {volume}."
     patient = age is not None and age < PROVISIONING_SECONDS
     return Verdict(ConditionType.CLAIMS_READY, Reason.CLAIM_UNBOUND, message, stalled=not patient)
 

@@ -117,6 +117,17 @@ def test_an_agent_is_never_the_first_consumer_of_the_source() -> None:
     assert world.status()["phase"] == "Pending"
 
 
+def test_a_claim_that_names_a_volume_that_is_not_there_waits_for_no_pod() -> None:
+    world = World()
+    late = {"metadata": {"name": "local"}, "volumeBindingMode": "WaitForFirstConsumer"}
+    world.api.put("storageclasses", late)
+    world.claim("orders-data", bound=False, storageClassName="local", volumeName="gone")
+    world.claim("orders-standby")
+    world.pair()
+    world.settle()
+    assert world.condition("ClaimsReady") == ("False", "ClaimUnbound")
+
+
 def test_a_claim_that_nothing_binds_needs_somebody_after_a_minute() -> None:
     world = World()
     world.usual()
