@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from storagemirror.contract import TargetPolicy
 from storagemirror.errors import Held, Passing, Refused, VolumeError
+from storagemirror.fs.marker import Synced, read_synced, write_synced
 from storagemirror.sync.observer import EventKind
 from tests.support import trees
+from tests.support.disks import disk
 from tests.support.engine import expectation, joined, mirror
 
 
@@ -377,3 +380,56 @@ def test_a_source_that_is_unmounted_deletes_nothing(source: Path, target: Path, 
             pair.mirror()
     assert gone.value.reason == "SourceUnmounted"
     assert trees.differences(tmp_path / "away", target) == []
+
+
+# -- a crash of the target's machine
+
+
+def test_after_a_crash_what_was_not_synced_is_sent_again(source: Path, tmp_path: Path) -> None:
+    trees.many(source, 30)
+    with disk(tmp_path, "ext4", 32) as made:
+        mirror(source, made.path)
+        _age(made.path)
+        trees.many(source / "later", 20, seed=8)
+        with joined(source, made.path, sync_at_end=False) as pair:
+            assert pair.mirror().files_sent == 20
+        # What a crash does: the file looks whole, and is not.
+        lost = next(path for path in (made.path / "later").rglob("*") if path.is_file() and path.stat().st_size > 10)
+        time_ = lost.stat().st_mtime_ns
+        lost.write_bytes(bytes(lost.stat().st_size))
+        os.utime(lost, ns=(time_, time_))
+        assert mirror(source, made.path).files_sent == 0, "the same mount: the page cache is believed"
+        with joined(source, made.path, sync_at_end=False) as pair:
+            trees.write(source / "one more", "x")
+            pair.mirror()
+        made.mount_again()
+        with joined(source, made.path) as pair:
+            pair.mirror()
+        equal(source, made.path)
+
+
+def _age(target: Path) -> None:
+    """As if all that is there had been synced long ago."""
+    time.sleep(1.1)
+    fd = os.open(target / ".storagemirror", os.O_RDONLY)
+    last = read_synced(fd)
+    assert last is not None
+    write_synced(fd, Synced(last.sequence + 1, time.time_ns(), last.through_ns))
+    os.close(fd)
+
+
+def test_after_a_clean_end_everything_is_believed_on_another_mount(source: Path, tmp_path: Path) -> None:
+    trees.many(source, 30)
+    with disk(tmp_path, "ext4", 32) as made:
+        mirror(source, made.path)
+        made.mount_again()
+        assert mirror(source, made.path).files_sent == 0
+        equal(source, made.path)
+
+
+def test_a_root_with_a_default_acl_gives_nothing_to_a_first_mirror(source: Path, target: Path) -> None:
+    os.setxattr(target, "system.posix_acl_default", trees.ACL_FOR_USER_1)
+    trees.write(source / "file", "x")
+    trees.write(source / "directory/file", "x")
+    mirror(source, target)
+    equal(source, target)

@@ -84,6 +84,7 @@ def joined(
     grain_ns: int | None = None,
     epoch: int = 1,
     silence: float = 8.0,
+    sync_at_end: bool = True,
 ) -> Iterator[Pair]:
     """Both ends, shaken hands. What the target's end died of is in `failure` afterwards."""
     ours, theirs = socket.socketpair()
@@ -92,7 +93,11 @@ def joined(
         reader.grain_ns = grain_ns
     seen, seen_by_target = Recorder(), Recorder()
     serving = TargetSession(
-        writer, SocketStream(theirs, silence=silence), expect if expect is not None else expectation(), seen_by_target
+        writer,
+        SocketStream(theirs, silence=silence),
+        expect if expect is not None else expectation(),
+        seen_by_target,
+        sync_at_end=sync_at_end,
     )
     session = SourceSession(
         reader, SocketStream(ours, silence=silence), hello(PAIR, VOLUME, epoch, 1, reader.identity), seen
