@@ -5,19 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from storagemirror.contract import Action, Phase, Problem, Role
 from tests.support.apiserver import ApiServer
-from tests.support.operator_process import OperatorProcess, eventually
+from tests.support.operator_process import HOME, OperatorProcess, eventually
 from tests.support.pairs import CORE, LEASES, RBAC, Playground
+from tests.support.played import replicating, usual
 
 pytestmark = pytest.mark.apiserver
 
-HOME = "storagemirror-system"
-KINDS = ("ConfigMap", "Lease", "Pod", "Role", "RoleBinding", "Secret", "ServiceAccount")
+
+@pytest.fixture(scope="module")
+def leader(tmp_path_factory: pytest.TempPathFactory, operator_kubeconfig: Path) -> Iterator[OperatorProcess]:
+    """One operator for all tests of this file; each has a namespace of its own."""
+    process = OperatorProcess(tmp_path_factory.mktemp("operator"), operator_kubeconfig, namespace=HOME)
+    process.start()
+    yield process
+    process.stop()
+    print(process.log)
 
 
 @pytest.fixture
@@ -25,37 +32,10 @@ def play(apiserver: ApiServer, namespace: str) -> Playground:
     return Playground(apiserver, namespace)
 
 
-@pytest.fixture
-def operator(tmp_path: Path, operator_kubeconfig: Path) -> Iterator[OperatorProcess]:
-    process = OperatorProcess(tmp_path, operator_kubeconfig, namespace=HOME)
-    process.start()
-    yield process
-    if process.alive:
-        process.stop()
-    print(process.log)
+KINDS = ("ConfigMap", "Lease", "Pod", "Role", "RoleBinding", "Secret", "ServiceAccount")
 
 
-def usual(play: Playground, **spec: Any) -> None:
-    """Two claims, a writer on node-a, a pair."""
-    play.claim("orders-data")
-    play.claim("orders-standby")
-    play.writer("orders-0", "orders-data")
-    play.pair(**spec)
-
-
-def live(play: Playground, role: str) -> list[dict[str, Any]]:
-    """Agents that are not on their way out."""
-    return [p for p in play.agents(role) if "deletionTimestamp" not in p["metadata"]]
-
-
-def replicating(play: Playground, **spec: Any) -> None:
-    usual(play, **spec)
-    eventually("both agents", lambda: len(play.agents()) == 2)
-    play.replicate()
-    eventually("Replicating", lambda: play.says("Ready", "True", "Replicating"))
-
-
-def test_a_pair_gets_everything_that_its_agents_need(play: Playground, operator: OperatorProcess) -> None:
+def test_a_pair_gets_everything_that_its_agents_need(play: Playground, leader: OperatorProcess) -> None:
     usual(play)
     eventually("both agents", lambda: len(play.agents()) == 2)
     assert play.children() == dict.fromkeys(KINDS, 2)
@@ -63,7 +43,7 @@ def test_a_pair_gets_everything_that_its_agents_need(play: Playground, operator:
     assert play.status()["activeSide"] == "Source"
 
 
-def test_everything_goes_with_the_pair(play: Playground, operator: OperatorProcess) -> None:
+def test_everything_goes_with_the_pair(play: Playground, leader: OperatorProcess) -> None:
     usual(play)
     eventually("both agents", lambda: len(play.agents()) == 2)
     pair = play.get_pair()["metadata"]
@@ -79,21 +59,7 @@ def test_everything_goes_with_the_pair(play: Playground, operator: OperatorProce
             assert not owners[0].get("blockOwnerDeletion", False)
 
 
-def test_a_pair_is_deleted_with_the_operator_down_and_leaves_nothing(
-    apiserver: ApiServer, play: Playground, operator: OperatorProcess
-) -> None:
-    usual(play)
-    eventually("both agents", lambda: len(play.agents()) == 2)
-    operator.kill()
-    apiserver.start_controllers("garbage-collector-controller")
-    play.remove_pair()
-    eventually("the pair gone", lambda: not play.pair_exists(), 5)
-    eventually("the children gone", lambda: not any(play.children().values()), 60)
-    claims = play.listed(CORE.format(play.namespace, "persistentvolumeclaims"))
-    assert {c["metadata"]["name"] for c in claims} == {"orders-data", "orders-standby"}
-
-
-def test_agents_come_to_replicate_and_the_columns_say_so(play: Playground, operator: OperatorProcess) -> None:
+def test_agents_come_to_replicate_and_the_columns_say_so(play: Playground, leader: OperatorProcess) -> None:
     replicating(play)
     shown = play.server.kubectl("get", "mp", "-n", play.namespace, "orders").text.split()
     for word in ("PHASE", "LIVE", "EPOCH", "LAG", "READY", "Replicating", "Source", "1", "0s", "True"):
@@ -109,7 +75,7 @@ def test_agents_come_to_replicate_and_the_columns_say_so(play: Playground, opera
 
 
 def test_an_agents_token_opens_its_own_order_and_lease_and_nothing_else(
-    play: Playground, operator: OperatorProcess
+    play: Playground, leader: OperatorProcess
 ) -> None:
     usual(play)
     eventually("both agents", lambda: len(play.agents()) == 2)
@@ -123,7 +89,7 @@ def test_an_agents_token_opens_its_own_order_and_lease_and_nothing_else(
     assert agent.merge(f"{orders}/{mine}", {"data": {"order.json": "{}"}}, check=False).status == 403
 
 
-def test_a_spec_reaches_both_orders_within_seconds(play: Playground, operator: OperatorProcess) -> None:
+def test_a_spec_reaches_both_orders_within_seconds(play: Playground, leader: OperatorProcess) -> None:
     replicating(play)
     play.change({"paused": True, "mirror": {"confirm": "t-1"}})
 
@@ -135,7 +101,7 @@ def test_a_spec_reaches_both_orders_within_seconds(play: Playground, operator: O
 
 
 def test_the_agent_follows_the_application_to_another_node_within_five_seconds(
-    play: Playground, operator: OperatorProcess
+    play: Playground, leader: OperatorProcess
 ) -> None:
     replicating(play)
     old = play.agents("source")[0]["metadata"]["uid"]
@@ -153,116 +119,8 @@ def test_the_agent_follows_the_application_to_another_node_within_five_seconds(
     print(f"moved after {time.monotonic() - began:.1f} s")
 
 
-def test_a_pod_that_is_deleted_while_nobody_looks_is_found_after_a_restart(
-    play: Playground, operator: OperatorProcess
-) -> None:
-    replicating(play)
-    operator.kill()
-    play.remove("pods", play.agents("source")[0]["metadata"]["name"])
-    operator.start()
-    eventually("the next number", lambda: [p["metadata"]["name"][-2:] for p in live(play, "source")] == ["-2"], 40)
-
-
-@pytest.mark.parametrize("after", [0.3, 0.9, 1.5, 2.1])
-def test_killed_at_any_moment_it_goes_on_from_what_the_api_holds(
-    play: Playground, operator: OperatorProcess, after: float
-) -> None:
-    usual(play)
-    time.sleep(after)
-    operator.kill()
-    operator.start()
-    eventually("both agents", lambda: all(len(live(play, r)) == 1 for r in ("source", "target")), 40)
-    for role in Role:
-        order = play.order(role)
-        assert order is not None
-        assert live(play, role.value.lower())[0]["metadata"]["annotations"]["storagemirror.io/instance"] == str(
-            order.instance
-        )
-
-
-def test_an_api_that_answers_503_for_a_while_does_not_end_the_operator(
-    apiserver: ApiServer, play: Playground, operator: OperatorProcess
-) -> None:
-    replicating(play)
-    pid = operator.pid
-    with apiserver.unavailable() as answering:
-        time.sleep(12)
-        assert answering.requests > 0
-        assert operator.alive
-        assert operator.health()[0] == 200
-    play.remove("pods", play.agents("target")[0]["metadata"]["name"])
-    eventually("a new target agent", lambda: len(live(play, "target")) == 1, 30)
-    assert operator.alive
-    assert operator.pid == pid
-
-
-def test_an_api_that_is_gone_for_a_while_does_not_end_the_operator(
-    apiserver: ApiServer, play: Playground, operator: OperatorProcess
-) -> None:
-    replicating(play)
-    apiserver.stop_server()
-    time.sleep(12)
-    assert operator.alive
-    apiserver.start_server()
-    play.change({"paused": True})
-    eventually("the order to pause", lambda: getattr(play.order(Role.SOURCE), "action", None) is Action.PAUSE, 30)
-    assert operator.alive
-
-
-def test_two_operators_one_leads_and_the_other_follows_its_death(
-    play: Playground, operator: OperatorProcess, tmp_path: Path, operator_kubeconfig: Path
-) -> None:
-    eventually("a leader", lambda: "leading:" in operator.log)
-    (tmp_path / "second").mkdir()
-    second = OperatorProcess(tmp_path / "second", operator_kubeconfig, namespace=HOME)
-    second.start()
-    try:
-        eventually("the second waits", lambda: "waiting:" in second.log)
-        assert second.health()[0] == 200
-        operator.kill()
-        usual(play)
-        eventually("both agents", lambda: len(play.agents()) == 2, 40)
-        assert "leading:" in second.log
-    finally:
-        second.stop()
-
-
-def test_an_operator_that_is_told_to_stop_gives_its_lease_back(play: Playground, operator: OperatorProcess) -> None:
-    eventually("a leader", lambda: "leading:" in operator.log)
-    eventually("it listens to signals", lambda: operator.health()[0] == 200)
-    time.sleep(1)
-    assert operator.stop() == 0
-    lease = play.api.get(LEASES.format(HOME) + "/storagemirror-operator").value
-    assert not lease["spec"].get("holderIdentity")
-
-
-def test_without_any_watch_the_resync_finds_everything(
-    apiserver: ApiServer, play: Playground, operator_kubeconfig: Path, tmp_path: Path
-) -> None:
-    """A watch can die silently. Here the operator may not watch at all, and its passes come from the resync."""
-    role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/storagemirror:operator"
-    client = apiserver.client()
-    before = client.get(role).value
-    blind = [
-        rule | {"verbs": [v for v in rule["verbs"] if v != "watch" or rule["resources"] == ["configmaps"]]}
-        for rule in before["rules"]
-    ]
-    client.merge(role, {"rules": blind})
-    process = OperatorProcess(tmp_path, operator_kubeconfig, namespace=HOME, resync=2)
-    process.start()
-    try:
-        usual(play)
-        eventually("both agents", lambda: len(play.agents()) == 2, 40)
-        play.remove("pods", play.agents("source")[0]["metadata"]["name"])
-        eventually("a new source agent", lambda: len(live(play, "source")) == 1, 20)
-        assert process.alive
-    finally:
-        process.stop()
-        client.merge(role, {"rules": before["rules"]})
-
-
 def test_a_namespace_of_the_level_restricted_refuses_baseline_and_takes_restricted(
-    play: Playground, operator: OperatorProcess
+    play: Playground, leader: OperatorProcess
 ) -> None:
     where = f"/api/v1/namespaces/{play.namespace}"
     usual(play)
@@ -276,7 +134,7 @@ def test_a_namespace_of_the_level_restricted_refuses_baseline_and_takes_restrict
     assert {p["spec"]["securityContext"]["runAsNonRoot"] for p in play.agents()} == {True}
 
 
-def test_a_namespace_of_the_level_baseline_takes_baseline(play: Playground, operator: OperatorProcess) -> None:
+def test_a_namespace_of_the_level_baseline_takes_baseline(play: Playground, leader: OperatorProcess) -> None:
     where = f"/api/v1/namespaces/{play.namespace}"
     play.api.merge(where, {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}})
     usual(play)
@@ -305,7 +163,7 @@ def _quota(play: Playground) -> Callable[[], None]:
 )
 def test_what_admission_refuses_has_its_reason_and_goes_on_by_itself(
     play: Playground,
-    operator: OperatorProcess,
+    leader: OperatorProcess,
     wall: Callable[[Playground], Callable[[], None]],
     reason: str,
 ) -> None:
@@ -322,7 +180,7 @@ def test_what_admission_refuses_has_its_reason_and_goes_on_by_itself(
     eventually("both agents", lambda: len(play.agents()) == 2, 30)
 
 
-def test_a_missing_claim_is_told_and_made_up_for(play: Playground, operator: OperatorProcess) -> None:
+def test_a_missing_claim_is_told_and_made_up_for(play: Playground, leader: OperatorProcess) -> None:
     play.claim("orders-standby")
     play.pair()
     eventually("ClaimMissing", lambda: play.says("ClaimsReady", "False", "ClaimMissing"))
@@ -332,7 +190,7 @@ def test_a_missing_claim_is_told_and_made_up_for(play: Playground, operator: Ope
     eventually("both agents", lambda: len(play.agents()) == 2)
 
 
-def test_a_target_claim_is_made_from_its_template(play: Playground, operator: OperatorProcess) -> None:
+def test_a_target_claim_is_made_from_its_template(play: Playground, leader: OperatorProcess) -> None:
     play.claim("orders-data")
     play.writer("orders-0", "orders-data")
     wanted = {"resources": {"requests": {"storage": "3Gi"}}}
@@ -347,7 +205,7 @@ def test_a_target_claim_is_made_from_its_template(play: Playground, operator: Op
     eventually("both agents", lambda: len(play.agents()) == 2)
 
 
-def test_of_two_pairs_on_one_target_the_younger_waits(play: Playground, operator: OperatorProcess) -> None:
+def test_of_two_pairs_on_one_target_the_younger_waits(play: Playground, leader: OperatorProcess) -> None:
     replicating(play)
     play.claim("other-data")
     play.writer("other-0", "other-data")
@@ -359,7 +217,7 @@ def test_of_two_pairs_on_one_target_the_younger_waits(play: Playground, operator
     assert play.says("Ready", "True", "Replicating")
 
 
-def test_names_of_63_characters_work(play: Playground, operator: OperatorProcess) -> None:
+def test_names_of_63_characters_work(play: Playground, leader: OperatorProcess) -> None:
     name, volume = "p" * 63, "v" * 63
     play.claim("orders-data")
     play.claim("orders-standby")
@@ -371,7 +229,7 @@ def test_names_of_63_characters_work(play: Playground, operator: OperatorProcess
     eventually("Replicating", lambda: play.says("Ready", "True", "Replicating", name))
 
 
-def test_a_hold_is_shown_and_its_confirmation_passed_on(play: Playground, operator: OperatorProcess) -> None:
+def test_a_hold_is_shown_and_its_confirmation_passed_on(play: Playground, leader: OperatorProcess) -> None:
     replicating(play)
     problem = Problem(reason="MassDelete", message="12 of 20 files would go.", token="t-7", retrying=False)
     play.report(Role.TARGET, phase=Phase.HELD, peer_connected=True, problem=problem)
@@ -381,7 +239,7 @@ def test_a_hold_is_shown_and_its_confirmation_passed_on(play: Playground, operat
     eventually("the event", lambda: ("Warning", "MassDelete") in play.events())
 
 
-def test_an_idle_pair_is_left_in_peace(play: Playground, operator: OperatorProcess) -> None:
+def test_an_idle_pair_is_left_in_peace(play: Playground, leader: OperatorProcess) -> None:
     replicating(play)
     play.beat()
     time.sleep(2)

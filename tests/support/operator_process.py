@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tests.support.apiserver import free_ports
 
+HOME = "storagemirror-system"
+"""Namespace of the operator."""
 IMAGE = "storagemirror:test"
 TICKS = os.sysconf("SC_CLK_TCK")
 
