@@ -8,6 +8,7 @@ These types travel (as MessagePack arrays), so a field is only ever added at the
 
 from __future__ import annotations
 
+import re
 import stat
 from enum import IntEnum, StrEnum
 from typing import Annotated
@@ -183,9 +184,13 @@ def walk_key(path: bytes) -> bytes:
     return path.replace(b"/", b"\0")
 
 
+_NAME = re.compile(rb"(?!\.\.?\Z)[^/\0]{1,255}").fullmatch
+"""One call for each name that arrives: it is asked for each entry."""
+
+
 def is_name(name: bytes) -> bool:
-    """Whether `name` can name an entry of a directory."""
-    return 0 < len(name) <= NAME_MAX and b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+    """Whether `name` can name an entry of a directory: 1 to `NAME_MAX` bytes, no `/`, no NUL, not `.` or `..`."""
+    return _NAME(name) is not None
 
 
 def is_path(path: bytes) -> bool:

@@ -405,7 +405,7 @@ def test_a_symlink_swapped_in_is_not_followed(target: Path, tmp_path: Path) -> N
     os.symlink(tmp_path / "outside", target / "swapped")
 
     attributes = Attributes(0o100644, 0, 0, 1)
-    liar.say(liar.connection.send_pack([Enter(b"swapped"), File(b"planted", attributes, 1)], [b"x"]))
+    liar.say(b"".join(liar.connection.send_pack([Enter(b"swapped"), File(b"planted", attributes, 1)], [b"x"])))
     liar.say(liar.connection.send(m.Begin(b"swapped2/large", attributes, 1)))
     os.symlink(tmp_path / "outside", target / "swapped2")
     liar.say(liar.connection.send(m.Drop()))

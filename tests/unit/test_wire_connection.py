@@ -88,7 +88,7 @@ def conversation() -> bytes:
     message: m.Message
     for message in (m.Ping(), m.Mirror(View()), m.Want([b"a", b""]), m.Credit(3)):
         said += source.send(message)
-    said += source.send_pack(PACK, [b"abc", b"de"])
+    said += b"".join(source.send_pack(PACK, [b"abc", b"de"]))
     said += source.send(m.Begin(b"big", FILE, 10)) + source.send_data(0, 4) + b"data" + source.send_data(6, 4) + b"more"
     said += source.send(m.End(10, b"d" * 16, 7))
     for message in (m.Link(b"x", b"y"), m.Doomed([b"z"], True), m.Delete([b"z"]), m.Mark(1, 2), m.MirrorEnd(5, True)):
@@ -110,7 +110,7 @@ def test_what_is_sent_is_what_arrives_however_it_is_cut() -> None:
 def test_a_pack_carries_records_and_contents() -> None:
     source, target = shaken()
     view = target.writable()
-    data = source.send_pack(PACK, [b"abc", b"de"])
+    data = b"".join(source.send_pack(PACK, [b"abc", b"de"]))
     view[: len(data)] = data
     target.written(len(data))
     pack = target.next_event()
@@ -199,7 +199,7 @@ def test_a_path_out_of_the_volume_is_refused_wherever_it_stands(path: bytes) -> 
             feed(target, source.send(message))
     source, target = shaken()
     with pytest.raises(ProtocolError):
-        feed(target, source.send_pack([Enter(path)], []))
+        feed(target, b"".join(source.send_pack([Enter(path)], [])))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_name_that_is_none_is_refused(name: bytes) -> None:
     for record in records:
         source, target = shaken()
         with pytest.raises(ProtocolError):
-            feed(target, source.send_pack([Enter(b""), record], []))
+            feed(target, b"".join(source.send_pack([Enter(b""), record], [])))
     source, target = shaken()
     feed(target, source.send(m.Mirror(View())))
     with pytest.raises(ProtocolError):
@@ -248,12 +248,12 @@ def test_a_name_that_is_none_is_refused(name: bytes) -> None:
 def test_a_pack_that_makes_no_sense_is_refused(records: list[Record]) -> None:
     source, target = shaken()
     with pytest.raises(ProtocolError):
-        feed(target, source.send_pack(records, []))
+        feed(target, b"".join(source.send_pack(records, [])))
 
 
 def test_a_damaged_pack_is_noticed() -> None:
     source, target = shaken()
-    data = bytearray(source.send_pack(PACK, [b"abc", b"de"]))
+    data = bytearray(b"".join(source.send_pack(PACK, [b"abc", b"de"])))
     data[-1] ^= 1
     with pytest.raises(ProtocolError, match="checksum"):
         feed(target, bytes(data))

@@ -45,8 +45,9 @@ class Channel:
         """See `Connection.send_pack`."""
         with self._sending:
             with self._state:
-                frame = self._connection.send_pack(records, contents)
-            self._put(frame)
+                prefix, body = self._connection.send_pack(records, contents)
+            self._put(prefix)
+            self._put(body)
 
     def send_data(self, offset: int, content: memoryview) -> None:
         """A piece of the large file that was begun."""

@@ -80,11 +80,11 @@ class Connection:
         payload = _encode(message)
         return header(kind, len(payload)) + payload
 
-    def send_pack(self, records: list[Record], contents: list[bytes]) -> bytes:
-        """The frame of a pack; `contents` are those of its `File` records, in order."""
+    def send_pack(self, records: list[Record], contents: list[bytes]) -> tuple[bytes, bytes]:
+        """The frame of a pack, in two parts; `contents` are those of its `File` records, in order."""
         self._move(self.role, FrameType.PACK)
-        payload = pack_payload(records, contents)
-        return header(FrameType.PACK, len(payload)) + payload
+        checksum, body = pack_payload(records, contents)
+        return header(FrameType.PACK, len(checksum) + len(body)) + checksum, body
 
     def send_data(self, offset: int, length: int) -> bytes:
         """What precedes `length` bytes of content in a Data frame; the content itself follows as it is."""

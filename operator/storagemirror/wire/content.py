@@ -86,11 +86,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Record]).decode
 
 
-def pack_payload(records: list[Record], contents: list[bytes]) -> bytes:
-    """The payload of a pack. `contents` are those of the `File` records, in order."""
+def pack_payload(records: list[Record], contents: list[bytes]) -> tuple[bytes, bytes]:
+    """The payload of a pack, in two parts: its checksum, and the rest (a megabyte that need not be copied again).
+
+    `contents` are those of the `File` records, in order."""
     encoded = _encode(records)
     body = b"".join((_RECORDS_LENGTH.pack(len(encoded)), encoded, *contents))
-    return xxh3_128_digest(body) + body
+    return xxh3_128_digest(body), body
 
 
 class Pack:
@@ -119,6 +121,12 @@ class Pack:
         size = 0
         inside = False
         for record in self.records:
+            if type(record) is File:  # nearly all are
+                attributes = record.attributes
+                if not inside or not is_name(record.name) or stat.S_IFMT(attributes.mode) != Kind.FILE:
+                    raise ProtocolError(f"expected a file in a directory, got {record.name[:300]!r}")
+                size += record.size
+                continue
             if isinstance(record, Enter):
                 if not is_path(record.path):
                     raise ProtocolError(f"not a path within the volume: {record.path[:300]!r}")
@@ -138,9 +146,7 @@ class Pack:
             mode = stat.S_IFMT(record.attributes.mode)
             if mode not in KINDS or mode == Kind.DIRECTORY:
                 raise ProtocolError(f"expected the mode of an entry that is no directory, got {mode:o}")
-            if isinstance(record, File):
-                size += record.size
-            if isinstance(record, File) != (mode == Kind.FILE) and not isinstance(record, Touch):
+            if mode == Kind.FILE and not isinstance(record, Touch):
                 raise ProtocolError(f"a record of {type(record).__name__} has the mode {mode:o}")
             if isinstance(record, Symlink) and (mode != Kind.SYMLINK or not _target(record.content)):
                 raise ProtocolError("expected a symbolic link of 1 to 4095 bytes, without NUL")
