@@ -126,7 +126,9 @@ def _deaf(view: View, which: Role, pod: Pod) -> bool:
     age = started_ago(view, pod)
     if heard is None or not isinstance(node, Node) or not node.ready or age is None or age < DEAF_SECONDS:
         return False
-    return heard.silent_for >= DEAF_SECONDS
+    # A node that has just come back brings its agents with it: they are given the time to be heard.
+    back = seconds_since(node.ready_since, view.now)
+    return heard.silent_for >= DEAF_SECONDS and (back is None or back >= DEAF_SECONDS)
 
 
 def started_ago(view: View, pod: Pod) -> float | None:

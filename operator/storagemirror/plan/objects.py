@@ -200,6 +200,11 @@ class Node(_Read, frozen=True, kw_only=True):
     def ready(self) -> bool:
         return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
 
+    @property
+    def ready_since(self) -> str | None:
+        """When its readiness last changed, RFC 3339; None where nobody says."""
+        return next((c.last_transition_time for c in self.status.conditions if c.type == "Ready"), None)
+
 
 class ConfigMap(_Read, frozen=True, kw_only=True):
     metadata: Meta = Meta()

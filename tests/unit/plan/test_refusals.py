@@ -324,6 +324,23 @@ def test_an_agent_that_hangs_on_a_good_node_is_replaced() -> None:
     world.check()
 
 
+def test_an_agent_whose_node_has_just_come_back_is_given_time_to_be_heard() -> None:
+    world = World()
+    world.usual()
+    world.settle()
+    node = world.agents(Role.TARGET)[0]["spec"]["nodeName"]
+    pods = {p["metadata"]["uid"] for p in world.agents()}
+    world.silent.add(Role.TARGET)
+    for _ in range(90):
+        world.tick()
+    stamp = world.clock.moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    back = {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": stamp}]}
+    world.api.put("nodes", {"metadata": {"name": node}, "status": back})
+    world.tick()
+    world.passes()
+    assert {p["metadata"]["uid"] for p in world.agents()} == pods
+
+
 def test_what_cannot_be_looked_at_changes_nothing() -> None:
     world = World()
     world.usual()
