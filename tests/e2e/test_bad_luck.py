@@ -128,11 +128,12 @@ def test_the_operator_killed_with_9_goes_on_from_the_api_server(case: Case) -> N
 
 
 def test_a_cut_network_is_said_and_heals_by_itself(case: Case) -> None:
-    source, target = case.claim("src", "n1"), case.claim("dst", "n2")
+    one, two = case.without_operator()
+    source, target = case.claim("src", one), case.claim("dst", two)
     case.application("src")
     case.pair("src", "dst")
     case.replicating()
-    case.cluster.cut("n2")
+    case.cluster.cut(two)
     try:
         (source.path() / "during-the-cut").write_text("x")
         case.wait("Ready", "False", seconds=45)
@@ -141,7 +142,7 @@ def test_a_cut_network_is_said_and_heals_by_itself(case: Case) -> None:
         time.sleep(5)
         assert case.status()["syncedThrough"] == through, "nothing can have been synced over a cut cable"
     finally:
-        case.cluster.heal("n2")
+        case.cluster.heal(two)
     case.wait("Ready", seconds=120)
     case.equal(source, target)
 
@@ -220,36 +221,38 @@ def test_a_full_target_goes_on_when_the_source_is_freed(case: Case) -> None:
 
 
 def test_the_node_of_the_source_loses_power_and_comes_back(case: Case) -> None:
-    source, target = case.claim("src", "n1"), case.claim("dst", "n2")
+    one, two = case.without_operator()
+    source, target = case.claim("src", one), case.claim("dst", two)
     case.application("src")
     case.pair("src", "dst")
     case.replicating()
     (source.path() / "synced").write_text("synced")
     case.kubectl("exec", "deploy/app", "--", "sync")
     case.equal(source, target)
-    case.cluster.power_off("n1")
+    case.cluster.power_off(one)
     try:
         case.wait("Ready", "False", seconds=60)
         assert (target.path() / "synced").read_text() == "synced"
     finally:
-        case.cluster.boot("n1")
+        case.cluster.boot(one)
     case.wait("Ready", seconds=180)
     (source.path() / "after").write_text("after")
     case.equal(source, target, 60)
 
 
 def test_the_node_of_the_target_loses_power_and_comes_back(case: Case) -> None:
-    source, target = case.claim("src", "n1"), case.claim("dst", "n2")
+    one, two = case.without_operator()
+    source, target = case.claim("src", one), case.claim("dst", two)
     fill(source, 200)
     case.application("src")
     case.pair("src", "dst")
     case.replicating()
     case.synced_after(time.time())
-    case.cluster.power_off("n2")
+    case.cluster.power_off(two)
     try:
         (source.path() / "meanwhile").write_text("meanwhile")
         case.wait("Ready", "False", seconds=60)
     finally:
-        case.cluster.boot("n2")
+        case.cluster.boot(two)
     case.wait("Ready", seconds=180)
     case.equal(source, target, 60)

@@ -111,6 +111,9 @@ def test_the_copy_of_another_pair_is_left_alone(case: Case) -> None:
     case.wait_event("TargetOwnedByAnother", "q")
     assert (target.path() / "first").read_text() == "first"
     assert not (target.path() / "second").exists()
+    case.patch({"mirror": {"target": "Adopt"}}, "q")
+    case.replicating("q")
+    case.equal(other, target)
 
 
 def test_what_cannot_change_is_refused_with_the_way_to_do_it(case: Case) -> None:

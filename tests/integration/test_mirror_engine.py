@@ -204,9 +204,31 @@ def test_a_copy_of_another_pair_is_refused(source: Path, target: Path) -> None:
     mirror(source, target)
     marker = target / ".storagemirror/pair.json"
     marker.write_text(marker.read_text().replace("pair-1", "pair-2"))
-    with pytest.raises(Refused) as refused, joined(source, target, expectation(policy=TargetPolicy.ADOPT)):
+    with pytest.raises(Refused) as refused, joined(source, target):
         pass
     assert refused.value.reason == "TargetOwnedByAnother"
+
+
+def test_a_copy_of_another_pair_is_taken_over_where_adopt_is_said(source: Path, target: Path) -> None:
+    trees.many(source, 30)
+    mirror(source, target)
+    marker = target / ".storagemirror/pair.json"
+    marker.write_text(marker.read_text().replace("pair-1", "pair-2"))
+    (source / "later").write_text("later")
+    mirror(source, target, expectation(policy=TargetPolicy.ADOPT))
+    equal(source, target)
+    assert "pair-1" in marker.read_text()
+
+
+def test_a_later_epoch_of_another_pair_is_refused_even_where_adopt_is_said(source: Path, target: Path) -> None:
+    trees.write(source / "mine", "x")
+    with joined(source, target, expectation(epoch=3), epoch=3) as pair:
+        pair.mirror()
+    marker = target / ".storagemirror/pair.json"
+    marker.write_text(marker.read_text().replace("pair-1", "pair-2"))
+    with pytest.raises(Refused) as refused, joined(source, target, expectation(policy=TargetPolicy.ADOPT)):
+        pass
+    assert refused.value.reason == "EpochTooOld"
 
 
 def test_a_marker_that_cannot_be_read_stops_everything(source: Path, target: Path) -> None:
@@ -433,3 +455,17 @@ def test_a_root_with_a_default_acl_gives_nothing_to_a_first_mirror(source: Path,
     trees.write(source / "directory/file", "x")
     mirror(source, target)
     equal(source, target)
+
+
+def test_what_the_targets_file_system_cannot_hold_is_counted(tmp_path: Path) -> None:
+    with disk(tmp_path, "tmpfs", 64, "source") as roomy, disk(tmp_path, "ext4", 64, "target") as narrow:
+        source, target = roomy.path, narrow.path
+        trees.write(source / "a", "many names")
+        for number in range(65_002):
+            os.link(source / "a", source / f"name {number:05}")
+        trees.write(source / "b", "y")
+        os.setxattr(source / "b", "user.large", b"v" * 60_000)
+        result = mirror(source, target)
+        assert {item.kind.value: item.count for item in result.not_kept} == {"HardLink": 3, "ExtendedAttribute": 1}
+        assert (target / "a").stat().st_nlink == 65_000
+        assert {(target / f"name {number:05}").read_text() for number in range(65_002)} == {"many names"}

@@ -15,7 +15,7 @@ from typing import Any
 from tests.cluster.cluster import Cluster
 from tests.cluster.command import wait_for
 from tests.cluster.filesystems import FileSystem
-from tests.support.product import Product
+from tests.support.product import SYSTEM, Product
 
 Json = dict[str, Any]
 """An object of the API: the tests read of it what a user reads."""
@@ -300,6 +300,14 @@ class Case:
             e.add_note(f"rsync says:\n{self.differences(source, target)[:3000]}")
             raise
 
+    def without_operator(self) -> list[str]:
+        """The nodes on which no operator runs: those that a test may take away and still be told of it."""
+        pods = self.cluster.kubectl(
+            "-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "json"
+        ).stdout
+        taken = {pod["spec"].get("nodeName") for pod in json.loads(pods)["items"]}
+        return [node for node in self.cluster.node_names if node not in taken]
+
     # ------------------------------------------------------------ ending
 
     def clean_up(self) -> None:
@@ -324,7 +332,20 @@ class Case:
 
 
 def process_of(pod: str, verb: str) -> int:
-    """The process on this machine of a pod's container that runs `storagemirror VERB`."""
+    """The process on this machine of a pod's container that runs `storagemirror VERB`; waited for while the kubelet
+    starts it (again)."""
+    found: list[int] = []
+
+    def runs() -> bool:
+        found[:] = _processes(pod, verb)
+        return bool(found)
+
+    wait_for(f"pod {pod} to run `storagemirror {verb}`", runs, 60, every=0.3)
+    return found[0]
+
+
+def _processes(pod: str, verb: str) -> list[int]:
+    found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -335,5 +356,5 @@ def process_of(pod: str, verb: str) -> int:
             continue
         named = f"POD_NAME={pod}".encode() in environment or f"HOSTNAME={pod}".encode() in environment
         if named and verb.encode() in words:
-            return int(entry.name)
-    raise AssertionError(f"pod {pod} runs no `storagemirror {verb}` on this machine")
+            found.append(int(entry.name))
+    return found

@@ -69,7 +69,7 @@ def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int
         volume=expect.volume,
         epoch=expect.epoch,
         source=hello.identity,
-        entries=stored.entries if stored is not None else None,
+        entries=stored.entries if stored is not None and _is_ours(expect, stored) else None,
         boot=lifetime.boot if stored is None or volume.distrust_after_ns is None else stored.boot,
         mount=lifetime.mount if stored is None or volume.distrust_after_ns is None else stored.mount,
         open=True,
@@ -115,12 +115,12 @@ def _check_ownership(expect: Expectation, marker: Marker | None, *, has_entries:
                 RefusalReason.TARGET_NOT_EMPTY, "the target volume holds files that no pair put there", _EMPTY_HINT
             )
         return
-    if (marker.pair_uid, marker.volume) != (expect.pair_uid, expect.volume):
+    if not adopt and not _is_ours(expect, marker):
         raise NotAdmitted(
             RefusalReason.TARGET_OWNED_BY_ANOTHER,
             f"the target volume is the copy of the volume {marker.volume!r} of another pair ({marker.pair_uid})",
-            "Give this pair a target of its own. To give up the other pair's copy, empty the volume, "
-            ".storagemirror too.",
+            "Give this pair a target of its own; or, if that other pair is gone, set spec.mirror.target to Adopt "
+            "(by hand: --adopt) to make its copy into this pair's.",
         )
     if marker.epoch > expect.epoch:
         raise NotAdmitted(
@@ -129,10 +129,14 @@ def _check_ownership(expect: Expectation, marker: Marker | None, *, has_entries:
         )
 
 
+def _is_ours(expect: Expectation, marker: Marker) -> bool:
+    return (marker.pair_uid, marker.volume) == (expect.pair_uid, expect.volume)
+
+
 def _check_source(
     volume: TargetVolume, expect: Expectation, marker: Marker | None, hello: m.Hello, now_ns: int
 ) -> None:
-    if marker is None or marker.source.same_as(hello.identity):
+    if marker is None or not _is_ours(expect, marker) or marker.source.same_as(hello.identity):
         return
     held = volume.hold()
     if held is None or held.reason != HoldReason.SOURCE_REPLACED.value or held.identity != hello.identity:
