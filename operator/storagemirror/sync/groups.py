@@ -11,16 +11,15 @@ from storagemirror.fs.scan import Leaders
 class LinkGroups(Leaders):
     """As `Leaders`, and remembers the further names. Holds nothing of files with one name."""
 
-    others: dict[int, list[bytes]] = field(default_factory=dict)
+    others: dict[int, dict[bytes, None]] = field(default_factory=dict)
+    """In order, and each once: a file may have 65,000 names."""
 
     def leader(self, inode: int, path: bytes) -> bytes:
         """Empty when `path` is the first."""
         first = self.first.setdefault(inode, path)
         if first == path:
             return b""
-        others = self.others.setdefault(inode, [])
-        if path not in others:
-            others.append(path)
+        self.others.setdefault(inode, {})[path] = None
         return first
 
     def paths(self, inode: int) -> list[bytes]:
@@ -30,12 +29,13 @@ class LinkGroups(Leaders):
 
     def forget(self, inode: int, path: bytes) -> None:
         """`path` is no name of this file any more."""
-        others = self.others.get(inode, [])
+        others = self.others.get(inode, {})
         if path in others:
-            others.remove(path)
+            del others[path]
         elif self.first.get(inode) == path:
             if others:
-                self.first[inode] = others.pop(0)
+                self.first[inode] = next(iter(others))
+                del others[self.first[inode]]
             else:
                 del self.first[inode]
         if not others:
