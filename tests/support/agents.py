@@ -221,3 +221,35 @@ def wait_for(look: Callable[[], _T], what: str, seconds: float = 20.0, tell: Cal
             return found
         assert time.monotonic() < end, f"waited {seconds} s for {what}\n{tell()}"
         time.sleep(0.02)
+
+
+def fill(root: Path, files: int, directories: int = 10) -> None:
+    """Small files of different content, evenly spread."""
+    for d in range(directories):
+        (root / f"d{d}/sub").mkdir(parents=True, exist_ok=True)
+    for i in range(files):
+        (root / f"d{i % directories}/sub/f{i}").write_text(f"{i}\n" * (i % 50 + 1))
+
+
+def equal_soon(pair: AgentPair, seconds: float = 15.0) -> None:
+    """Fail unless both trees become the same in time."""
+    wait_for(pair.equal, "both trees to be equal", seconds, pair.tell)
+
+
+def problem(pair: AgentPair) -> str:
+    """Reason of what the source tells to be in the way; empty when nothing is."""
+    report = pair.source.report()
+    return report.problem.reason if report and report.problem else ""
+
+
+def reads(path: Path, text: str) -> bool:
+    """Is this the file's content?"""
+    try:
+        return path.read_text() == text
+    except FileNotFoundError:
+        return False
+
+
+def files_in(root: Path) -> int:
+    """How many there are, without our own."""
+    return sum(len(files) for here, _, files in os.walk(root) if ".storagemirror" not in here)

@@ -8,8 +8,8 @@ import random
 import stat
 from dataclasses import dataclass, field
 
+from storagemirror.sync.pending import IGNORED
 from storagemirror.sync.requests import Changes
-from storagemirror.sync.watch import IGNORED
 
 
 @dataclass(frozen=True)

@@ -25,23 +25,15 @@ from dataclasses import dataclass
 
 from storagemirror.clock import Clock, SystemClock
 from storagemirror.contract import Capture
-from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY
 from storagemirror.errors import VolumeError
-from storagemirror.fs.inotify import Event, Inotify, Mask, WatchLimit
+from storagemirror.fs.inotify import Inotify, Mask, WatchLimit
 from storagemirror.fs.tree import Tree
-from storagemirror.sync.changes import WHOLE_TREE, Drained, tidy
+from storagemirror.sync.changes import WHOLE_TREE, Drained
+from storagemirror.sync.pending import IGNORED, Pending
 from storagemirror.sync.requests import Changes
-from storagemirror.sync.watchtree import Directory, WatchedTree
+from storagemirror.sync.watchtree import WatchedTree
 
-IGNORED = frozenset({STATE_DIRECTORY, LOST_AND_FOUND})
-"""Names in the root that are the volume's own or ours."""
-
-# As plain ints: `&` of two IntFlags makes an object, for every event.
-_STRUCTURE = int(Mask.CREATE | Mask.DELETE | Mask.MOVED_FROM | Mask.MOVED_TO)
-_ROOT_GONE = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT)
-_ISDIR, _ATTRIB, _IGNORED = int(Mask.ISDIR), int(Mask.ATTRIB), int(Mask.IGNORED)
-_CREATE, _DELETE = int(Mask.CREATE), int(Mask.DELETE)
-_MOVED_FROM, _MOVED_TO, _OVERFLOW = int(Mask.MOVED_FROM), int(Mask.MOVED_TO), int(Mask.Q_OVERFLOW)
+_OVERFLOW = int(Mask.Q_OVERFLOW)
 
 
 @dataclass(frozen=True)
@@ -73,10 +65,7 @@ class TreeWatch:
         self._thread: threading.Thread | None = None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._ready = threading.Condition()  # guards everything below
-        self._paths: set[bytes] = set()
-        self._trees: set[bytes] = set()
-        self._renames: list[tuple[bytes, bytes]] = []
-        self._moved: dict[int, bytes] = {}
+        self._names = Pending(self._options.names)
         self._events = 0
         self._failure: Exception | None = None
         self._closing = False
@@ -151,14 +140,13 @@ class TreeWatch:
             if self._failure is not None:
                 raise self._failure
             self._through = through
-            return self._take(through)
+            self._woken = False
+            return self._names.take(through)
 
     def put_back(self, changes: Changes) -> None:
         """What was drained and could not be used: comes again with the next `drain`."""
         with self._ready:
-            self._paths |= changes.paths
-            self._trees |= changes.trees
-            self._bound()
+            self._names.put_back(changes)
             self._ready.notify_all()
 
     def wake(self) -> None:
@@ -170,7 +158,7 @@ class TreeWatch:
     def pending(self) -> Drained:
         """What the next `drain` would hand over at least; nothing is taken, and nothing is waited for."""
         with self._ready:
-            return tidy(self._paths, self._trees, [], self._through)
+            return self._names.peek(self._through)
 
     def close(self) -> None:
         """Stop watching."""
@@ -228,94 +216,31 @@ class TreeWatch:
     def _read(self, inotify: Inotify, tree: WatchedTree) -> None:
         events = inotify.read()
         self._events += len(events)
-        lost = False
         for event in events:
-            lost = lost or bool(event.mask & _OVERFLOW)
-            self._note(tree, event)
-        if lost:
+            self._names.note(tree, event)
+        if any(event.mask & _OVERFLOW for event in events):
             tree.build()
-            self._trees.add(b"")
+            self._names.lose()
         tree.sweep()
-        self._bound()
-
-    def _note(self, tree: WatchedTree, event: Event) -> None:
-        """Put down what one event may have changed."""
-        directory = tree.find(event.watch)
-        if directory is None:
-            return
-        if not event.name:
-            self._note_self(tree, directory, event.mask)
-            return
-        base = tree.path(directory)
-        if base is None or (directory is tree.root and event.name in IGNORED):
-            return
-        path = base + b"/" + event.name if base else event.name
-        if event.mask & _STRUCTURE:
-            self._paths.add(base)  # the times of a directory change with what is in it
-            self._note_name(path, event)
-        if event.mask & _ISDIR:
-            self._note_directory(tree, directory, path, event)
-        else:
-            self._paths.add(path)
-
-    def _note_self(self, tree: WatchedTree, directory: Directory, mask: int) -> None:
-        """An event of a watched directory itself."""
-        if directory is tree.root:
-            if mask & _ROOT_GONE:
-                self._failure = _root_gone(mask)
-            elif mask & _ATTRIB:
-                self._paths.add(b"")
-        elif mask & _IGNORED:
-            tree.forget(directory.watch)
-
-    def _note_name(self, path: bytes, event: Event) -> None:
-        """Pair the two halves of a rename."""
-        if event.mask & _MOVED_FROM:
-            self._moved[event.cookie] = path
-        elif event.mask & _MOVED_TO and (old := self._moved.pop(event.cookie, None)) is not None:
-            self._renames.append((old, path))
-
-    def _note_directory(self, tree: WatchedTree, parent: Directory, path: bytes, event: Event) -> None:
-        """Something happened to the directory at `path`."""
-        if event.mask & (_CREATE | _MOVED_TO):
-            tree.cover(parent, event.name)
-            self._trees.add(path)
-            return
-        if event.mask & (_DELETE | _MOVED_FROM):
-            tree.detach(parent, event.name)
-        self._paths.add(path)
+        self._names.bound()
+        if self._names.root_gone:
+            self._failure = _root_gone(self._names.root_gone)
 
     # -- what was put down
 
     def _pending(self) -> bool:
-        return bool(self._paths or self._trees or self._failure or self._closing or self._woken)
+        return bool(self._names or self._failure or self._closing or self._woken)
 
     def _wait_for_quiet(self) -> None:
         end = self._clock.monotonic() + self._options.latency
-        while self._paths or self._trees:
+        while self._names:
             left = min(self._options.quiet, end - self._clock.monotonic())
-            if left <= 0 or len(self._paths) >= self._options.batch or self._failure or self._closing or self._woken:
+            if left <= 0 or len(self._names) >= self._options.batch or self._failure or self._closing or self._woken:
                 return
             before = self._events
             self._ready.wait(left)
             if self._events == before:
                 return
-
-    def _bound(self) -> None:
-        """Keep at most as many names as we have promised."""
-        if b"" in self._trees or len(self._paths) + len(self._trees) + len(self._renames) > self._options.names:
-            self._trees = set(WHOLE_TREE)
-            self._paths.clear()
-            self._renames.clear()
-            self._moved.clear()
-
-    def _take(self, through: int) -> Drained:
-        self._woken = False
-        changes = tidy(self._paths, self._trees, self._renames, through)
-        self._paths, self._trees, self._renames = set(), set(), []
-        # The other half of a rename follows at once; one that has not by now left the tree.
-        self._moved.clear()
-        return changes
 
     # -- without watches
 
@@ -325,7 +250,7 @@ class TreeWatch:
         if self._thread is None and self._inotify is not None:
             self._inotify.close()
         elif self._thread is not None:
-            self._trees.add(b"")
+            self._names.lose()
             os.eventfd_write(self._wake, 1)
         self._inotify = self._tree = None
         self._scan_due = self._scanned + self._options.scan_every
@@ -337,16 +262,16 @@ class TreeWatch:
             if self._scan_due is None:
                 # The caller is back from comparing: rest some times as long as that took.
                 self._scan_due = self._scanned + max(self._options.scan_every, 5 * (now - self._scanned))
-            if self._scan_due > now and not self._trees:
+            if self._scan_due > now and not self._names:
                 self._ready.wait_for(
-                    lambda: bool(self._trees or self._closing or self._woken), min(self._scan_due - now, timeout)
+                    lambda: bool(self._names or self._closing or self._woken), min(self._scan_due - now, timeout)
                 )
                 self._woken = False
-                if self._clock.monotonic() < self._scan_due and not self._trees:
+                if self._clock.monotonic() < self._scan_due and not self._names:
                     return Drained(through_ns=self._through)
             self._scanned, self._scan_due = self._clock.monotonic(), None
             self._through = self._clock.now_ns()
-            self._take(self._through)
+            self._names.take(self._through)
             return Drained(trees=WHOLE_TREE, through_ns=self._through)
 
 
