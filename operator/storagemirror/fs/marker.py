@@ -65,6 +65,8 @@ class Synced(msgspec.Struct, frozen=True, array_like=True):
     """On the source's clock, as its mark said."""
     deleted: int = 0
     """Entries deleted since the last full mirror."""
+    base: int = 0
+    """Entries that deletions are counted against: those of the last full mirror, and what has settled since."""
 
 
 _SLOT = struct.Struct("<QI")

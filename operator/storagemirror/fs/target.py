@@ -188,7 +188,7 @@ class TargetVolume:
         """What the last syncfs that succeeded covered."""
         return state.read_synced(self._state)
 
-    def sync(self, through_ns: int, deleted: int) -> None:
+    def sync(self, through_ns: int, deleted: int, base: int = 0) -> None:
         """Make everything durable, and remember that; `VolumeError` when the disk refuses."""
         last = state.read_synced(self._state)
         at = time.time_ns() - _CTIME_MARGIN_NS
@@ -202,7 +202,7 @@ class TargetVolume:
             raise VolumeError(f"the target could not be synced: {e.strerror}", reason="TargetFailing") from e
         self.unsynced = False
         sequence = last.sequence + 1 if last is not None else 1
-        self._full_or(lambda: state.write_synced(self._state, state.Synced(sequence, at, through_ns, deleted)))
+        self._full_or(lambda: state.write_synced(self._state, state.Synced(sequence, at, through_ns, deleted, base)))
 
     @staticmethod
     def _full_or(write: Callable[[], None]) -> None:

@@ -11,7 +11,11 @@ from storagemirror.sync import guard
 from storagemirror.wire.messages import HoldReason
 
 _REMEMBERED = 500_000
-"""New entries since the last full comparison that are known by name; beyond, a deletion counts in any case."""
+"""Fresh entries that are known by name; beyond, a deletion counts in any case."""
+
+FRESH_SECONDS = 30
+"""An entry that appeared live and goes again within this time is no loss. One that stays longer has settled: it is
+counted among what there is to lose, as if a full comparison had found it."""
 
 HINT = (
     "Look at the source first. If it is right that these are gone, write the token to spec.mirror.confirm "
@@ -34,7 +38,8 @@ class Deletions:
     """In this mirror, counted or not."""
     _budget: int = 0
     """Cleared by the guard in this mirror, and not used yet."""
-    _new: set[int] = field(default_factory=set)
+    _new: dict[int, int] = field(default_factory=dict)
+    """Fresh entries, oldest first: the hash of the path, and when it appeared."""
     _doomed: set[int] = field(default_factory=set)
     _doomed_entries: int = 0
 
@@ -42,22 +47,47 @@ class Deletions:
         """A comparison starts: what was announced before is void."""
         self._doomed, self._doomed_entries, self._budget, self.total = set(), 0, 0, 0
 
+    def go_on(self, deleted: int, base: int) -> None:
+        """From where an earlier session came to. What it had let settle is there to be lost in this one too."""
+        self.deleted = deleted
+        self.base = max(self.base or 0, base)
+
     def created(self, path: bytes) -> None:
-        """An entry appeared, live: deleting it again is no loss."""
-        if len(self._new) < _REMEMBERED:
-            self._new.add(guard.path_hash(path))
+        """An entry appeared, live: deleting it again at once is no loss. A volume that had next to nothing when it was
+        compared is guarded from its first entries on."""
+        self._settle()
+        key = guard.path_hash(path)
+        if key in self._new:
+            return
+        if self.base is not None and self.base < guard.SMALLEST:
+            self.base += 1
+        elif len(self._new) < _REMEMBERED:
+            self._new[key] = self.now_ns()
 
     def renamed(self, old: bytes, new: bytes) -> None:
-        """An entry that is new stays new under its new name."""
-        if self._is_new(old):
-            self._new.discard(guard.path_hash(old))
-            self.created(new)
+        """An entry that is fresh stays fresh under its new name."""
+        appeared = self._new.pop(guard.path_hash(old), None)
+        if appeared is not None:
+            self._new[guard.path_hash(new)] = appeared
+
+    def _settle(self) -> None:
+        """Let entries that have lived long enough count."""
+        if self.base is None or not self._new:
+            return
+        before = self.now_ns() - FRESH_SECONDS * 1_000_000_000
+        while self._new:
+            key = next(iter(self._new))
+            if self._new[key] > before:
+                return
+            del self._new[key]
+            self.base += 1
 
     def _is_new(self, path: bytes) -> bool:
         return bool(self._new) and guard.path_hash(path) in self._new
 
     def announce(self, paths: list[bytes]) -> None:
         """These are to go."""
+        self._settle()
         for path in paths:
             self._doomed.add(guard.path_hash(path))
             self._doomed_entries += self.volume.count(path, self._is_new)
@@ -78,22 +108,28 @@ class Deletions:
         self._budget = entries
         return entries
 
-    def may_delete(self, path: bytes) -> bool:
-        """Whether this one may go now: cleared before, or within what is left. Counts it."""
-        entries = self.volume.count(path, self._is_new)
+    def delete(self, path: bytes) -> bool:
+        """Delete one, with all that is below; False when the guard does not let it go: it was not cleared before, and
+        is more than what is left. Counts it. OSError."""
+        self._settle()
+        fresh: list[int] = []
+
+        def is_fresh(entry: bytes) -> bool:
+            key = guard.path_hash(entry)
+            if key not in self._new:
+                return False
+            fresh.append(key)
+            return True
+
+        entries = self.volume.count(path, is_fresh)
         if entries <= self._budget:
             self._budget -= entries
         elif not guard.Allowance(self.base, self.percent, self.deleted).allows(entries):
             return False
         self.deleted += entries
-        return True
-
-    def delete(self, path: bytes) -> bool:
-        """Delete one, with all that is below; False when the guard does not let it go. OSError."""
-        if not self.may_delete(path):
-            return False
+        for key in fresh:
+            del self._new[key]  # what has gone does not settle
         self.total += self.volume.delete(path)
-        self._new.discard(guard.path_hash(path))
         return True
 
     def compared(self, entries: int) -> None:

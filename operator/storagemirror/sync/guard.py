@@ -2,10 +2,10 @@
 
 Pure: what is known goes in, a verdict comes out. `TargetSession` keeps what must be kept.
 
-    The *base* is the number of entries when the last full comparison ended. From ten entries up, no more than
-    `max_delete_percent` of them are deleted, by mirrors and by live changes together, until the next full comparison
-    ends. Entries that came after the last full comparison do not count: an application that makes and removes files
-    all day is no wipe.
+    The *base* is the number of entries when the last full comparison ended, and those that appeared since and have
+    stayed for half a minute. From ten entries up, no more than `max_delete_percent` of them are deleted, by mirrors and
+    by live changes together, until the next full comparison ends. What goes again as soon as it came does not count: an
+    application that makes and removes files all day is no wipe.
 """
 
 from __future__ import annotations

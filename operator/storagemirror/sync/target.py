@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import msgspec
@@ -86,6 +87,8 @@ class TargetSession:
             self._finish()  # what came before it stays, and is nobody's to doubt
             raise
         except Held as held:
+            with contextlib.suppress(StorageMirrorError):
+                self._finish()  # what was deleted before the hold counts on in the next session
             self._say(m.Hold(m.HoldReason(held.reason), held.message, held.token, held.hint))
             self._observer.event(Event(EventKind.HELD, held.message))
             raise
@@ -143,8 +146,9 @@ class TargetSession:
             self._expect.confirm,
             admitted.marker.entries,
             self._clock.now_ns,
-            deleted=synced.deleted if synced is not None and admitted.stored is not None else 0,
         )
+        if synced is not None and admitted.marker.entries is not None:
+            self._deletions.go_on(synced.deleted, synced.base)
         self._applier = Applier(self._volume, self._deletions, self._channel.send)
         self._channel.send(welcome(self._volume, admitted))
         self._channel.start_ticking()
@@ -306,7 +310,7 @@ class TargetSession:
         self._through_ns = through_ns
         if self._applier.changed or self._volume.unsynced:
             self._applier.changed = False
-            self._volume.sync(through_ns, self._deletions.deleted)
+            self._volume.sync(through_ns, self._deletions.deleted, self._deletions.base or 0)
         self._synced = self._clock.monotonic()
 
     def _maybe_checkpoint(self) -> None:
@@ -321,7 +325,7 @@ class TargetSession:
 
     def _run_checkpoint(self) -> None:
         try:
-            self._volume.sync(self._through_ns, self._deletions.deleted)
+            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.base or 0)
         except StorageMirrorError:
             self._volume.unsynced = True  # the next mark says so
 
@@ -330,7 +334,7 @@ class TargetSession:
         if not self._sync_at_end or not self._marker_written or self._admitted is None:
             return
         if self._applier.changed or self._volume.unsynced:
-            self._volume.sync(self._through_ns, self._deletions.deleted)
+            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.base or 0)
         if self._marker.open and self._volume.distrust_after_ns is None:
             self._write_marker(msgspec.structs.replace(self._marker, open=False))
 

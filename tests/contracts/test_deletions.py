@@ -1,0 +1,109 @@
+"""What the guard counts: on a real volume, with a clock that is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storagemirror.fs.target import TargetVolume
+from storagemirror.sync.deletions import FRESH_SECONDS, Deletions
+
+SECOND = 1_000_000_000
+
+
+class Held:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.at = 1_000_000 * SECOND
+
+    def now_ns(self) -> int:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> Held:
+    return Held()
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[TargetVolume]:
+    with TargetVolume.open(str(tmp_path)) as opened:
+        opened.claim()
+        yield opened
+
+
+def live(volume: TargetVolume, clock: Held, base: int) -> Deletions:
+    """As after a full comparison of `base` entries."""
+    made = Deletions(volume, 50, None, None, clock.now_ns)
+    made.compared(base)
+    return made
+
+
+def make(root: Path, deletions: Deletions, count: int, name: str = "f") -> list[bytes]:
+    paths = [f"{name}{i}".encode() for i in range(count)]
+    for path in paths:
+        (root / path.decode()).touch()
+        deletions.created(path)
+    return paths
+
+
+def gone(deletions: Deletions, paths: list[bytes]) -> int:
+    return sum(deletions.delete(path) for path in paths)
+
+
+def test_what_goes_as_soon_as_it_came_does_not_count(tmp_path: Path, volume: TargetVolume, clock: Held) -> None:
+    deletions = live(volume, clock, base=20)
+    for _ in range(5):
+        assert gone(deletions, make(tmp_path, deletions, 100)) == 100
+        clock.at += SECOND
+    assert deletions.deleted == 0
+    clock.at += FRESH_SECONDS * SECOND
+    assert gone(deletions, make(tmp_path, deletions, 1)) == 1
+    assert deletions.base == 20, "what has gone must not settle: it would make the guard more lenient"
+
+
+def test_what_has_stayed_half_a_minute_is_there_to_be_lost(tmp_path: Path, volume: TargetVolume, clock: Held) -> None:
+    deletions = live(volume, clock, base=20)
+    paths = make(tmp_path, deletions, 100)
+    clock.at += (FRESH_SECONDS + 1) * SECOND
+    assert gone(deletions, paths) == 60
+    assert deletions.base == 120
+
+
+def test_a_volume_that_was_empty_when_it_was_compared_is_guarded_from_its_tenth_entry(
+    tmp_path: Path, volume: TargetVolume, clock: Held
+) -> None:
+    deletions = live(volume, clock, base=0)
+    paths = make(tmp_path, deletions, 10)
+    assert gone(deletions, paths) == 5
+
+
+def test_fresh_entries_of_a_deleted_directory_do_not_settle(tmp_path: Path, volume: TargetVolume, clock: Held) -> None:
+    deletions = live(volume, clock, base=20)
+    (tmp_path / "d").mkdir()
+    deletions.created(b"d")
+    make(tmp_path, deletions, 50, "d/f")
+    assert deletions.delete(b"d")
+    clock.at += (FRESH_SECONDS + 1) * SECOND
+    make(tmp_path, deletions, 1)
+    assert (deletions.base, deletions.deleted) == (20, 0)
+
+
+def test_a_fresh_entry_stays_fresh_under_its_new_name(tmp_path: Path, volume: TargetVolume, clock: Held) -> None:
+    deletions = live(volume, clock, base=20)
+    make(tmp_path, deletions, 1)
+    (tmp_path / "f0").rename(tmp_path / "g")
+    deletions.renamed(b"f0", b"g")
+    assert deletions.delete(b"g")
+    assert deletions.deleted == 0
+
+
+def test_another_session_goes_on_counting(tmp_path: Path, volume: TargetVolume, clock: Held) -> None:
+    deletions = Deletions(volume, 50, None, 0, clock.now_ns)
+    deletions.go_on(deleted=8, base=20)
+    for i in range(10):
+        (tmp_path / f"old{i}").touch()
+    assert gone(deletions, [f"old{i}".encode() for i in range(10)]) == 2
