@@ -129,6 +129,19 @@ def test_an_operator_that_is_told_to_stop_gives_its_lease_back(play: Playground,
     assert not lease["spec"].get("holderIdentity")
 
 
+def test_an_operator_that_waits_for_the_lead_ends_when_told_to(
+    operator: OperatorProcess, tmp_path: Path, operator_kubeconfig: Path
+) -> None:
+    """As the first process of a container it would else ignore the signal, and be killed half a minute later."""
+    eventually("a leader", lambda: "leading:" in operator.log)
+    (tmp_path / "second").mkdir()
+    second = OperatorProcess(tmp_path / "second", operator_kubeconfig, namespace=HOME)
+    second.start()
+    eventually("the second waits", lambda: "waiting:" in second.log)
+    assert second.stop() == 0
+    assert operator.alive
+
+
 def test_without_any_watch_the_resync_finds_everything(
     apiserver: ApiServer, play: Playground, operator_kubeconfig: Path, tmp_path: Path
 ) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 
 import kopf
 import msgspec
@@ -53,6 +55,10 @@ class Options:
     lease_seconds: int = LEASE_SECONDS
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
 class Operator:
     """The parts, put together."""
 
@@ -88,8 +94,15 @@ class Operator:
     def run(self) -> None:
         """Until SIGTERM. Ends the process where another operator has taken the lead."""
         health = serve_health(self._pulse, self._options.health_port)
-        self._election.acquire(tried=lambda: self._pulse.beat("election"))
-        self._await_kind()
+        # Until kopf listens for it: the first process of a container ignores a signal that it does not handle.
+        signal.signal(signal.SIGTERM, _leave)
+        try:
+            self._election.acquire(tried=lambda: self._pulse.beat("election"))
+            self._await_kind()
+        except SystemExit:
+            log.info("told to stop while waiting")
+            self._election.release()
+            raise
         threads = [
             self._thread("lead", self._keep_lead),
             self._thread("listener", self._listen),
