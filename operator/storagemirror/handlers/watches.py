@@ -6,7 +6,9 @@ event handler; these cannot fail, and what an event sets off is retried by the q
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +25,14 @@ BACKOFF_CAP = 2.0
 WATCH_SECONDS = 300
 """A watch is begun anew this often: one that died silently is missed no longer."""
 PAGE = 500
+
+
+def by_address(account: kopf.ConnectionInfo, environment: Mapping[str, str]) -> kopf.ConnectionInfo:
+    """`account` with the API server's address in the place of its name: watches need no cluster DNS."""
+    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        return account
+    return dataclasses.replace(account, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 class Endless:
@@ -103,7 +113,8 @@ def register(registry: kopf.OperatorRegistry, watches: Watches) -> None:
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        account = kopf.login_with_service_account(**kwargs)
+        return by_address(account, os.environ) if account else kopf.login_with_kubeconfig(**kwargs)
 
     @kopf.on.event(GROUP, VERSION, "mirrorpairs", registry=registry)
     def on_pair(type: str | None, meta: kopf.Meta, **_: Any) -> None:  # noqa: A002 - kopf's name for it
