@@ -189,3 +189,27 @@ def test_a_user_sees_how_it_stands_with_kubectl_alone(case: Case) -> None:
     assert {c["type"] for c in status["conditions"]} >= {"Ready", "Reconciling", "Stalled", "Replicating"}
     assert case.condition("Reconciling")["status"] == "False"
     assert case.condition("Stalled")["status"] == "False"
+
+
+def test_without_privilege_the_agents_run_as_the_application_and_say_what_is_not_kept(case: Case) -> None:
+    level = "pod-security.kubernetes.io/enforce=restricted"
+    case.cluster.kubectl("label", "namespace", case.namespace, level, "--overwrite")
+    source, target = case.claim("src", "n1"), case.claim("dst", "n2")
+    for root in (source.path(), target.path()):
+        os.chown(root, 1000, 1000)
+    (source.path() / "mine").write_text("mine")
+    os.chown(source.path() / "mine", 1000, 1000)
+    (source.path() / "of-another").write_text("readable")
+    (source.path() / "secret").write_text("unreadable")
+    (source.path() / "secret").chmod(0o600)
+    case.application("src", user=1000)
+    case.pair("src", "dst", agents={"privilege": "Restricted"})
+    case.replicating()
+    assert (target.path() / "mine").read_text() == "mine"
+    assert (target.path() / "of-another").read_text() == "readable"
+    case.wait("EverythingKept", "False", "NotEverythingKept")
+    kept = {entry["kind"]: entry for entry in case.volume_status()["notKept"]}
+    assert kept["Owner"]["first"] == ["of-another"]
+    assert kept["Unreadable"]["first"] == ["secret"]
+    (source.path() / "mine").write_text("changed")
+    case.until("the change to follow", lambda: (target.path() / "mine").read_text() == "changed", 20)

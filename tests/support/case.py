@@ -109,9 +109,16 @@ class Case:
         }
 
     def application(
-        self, claim: str, name: str = "app", *, replicas: int = 1, node: str | None = None, avoid: str | None = None
+        self,
+        claim: str,
+        name: str = "app",
+        *,
+        node: str | None = None,
+        avoid: str | None = None,
+        user: int | None = None,
     ) -> None:
-        """A Deployment whose pod mounts the claim; waits until it is ready. `node` pins it, `avoid` keeps it away."""
+        """A Deployment whose pod mounts the claim; waits until it is ready. `node` pins it, `avoid` keeps it away;
+        `user`: it runs as that user, as the restricted Pod Security Standard wants it."""
         pod: Json = {
             "terminationGracePeriodSeconds": 1,
             "containers": [
@@ -125,6 +132,16 @@ class Case:
             ],
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
         }
+        if user is not None:
+            pod["securityContext"] = {
+                "runAsUser": user,
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }
+            pod["containers"][0]["securityContext"] = {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
         if node:
             pod["nodeSelector"] = {"kubernetes.io/hostname": node}
         if avoid:
@@ -137,7 +154,7 @@ class Case:
                 "kind": "Deployment",
                 "metadata": {"name": name, "namespace": self.namespace},
                 "spec": {
-                    "replicas": replicas,
+                    "replicas": 1,
                     "strategy": {"type": "Recreate"},
                     "selector": {"matchLabels": {"app": name}},
                     "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
