@@ -146,6 +146,7 @@ def test_a_full_target_is_told_and_goes_on_by_itself_when_it_has_grown(pair: Age
     volume = str(pair.target.volume)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "target", volume], check=True)
     try:
+        fill(pair.source.volume, 100)  # so that what is freed below is no mass deletion
         for i in range(8):
             (pair.source.volume / f"large-{i}").write_bytes(os.urandom(1 << 20))
         pair.start()
