@@ -107,3 +107,12 @@ def test_another_session_goes_on_counting(tmp_path: Path, volume: TargetVolume, 
     for i in range(10):
         (tmp_path / f"old{i}").touch()
     assert gone(deletions, [f"old{i}".encode() for i in range(10)]) == 2
+
+
+def test_what_was_fresh_when_a_session_ended_is_there_to_lose_in_the_next(
+    tmp_path: Path, volume: TargetVolume, clock: Held
+) -> None:
+    """Else the next one would find more deleted than there ever was."""
+    deletions = live(volume, clock, base=20)
+    make(tmp_path, deletions, 30)
+    assert deletions.there_to_lose == 50

@@ -161,6 +161,48 @@ def test_hard_links_come_and_go(pair: Pair, source: Path, target: Path) -> None:
     settled(pair, source, target, paths("a/second"))
 
 
+def test_what_was_written_by_a_name_that_is_gone_shows_at_the_others(pair: Pair, source: Path, target: Path) -> None:
+    os.link(source / "large", source / "a/second")
+    settled(pair, source, target, paths("a/second"))
+    trees.write(source / "a/second", "written by the second name, then that is gone")
+    os.unlink(source / "a/second")
+    settled(pair, source, target, paths("a/second"))
+    os.link(source / "large", source / "a/b/third")
+    settled(pair, source, target, paths("a/b/third"))
+    trees.write(source / "a/b/third", "and again, with its directory")
+    shutil.rmtree(source / "a/b")
+    settled(pair, source, target, paths("a/b"))
+
+
+def test_a_name_that_is_another_file_by_now_tells_of_the_file_that_it_was(
+    pair: Pair, source: Path, target: Path
+) -> None:
+    os.link(source / "large", source / "a/second")
+    settled(pair, source, target, paths("a/second"))
+    trees.write(source / "a/second", "written, then replaced")
+    trees.write(source / "new", "the replacement")
+    os.rename(source / "new", source / "a/second")
+    settled(pair, source, target, paths("a/second"))
+
+
+def test_a_link_in_a_new_directory_to_a_file_elsewhere_is_a_link(pair: Pair, source: Path, target: Path) -> None:
+    (source / "fresh").mkdir()
+    os.link(source / "large", source / "fresh/second")
+    settled(pair, source, target, Changes(trees=frozenset({b"fresh"})))
+    assert (target / "fresh/second").stat().st_ino == (target / "large").stat().st_ino
+
+
+def test_what_was_done_by_a_name_in_a_directory_that_moved_shows_at_the_others(
+    pair: Pair, source: Path, target: Path
+) -> None:
+    os.link(source / "large", source / "a/b/second")
+    settled(pair, source, target, paths("a/b/second"))
+    os.setxattr(source / "a/b/second", "user.note", b"1")
+    os.rename(source / "a/b", source / "a/c")
+    settled(pair, source, target, Changes(trees=frozenset({b"a/c"}), renames=((b"a/b", b"a/c"),)))
+    assert os.getxattr(target / "large", "user.note") == b"1"
+
+
 def test_what_is_ours_or_outside_is_not_touched(pair: Pair, source: Path, target: Path) -> None:
     marker = (target / ".storagemirror/pair.json").read_text()
     settled(pair, source, target, paths(".storagemirror/pair.json", ".storagemirror", "lost+found", "../x", "/etc"))

@@ -43,11 +43,8 @@ class LinkStorm(CloseStorm):
             return
 
 
-def differences(base: Path, storm: type[Storm], seed: int, *, bursts: int = 30, healed: bool = False) -> str:
-    """What rsync would still change after some burst; empty when nothing, after any.
-
-    `healed`: look once, at the end, after a full comparison.
-    """
+def differences(base: Path, storm: type[Storm], seed: int, *, bursts: int = 30) -> str:
+    """What rsync would still change after some burst; empty when nothing, after any."""
     source, target = base / "source", base / "target"
     source.mkdir(parents=True)
     target.mkdir()
@@ -64,11 +61,9 @@ def differences(base: Path, storm: type[Storm], seed: int, *, bursts: int = 30, 
             changes = watch.drain(0.0)
             pair.source.apply(changes)
             pair.source.mark(changes.through_ns)
-            if not healed and (found := _differ(source, target)):
+            if found := _differ(source, target):
                 return f"seed {seed}, burst {number}: {found}after {changes}"
-        if healed:
-            pair.mirror()
-        return _differ(source, target)
+        return ""
 
 
 def _differ(source: Path, target: Path) -> str:

@@ -47,6 +47,11 @@ class Deletions:
         """A comparison starts: what was announced before is void."""
         self._doomed, self._doomed_entries, self._budget, self.total = set(), 0, 0, 0
 
+    @property
+    def there_to_lose(self) -> int:
+        """What another session counts against: it will not know which of the entries were fresh."""
+        return (self.base or 0) + len(self._new)
+
     def go_on(self, deleted: int, base: int) -> None:
         """From where an earlier session came to. What it had let settle is there to be lost in this one too."""
         self.deleted = deleted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from storagemirror.fs.scan import Leaders
@@ -13,9 +14,18 @@ class LinkGroups(Leaders):
 
     others: dict[int, dict[bytes, None]] = field(default_factory=dict)
     """In order, and each once: a file may have 65,000 names."""
+    inodes: dict[bytes, int] = field(default_factory=dict)
+    """The file that each name is of."""
+    seen: set[int] = field(default_factory=set)
+    """Files that were looked at since this was last cleared."""
 
     def leader(self, inode: int, path: bytes) -> bytes:
         """Empty when `path` is the first."""
+        before = self.inodes.get(path)
+        if before is not None and before != inode:
+            self.forget(before, path)
+        self.inodes[path] = inode
+        self.seen.add(inode)
         first = self.first.setdefault(inode, path)
         if first == path:
             return b""
@@ -29,6 +39,8 @@ class LinkGroups(Leaders):
 
     def forget(self, inode: int, path: bytes) -> None:
         """`path` is no name of this file any more."""
+        if self.inodes.get(path) == inode:
+            del self.inodes[path]
         others = self.others.get(inode, {})
         if path in others:
             del others[path]
@@ -40,3 +52,24 @@ class LinkGroups(Leaders):
                 del self.first[inode]
         if not others:
             self.others.pop(inode, None)
+
+    def lose(self, path: bytes) -> list[bytes]:
+        """`path` is gone, or is another file by now: the other names of the file that it was a name of. What was done
+        to the file by the name that is gone, shows there."""
+        inode = self.inodes.get(path)
+        if inode is None:
+            return []
+        self.forget(inode, path)
+        return self.paths(inode)
+
+    def within(self, tops: set[bytes]) -> list[bytes]:
+        """The names that are one of `tops`, or below one. Takes a walk over all names when there are any."""
+        if not tops or not self.inodes:
+            return []
+        return [name for name in self.inodes if any(top in tops for top in _with_parents(name))]
+
+
+def _with_parents(path: bytes) -> Iterator[bytes]:
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]

@@ -60,10 +60,22 @@ class LiveChanges:
                 self._touched.add(b"")
         self.sender.flush()
         self._delete()
-        for at in range(0, len(self._ask), _LOOK):
-            self._look(self._ask[at : at + _LOOK])
+        self._other_names({old for old, _ in changes.renames} | set(self._gone))
+        self._look_all(self._ask)
         self._finish()
         return tuple(sorted(_outermost(self._trees), key=walk_key))
+
+    def linked(self, inodes: set[int]) -> None:
+        """Trees were compared, and files with several names were in them. What was done to these by a name in the tree
+        shows at their other names, which the comparison did not look at."""
+        self._look_all([names[0] for names in map(self.groups.paths, sorted(inodes)) if names])
+        self._finish()
+
+    def _other_names(self, gone: set[bytes]) -> None:
+        """Only the name is told by which something was done: when it has gone since, the others are looked at."""
+        lost = self.groups.within(gone)
+        others = {other for name in lost for other in self.groups.lose(name)}
+        self._ask.extend(sorted(others.difference(lost, self._ask)))
 
     def parents_of(self, trees: tuple[bytes, ...]) -> None:
         """Trees were compared: the directories they are in get their times back."""
@@ -87,6 +99,8 @@ class LiveChanges:
             if found is None:
                 self._gone.append(self._topmost_gone(path))
                 return
+            if self.groups.inodes.get(path, found.st_ino) != found.st_ino:
+                self._ask.extend(self.groups.lose(path))
             if stat.S_ISDIR(found.st_mode):
                 if tree or renamed:
                     self._trees.add(path)
@@ -139,6 +153,10 @@ class LiveChanges:
             return False
 
     # -- asked first
+
+    def _look_all(self, paths: list[bytes]) -> None:
+        for at in range(0, len(paths), _LOOK):
+            self._look(paths[at : at + _LOOK])
 
     def _look(self, paths: list[bytes]) -> None:
         wanted = sorted({name for path in paths for name in self._names_of(path)}, key=walk_key)

@@ -218,11 +218,13 @@ class SourceSession:
         live.strangers_known = self._links_elsewhere
         live.wait_for_links = self._clock.monotonic() >= self._links_after
         trees = live.apply(changes)
-        self._unknown_links |= live.strangers
         for part in frames_of(list(trees)):
+            self._groups.seen.clear()
             _, answer = self._compare(tuple(part))
             self._raise_failure(answer.reason, answer.message)
+            live.linked(self._groups.seen)
             live.parents_of(tuple(part))
+        self._unknown_links |= live.strangers
         sender.flush()
         self._find_links()
 

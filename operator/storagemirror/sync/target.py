@@ -310,7 +310,7 @@ class TargetSession:
         self._through_ns = through_ns
         if self._applier.changed or self._volume.unsynced:
             self._applier.changed = False
-            self._volume.sync(through_ns, self._deletions.deleted, self._deletions.base or 0)
+            self._volume.sync(through_ns, self._deletions.deleted, self._deletions.there_to_lose)
         self._synced = self._clock.monotonic()
 
     def _maybe_checkpoint(self) -> None:
@@ -325,7 +325,7 @@ class TargetSession:
 
     def _run_checkpoint(self) -> None:
         try:
-            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.base or 0)
+            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
         except StorageMirrorError:
             self._volume.unsynced = True  # the next mark says so
 
@@ -334,7 +334,7 @@ class TargetSession:
         if not self._sync_at_end or not self._marker_written or self._admitted is None:
             return
         if self._applier.changed or self._volume.unsynced:
-            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.base or 0)
+            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
         if self._marker.open and self._volume.distrust_after_ns is None:
             self._write_marker(msgspec.structs.replace(self._marker, open=False))
 
