@@ -9,7 +9,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from storagemirror.api.model import ApiModel, Count, Time
-from storagemirror.api.reasons import Reason, hint
+from storagemirror.api.reasons import Reason, advised
 
 MAX_MESSAGE = 4096
 MAX_REASON = 256
@@ -84,8 +84,7 @@ def condition(
     good = ConditionStatus.FALSE if bad_when_true else ConditionStatus.TRUE
     text = message
     if not neutral and status is not good:
-        advice = hint(reason)
-        text = f"{message.rstrip()} {advice}".strip() if advice and advice not in message else message
+        text = advised(message, reason)
     return Condition(
         type=kind.value,
         status=status,

@@ -205,3 +205,15 @@ def hint(reason: Reason | str) -> str:
         return HINTS.get(Reason(reason), "")
     except ValueError:
         return ""
+
+
+def advised(message: str, reason: Reason | str, own: str = "") -> str:
+    """`message` and what to do: the catalogue's advice for `reason`, which speaks of Kubernetes; where it has none,
+    `own`. Nothing is said twice."""
+    advice = hint(reason) or own
+    text = message.rstrip()
+    if not advice or advice in text:
+        return text
+    if not text:
+        return advice
+    return f"{text}{'' if text[-1] in '.!?' else '.'} {advice}"

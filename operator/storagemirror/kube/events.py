@@ -8,7 +8,7 @@ from typing import Any
 
 from storagemirror.api.mirrorpair import KIND, MirrorPair
 from storagemirror.api.model import API_VERSION
-from storagemirror.api.reasons import hint
+from storagemirror.api.reasons import advised
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.errors import StorageMirrorError
 from storagemirror.kube import paths
@@ -61,8 +61,7 @@ def event_name(pair: MirrorPair, note: Note) -> str:
 def event(pair: MirrorPair, note: Note, *, name: str, now: str) -> dict[str, Any]:
     """As core/v1, which `kubectl describe` shows under the object."""
     meta = pair.metadata
-    advice = hint(note.reason) if note.type == "Warning" else ""
-    text = note.message if advice in note.message else f"{note.message} {advice}"
+    text = advised(note.message, note.reason) if note.type == "Warning" else note.message
     return {
         "apiVersion": "v1",
         "kind": "Event",

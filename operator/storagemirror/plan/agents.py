@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storagemirror.api.conditions import ConditionType
-from storagemirror.api.reasons import Reason
+from storagemirror.api.reasons import Reason, advised
 from storagemirror.contract import Problem, Role
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS, started_ago
@@ -176,9 +176,7 @@ _LINK = (Reason.DISCONNECTED, Reason.CONNECTING, Reason.RETRYING, Reason.WRONG_P
 
 def of_problem(agent: Agent, problem: Problem) -> Verdict:
     """What an agent says is wrong, passed on in its own words."""
-    message = f"Volume {agent.view.volume.name}: {problem.message}"
-    if problem.hint and problem.hint not in message:
-        message = f"{message.rstrip()} {problem.hint}"
+    message = advised(f"Volume {agent.view.volume.name}: {problem.message}", problem.reason, problem.hint)
     if problem.token is not None:
         return Verdict(ConditionType.HELD, problem.reason, message, stalled=True)
     if problem.reason in _LINK:
