@@ -253,6 +253,28 @@ def test_an_application_that_makes_and_removes_files_all_day_is_no_wipe(pair: Pa
     settled(pair, source, target)
 
 
+def test_a_new_directory_that_goes_again_at_once_is_no_wipe(pair: Pair, source: Path, target: Path) -> None:
+    for round_ in range(3):
+        trees.many(source / "unpacked/deeper", 200, seed=round_)
+        settled(pair, source, target, Changes(trees=frozenset({b"unpacked"})))
+        shutil.rmtree(source / "unpacked")
+        settled(pair, source, target, paths("unpacked"))
+
+
+def test_what_came_in_a_new_directory_is_guarded_where_nothing_was_before(tmp_path: Path) -> None:
+    source, target = tmp_path / "empty", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    with joined(source, target) as pair:
+        pair.mirror()
+        trees.many(source / "data", 300)
+        settled(pair, source, target, Changes(trees=frozenset({b"data"})))
+    shutil.rmtree(source / "data")
+    with joined(source, target) as again, pytest.raises(Held):
+        again.mirror()
+    assert len(trees.picture(target)) > 300
+
+
 def test_a_mark_is_remembered_by_the_target(pair: Pair, source: Path, target: Path) -> None:
     trees.write(source / "x", "1")
     settled(pair, source, target, paths("x"))

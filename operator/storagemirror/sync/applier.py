@@ -40,7 +40,7 @@ class Applier:
     """Since `forget_failures`."""
     first: m.Failed | None = None
     live: bool = True
-    """No comparison is running: what appears is new since the last one."""
+    """No comparison of everything is running: what appears is new since the last one."""
     _fd: int = -1
     _path: bytes = b""
     _fresh: bool = False
@@ -97,6 +97,8 @@ class Applier:
                         case File():
                             if self._fresh and self._made:
                                 placer.fresh_file(self._fd, self._path, record.name, record.attributes, content)
+                                if self.live:
+                                    self.deletions.created(join(self._path, record.name))
                             else:
                                 self._put(record, content)
                         case Leave():
@@ -119,10 +121,10 @@ class Applier:
             return
         if record.fresh and not self._made and not record.path:
             self.volume.placer.bare(self._fd)  # nobody made the root
-        # A directory that an earlier pack of this mirror made is as new as one made now.
-        self._made = self._made or record.fresh
         if self.live and self._made:
             self.deletions.created(record.path)
+        # A directory that an earlier pack of this mirror made is as new as one made now.
+        self._made = self._made or record.fresh
 
     def _open(self, path: bytes) -> tuple[int, bool]:
         try:

@@ -230,7 +230,7 @@ class TargetSession:
         self._whole = message.scopes == (b"",)
         if self._whole:
             self._applier.forget_failures()
-        self._applier.live = False
+        self._applier.live = not self._whole
         self._deletions.begin_mirror()
         self._scanner = self._volume.scanner(_within(message.view, self._volume.view))
         self._walker = Walker(self._scanner, message.scopes, self._channel.send)
