@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -72,16 +72,15 @@ def gather(sources: Sources, key: Key) -> Gathered | None:
     if raw is None:
         return None
     pair = MirrorPair.read(raw)
-    base = Observed(pair=pair, image=sources.image, authority=sources.authority())
+    attentive = sources.heartbeats.attentive_since()
+    base = Observed(pair=pair, image=sources.image, authority=sources.authority(), attentive_since=attentive)
     if pair.metadata.deletion_timestamp is not None or pair.status.epoch is None:
         return Gathered(base, raw)
     pods = _pods(sources.api, pair)
     claims = _claims(sources.api, pair)
     agents = _agents(sources, pair)
-    observed = Observed(
-        pair=pair,
-        image=base.image,
-        authority=base.authority,
+    observed = replace(
+        base,
         others=tuple(_other(i) for i in items if i is not raw),
         pods=pods,
         claims=claims,
@@ -141,7 +140,9 @@ def _nodes(
     """Only those of silent agents: all is well with the others."""
     if isinstance(pods, Unseen):
         return {}
-    silent = {a.ref.base for a in agents.values() if isinstance(a.heard, Heard) and a.heard.silent_for > SILENT_SECONDS}
+    silent = {
+        a.ref.base for a in agents.values() if isinstance(a.heard, Heard) and a.heard.silent_for >= SILENT_SECONDS
+    }
     names = {p.spec.node_name for p in pods if p.spec.node_name and p.metadata.name.rpartition("-")[0] in silent}
 
     def one(name: str) -> Node | Unseen | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from storagemirror.clock import Clock
 from storagemirror.contract import REPORT_ANNOTATION, Report, decode
@@ -20,6 +21,8 @@ from storagemirror.plan.observed import Heard
 LISTEN_SECONDS = 2.0
 """How often all Leases are listed."""
 FORGET_SECONDS = 600.0
+GAP_SECONDS = 30.0
+"""Without a list for so long, pods may have come and gone unseen."""
 
 
 @dataclass
@@ -38,17 +41,28 @@ class Heartbeats:
         self._last: dict[str, _Last] = {}
         self._listened = 0.0
         self._listened_at = clock.monotonic()
+        self._attentive_since: datetime | None = None
 
     def listened(self, leases: Iterable[Lease]) -> None:
         """All Leases were listed: the time since the last list counts, as far as it was no outage."""
         with self._lock:
             now = self._clock.monotonic()
+            if self._attentive_since is None or now - self._listened_at > GAP_SECONDS:
+                self._attentive_since = self._moment()
             self._listened += min(now - self._listened_at, 2 * LISTEN_SECONDS)
             self._listened_at = now
             for lease in leases:
                 self._note(lease)
             horizon = self._listened - FORGET_SECONDS
             self._last = {uid: last for uid, last in self._last.items() if last.seen_at >= horizon}
+
+    def attentive_since(self) -> datetime:
+        """Since when the API server has answered us without a long gap (whole seconds); now, before it first did."""
+        with self._lock:
+            return self._attentive_since or self._moment()
+
+    def _moment(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now_ns() // 1_000_000_000, UTC)
 
     def heard(self, lease: Lease) -> Heard:
         """What this Lease, just read, says."""

@@ -115,6 +115,8 @@ def replaced_because(view: View, which: Role, pod: Pod, place: Where) -> str | N
         strict = notes.get(labels.APART) == Apart.REQUIRED and not pod.spec.node_name
         if strict and place.placement.apart is Apart.PREFERRED and nowhere_else(view):
             return "no node but the source's will do"
+    if view.claims_changed(which):
+        return "a claim of its volume was made anew"
     if _deaf(view, which, pod):
         return "it has not been heard although its node is Ready"
     return None
@@ -183,8 +185,9 @@ def _standing_order(view: View, which: Role) -> tuple[Action, ...]:
     seen = view.agent(which).order
     if seen is None and view.current_pod(which) is None:
         return ()
-    # A spoiled order is written again with a number that nothing has worn.
-    instance = view.instance(which) + (1 if isinstance(seen, BrokenOrder) else 0)
+    # A spoiled order is written again with a number that nothing has worn; so is one of claims that are gone.
+    outdated = isinstance(seen, BrokenOrder) or view.claims_changed(which)
+    instance = view.instance(which) + (1 if outdated else 0)
     wanted = _order(view, which, instance)
     if isinstance(seen, OrderSeen) and seen.order == wanted.order and seen.kept == wanted.kept:
         return ()
@@ -216,11 +219,18 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
     if last is not None and last != wanted:
         wanted = _raised(wanted)
     version = seen.resource_version if isinstance(seen, OrderSeen | BrokenOrder) else None
-    if which is Role.SOURCE:
-        kept = Kept(idle_since=idle_since(view), traits=known_traits(view))
-    else:
-        kept = Kept(traits=known_traits(view), nowhere_else=nowhere_else(view))
-    return WriteOrder(view.ref(which), wanted, version, kept)
+    return WriteOrder(view.ref(which), wanted, version, _kept(view, which, instance))
+
+
+def _kept(view: View, which: Role, instance: int) -> Kept:
+    before = view.kept(which)
+    return Kept(
+        idle_since=idle_since(view) if which is Role.SOURCE else None,
+        traits=known_traits(view),
+        nowhere_else=which is Role.TARGET and nowhere_else(view),
+        claims=view.claims_mark or before.claims,
+        fresh_from=instance if view.claims_changed(which) else before.fresh_from,
+    )
 
 
 def _revision(view: View, which: Role) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -116,6 +117,8 @@ class Observed:
     pair: MirrorPair
     image: Image
     authority: Authority
+    attentive_since: datetime
+    """Since when the operator has been looking without a gap; who used a claim before that is not known."""
     others: tuple[OtherPair, ...] | Unseen = ()
     pods: tuple[Pod, ...] | Unseen = ()
     """The namespace's pods that are agents of this pair, or mount a claim of it."""

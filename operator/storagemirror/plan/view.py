@@ -12,6 +12,7 @@ from storagemirror.plan.objects import Claim, Pod
 from storagemirror.plan.observed import AgentSeen, BrokenOrder, Heard, Observed, OrderSeen, Unseen
 from storagemirror.resources import labels
 from storagemirror.resources.names import AgentRef
+from storagemirror.resources.order import Kept
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,40 @@ class View:
 
     @property
     def before(self) -> VolumeStatus:
-        """What the status says of this volume so far."""
-        found = (v for v in self.observed.pair.status.volumes if v.name == self.volume.name)
-        return next(found, VolumeStatus(name=self.volume.name))
+        """What the status says of this volume so far; nothing of a copy where that was of other claims."""
+        found = self._said or VolumeStatus(name=self.volume.name)
+        old = any(self.claims_changed(role) or _number(found, role) < self.kept(role).fresh_from for role in Role)
+        if not old:
+            return found
+        of_the_copy = {"synced_through": None, "last_full_mirror": None, "not_kept": (), "hold": None}
+        return found.model_copy(update=of_the_copy)
+
+    @property
+    def known(self) -> bool:
+        """Whether the status names this volume: the pair had it in the pass before."""
+        return self._said is not None
+
+    @property
+    def _said(self) -> VolumeStatus | None:
+        return next((v for v in self.observed.pair.status.volumes if v.name == self.volume.name), None)
+
+    @property
+    def claims_mark(self) -> str | None:
+        """Which two claims these are: a claim made anew has the name of the old one and another volume."""
+        source, target = self.source_claim, self.target_claim
+        if not isinstance(source, Claim) or not isinstance(target, Claim):
+            return None
+        return f"{source.metadata.uid}/{target.metadata.uid}"
+
+    def claims_changed(self, role: Role) -> bool:
+        """Whether the agent's order, and all that the agent has said, is of claims that are not there any more."""
+        kept, mark = self.kept(role).claims, self.claims_mark
+        return kept is not None and mark is not None and kept != mark
+
+    def kept(self, role: Role) -> Kept:
+        """What is kept beside the agent's order."""
+        seen = self.agent(role).order
+        return seen.kept if isinstance(seen, OrderSeen) else Kept()
 
     @property
     def pods(self) -> tuple[Pod, ...]:
@@ -57,20 +89,19 @@ class View:
     def instance(self, role: Role) -> int:
         """Number of the last pod that was ordered; 0 when none ever was.
 
-        Where the order is gone or spoiled, the highest number that anything remembers: a number must never be given
-        out twice.
+        The highest number that anything remembers: a number must never be given out twice, also where somebody has
+        removed the order, spoiled it or set it back.
         """
         seen = self.agent(role)
-        if isinstance(seen.order, OrderSeen):
-            return seen.order.order.instance
         known = [instance_of(p) for p in self.agent_pods(role)]
+        if isinstance(seen.order, OrderSeen):
+            known.append(seen.order.order.instance)
         if isinstance(seen.order, BrokenOrder):
             known.append(seen.order.instance)
         if isinstance(seen.heard, Heard) and seen.heard.report is not None:
             known.append(seen.heard.report.instance)
-        status = self.before.source if role is Role.SOURCE else self.before.target
-        if status is not None and status.instance is not None:
-            known.append(status.instance)
+        if self._said is not None:
+            known.append(_number(self._said, role))
         return max(known, default=0)
 
     def agent_pods(self, role: Role) -> tuple[Pod, ...]:
@@ -92,14 +123,16 @@ class View:
     def report(self, role: Role) -> Report | None:
         """What the pod that the order means says of itself; None for what an older one left behind."""
         heard = self.heard(role)
-        if heard is None or heard.report is None or heard.report.instance != self.instance(role):
+        if self.claims_changed(role) or heard is None or heard.report is None:
             return None
-        return heard.report
+        return heard.report if heard.report.instance == self.instance(role) else None
 
     def last_report(self, role: Role) -> Report | None:
-        """The last word of any pod of this agent."""
+        """The last word of any pod of this agent about these claims."""
         heard = self.heard(role)
-        return heard.report if heard is not None else None
+        if self.claims_changed(role) or heard is None or heard.report is None:
+            return None
+        return heard.report if heard.report.instance >= self.kept(role).fresh_from else None
 
     def broken_order(self, role: Role) -> BrokenOrder | None:
         found = self.agent(role).order
@@ -116,6 +149,12 @@ class View:
     def staying(self) -> tuple[Pod, ...]:
         """Writers that have a node and are not on their way out."""
         return tuple(p for p in self.writers if p.spec.node_name and not p.leaving)
+
+
+def _number(status: VolumeStatus, role: Role) -> int:
+    """The number that the status remembers; 0 for none."""
+    agent = status.source if role is Role.SOURCE else status.target
+    return (agent.instance or 0) if agent is not None else 0
 
 
 def is_agent(pod: Pod) -> bool:

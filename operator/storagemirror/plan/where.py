@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from storagemirror.api.agents import Privilege
 from storagemirror.contract import Phase, Role
@@ -79,15 +79,22 @@ def idle_since(view: View) -> str | None:
     """Since when no writer stays; kept beside the source's order. None while one does."""
     if view.staying:
         return None
-    seen = view.agent(Role.SOURCE).order
-    kept = seen.kept.idle_since if isinstance(seen, OrderSeen) else None
-    return kept if kept is not None and read(kept) is not None else written(view.now)
+    kept = view.kept(Role.SOURCE).idle_since
+    return kept if _known_idle_since(view) is not None else written(view.now)
+
+
+def _known_idle_since(view: View) -> datetime | None:
+    """Since when nobody has been using the source, as far as somebody looked: a writer may have come and gone while no
+    operator ran, or while the volume was out of the pair."""
+    since = read(view.kept(Role.SOURCE).idle_since)
+    if since is None or not view.known or since < view.observed.attentive_since:
+        return None
+    return since
 
 
 def nothing_to_mirror(view: View) -> bool:
     """Whether everything that the last writer can have written is on the target."""
-    seen = view.agent(Role.SOURCE).order
-    since = read(seen.kept.idle_since) if isinstance(seen, OrderSeen) else None
+    since = _known_idle_since(view)
     report = view.report(Role.SOURCE)
     if since is None or report is None or view.writers:
         return False

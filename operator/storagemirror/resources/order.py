@@ -24,6 +24,10 @@ class Kept:
     """What was taken over from the last writer that was seen."""
     nowhere_else: bool = False
     """Target: the scheduler has found no node but the source's."""
+    claims: str | None = None
+    """UIDs of the claims that the order is for, as source/target."""
+    fresh_from: int = 0
+    """The first number that worked with these claims."""
 
 
 def kept_of(annotations: Mapping[str, str]) -> Kept:
@@ -32,7 +36,14 @@ def kept_of(annotations: Mapping[str, str]) -> Kept:
         traits = msgspec.json.decode(annotations.get(labels.TRAITS, ""), type=WriterTraits)
     except msgspec.MsgspecError:
         traits = None
-    return Kept(annotations.get(labels.IDLE_SINCE), traits, annotations.get(labels.NOWHERE_ELSE) == "true")
+    fresh = annotations.get(labels.FRESH_FROM, "")
+    return Kept(
+        idle_since=annotations.get(labels.IDLE_SINCE),
+        traits=traits,
+        nowhere_else=annotations.get(labels.NOWHERE_ELSE) == "true",
+        claims=annotations.get(labels.CLAIMS),
+        fresh_from=int(fresh) if fresh.isascii() and fresh.isdigit() else 0,
+    )
 
 
 def order_config_map(
@@ -46,6 +57,10 @@ def order_config_map(
         notes[labels.IDLE_SINCE] = kept.idle_since
     if kept.nowhere_else:
         notes[labels.NOWHERE_ELSE] = "true"
+    if kept.claims is not None:
+        notes[labels.CLAIMS] = kept.claims
+    if kept.fresh_from:
+        notes[labels.FRESH_FROM] = str(kept.fresh_from)
     if kept.traits is not None:
         notes[labels.TRAITS] = msgspec.json.encode(kept.traits).decode()
     metadata = ref.metadata(annotations=notes)

@@ -112,9 +112,6 @@ def test_with_no_writer_the_agent_runs_until_everything_is_copied_and_then_leave
     before = world.api.writes
     world.passes()
     assert world.api.writes == before
-    world.start_operator()
-    world.passes()
-    assert world.agents(Role.SOURCE) == []
 
 
 def test_with_no_writer_ever_a_copy_is_made_all_the_same() -> None:
