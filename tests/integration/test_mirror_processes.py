@@ -27,7 +27,7 @@ from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.target import TargetSession
 from storagemirror.wire import messages as m
 from storagemirror.wire.connection import Connection
-from storagemirror.wire.content import Enter, File
+from storagemirror.wire.content import Child, Enter, File, Record
 from storagemirror.wire.frame import HEADER
 from storagemirror.wire.messages import FrameType
 from tests.support import trees
@@ -392,6 +392,19 @@ def test_a_path_out_of_the_volume_ends_the_session(target: Path, tmp_path: Path,
     liar.say(liar.connection.send(lie))
     assert isinstance(liar.end(), ProtocolError)
     assert (tmp_path / "outside").read_text() == "stays"
+
+
+@pytest.mark.parametrize(
+    "record", [File(b".storagemirror", Attributes(0o100644, 0, 0, 1), 0), Child(b".storagemirror")]
+)
+def test_what_a_target_knows_of_itself_cannot_be_replaced_by_a_pack(target: Path, record: Record) -> None:
+    """A file of that name would have made way for itself: no marker, and no guard any more."""
+    target.mkdir()
+    liar = Liar(target)
+    liar.greet()
+    liar.say(b"".join(liar.connection.send_pack([Enter(b""), record], [])))
+    assert isinstance(liar.end(), ProtocolError)
+    assert (target / ".storagemirror/lock").exists()
 
 
 def test_a_symlink_swapped_in_is_not_followed(target: Path, tmp_path: Path) -> None:

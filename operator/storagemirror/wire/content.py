@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import msgspec
 from xxhash import xxh3_128, xxh3_128_digest
 
-from storagemirror.entry import KINDS, Attributes, Kind, Size, is_name, is_path
+from storagemirror.entry import KINDS, STATE_DIRECTORY, Attributes, Kind, Size, is_name, is_path
 from storagemirror.errors import ProtocolError
 
 _RECORDS_LENGTH = struct.Struct("<I")
@@ -119,18 +119,20 @@ class Pack:
 
     def _check(self) -> None:
         size = 0
-        inside = False
+        inside = at_root = False
         for record in self.records:
             if type(record) is File:  # nearly all are
                 attributes = record.attributes
                 if not inside or not is_name(record.name) or stat.S_IFMT(attributes.mode) != Kind.FILE:
                     raise ProtocolError(f"expected a file in a directory, got {record.name[:300]!r}")
+                if at_root and record.name == STATE_DIRECTORY:
+                    raise ProtocolError("a pack names what is the target's own")
                 size += record.size
                 continue
             if isinstance(record, Enter):
                 if not is_path(record.path):
                     raise ProtocolError(f"not a path within the volume: {record.path[:300]!r}")
-                inside = True
+                inside, at_root = True, not record.path
                 continue
             if not inside:
                 raise ProtocolError("a pack names an entry outside of any directory")
@@ -141,6 +143,8 @@ class Pack:
                 continue
             if not is_name(record.name):
                 raise ProtocolError(f"not a name of an entry: {record.name[:300]!r}")
+            if at_root and record.name == STATE_DIRECTORY:
+                raise ProtocolError("a pack names what is the target's own")
             if isinstance(record, Child):
                 continue
             mode = stat.S_IFMT(record.attributes.mode)
