@@ -95,8 +95,7 @@ def test_fresh_entries_of_a_deleted_directory_do_not_settle(tmp_path: Path, volu
 def test_a_fresh_entry_stays_fresh_under_its_new_name(tmp_path: Path, volume: TargetVolume, clock: Held) -> None:
     deletions = live(volume, clock, base=20)
     make(tmp_path, deletions, 1)
-    (tmp_path / "f0").rename(tmp_path / "g")
-    deletions.renamed(b"f0", b"g")
+    assert deletions.rename(b"f0", b"g")
     assert deletions.delete(b"g")
     assert deletions.deleted == 0
 
@@ -116,3 +115,39 @@ def test_what_was_fresh_when_a_session_ended_is_there_to_lose_in_the_next(
     deletions = live(volume, clock, base=20)
     make(tmp_path, deletions, 30)
     assert deletions.there_to_lose == 50
+
+
+def test_a_file_that_is_replaced_all_day_does_not_make_the_guard_more_lenient(
+    tmp_path: Path, volume: TargetVolume, clock: Held
+) -> None:
+    """Else 500 replacements of one file would let a volume of 100 be emptied."""
+    deletions = live(volume, clock, base=20)
+    (tmp_path / "settings").touch()
+    for _ in range(50):
+        make(tmp_path, deletions, 1, "settings.new")
+        assert deletions.rename(b"settings.new0", b"settings")
+        clock.at += (FRESH_SECONDS + 1) * SECOND
+    assert (deletions.there_to_lose, deletions.deleted) == (20, 0)
+    assert deletions.delete(b"settings")
+    assert deletions.deleted == 1, "what was replaced had been there all the time"
+
+
+def test_files_renamed_onto_one_name_are_lost_as_deleted_ones_are(
+    tmp_path: Path, volume: TargetVolume, clock: Held
+) -> None:
+    deletions = live(volume, clock, base=20)
+    names = [f"old{i}" for i in range(20)]
+    for name in names:
+        (tmp_path / name).touch()
+    assert sum(deletions.rename(name.encode(), b"one") for name in names) == 11
+    assert (deletions.deleted, len(list(tmp_path.glob("old*")))) == (10, 9)
+
+
+def test_a_file_that_comes_and_goes_in_a_small_volume_is_no_wipe(
+    tmp_path: Path, volume: TargetVolume, clock: Held
+) -> None:
+    deletions = live(volume, clock, base=3)
+    for _ in range(50):
+        assert gone(deletions, make(tmp_path, deletions, 1, "journal")) == 1
+        clock.at += SECOND
+    assert (deletions.base, deletions.deleted) == (3, 0)

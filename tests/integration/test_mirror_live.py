@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -275,6 +276,18 @@ def test_what_came_in_a_new_directory_is_guarded_where_nothing_was_before(tmp_pa
     assert len(trees.picture(target)) > 300
 
 
+def test_a_small_file_that_took_the_place_of_its_twin_in_size_and_time_arrives(
+    pair: Pair, source: Path, target: Path
+) -> None:
+    trees.write(source / "release", "one", mtime_ns=10**18)
+    settled(pair, source, target, paths("release"))
+    trees.write(source / "release.new", "two", mtime_ns=10**18)
+    os.rename(source / "release.new", source / "release")
+    renames = ((b"release.new", b"release"),)
+    settled(pair, source, target, Changes(paths=frozenset({b"release", b"release.new"}), renames=renames))
+    assert (target / "release").read_text() == "two"
+
+
 def test_a_mark_is_remembered_by_the_target(pair: Pair, source: Path, target: Path) -> None:
     trees.write(source / "x", "1")
     settled(pair, source, target, paths("x"))
@@ -310,6 +323,24 @@ def test_a_full_target_goes_on_when_there_is_room(source: Path, tmp_path: Path, 
         assert trees.differences(source, target) == []
 
 
+def test_a_file_that_could_not_be_written_does_not_get_the_time_of_the_new_one(source: Path, tmp_path: Path) -> None:
+    """Its old content would pass for the new one ever after."""
+    with disk(tmp_path, "ext4", 16) as volume:
+        target = volume.path
+        trees.write(source / "one", b"1" * 200_000)
+        with joined(source, target, grain_ns=50_000_000) as pair:
+            pair.mirror()
+            _fill(target / ".storagemirror/ballast")
+            trees.write(source / "one", b"2" * 200_000)
+            with pytest.raises(VolumeFull):
+                apply_and_mark(pair, paths("one"))
+            os.unlink(target / ".storagemirror/ballast")
+        with joined(source, target, grain_ns=50_000_000) as again:
+            again.mirror()
+            again.source.mark(MARK)
+        assert (target / "one").read_bytes() == b"2" * 200_000
+
+
 def _leave_free(path: Path, size: int) -> None:
     with open(path, "wb") as file:
         length = 0
@@ -317,3 +348,14 @@ def _leave_free(path: Path, size: int) -> None:
             length += space.f_bavail * space.f_frsize - size + 4096
             os.posix_fallocate(file.fileno(), 0, length)
             os.fsync(file.fileno())
+
+
+def _fill(path: Path) -> None:
+    """Root's reserve too."""
+    with open(path, "wb") as file:
+        at = 0
+        for step in (65_536, 4_096):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.posix_fallocate(file.fileno(), at, step)
+                    at += step

@@ -13,6 +13,7 @@ from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.remove import in_the_way
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.deletions import Deletions
+from storagemirror.sync.guard import path_hash
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Child, ContentDigest, Data, Enter, File, Leave, Node, Pack, Symlink, Touch
 
@@ -27,6 +28,10 @@ _REASONS = {
     errno.ENOTDIR: m.FailureReason.CONFLICT,
     errno.ENOTEMPTY: m.FailureReason.CONFLICT,
 }
+
+
+_REMEMBERED = 100_000
+"""Failures that are known by name; beyond, no file gets attributes alone."""
 
 
 @dataclass(slots=True)
@@ -51,10 +56,14 @@ class Applier:
     _dropped: bool = False
     changed: bool = False
     """Whether anything was written since this was last set to False."""
+    _old: set[int] = field(default_factory=set)
+    """Hashes of paths that could not be written: what is there may be the old content, which must not get the time of
+    the new one."""
 
     def forget_failures(self) -> None:
         """A mirror begins: it looks at everything again."""
         self.failed, self.first = 0, None
+        self._old.clear()
 
     def fail(self, path: bytes, error: Exception) -> None:
         """Report one entry."""
@@ -67,6 +76,8 @@ class Applier:
             reason, message = m.FailureReason.OTHER, str(error)
         report = m.Failed(path, reason, message)
         self.failed += 1
+        if len(self._old) < _REMEMBERED:
+            self._old.add(path_hash(path))
         # What stops everything counts for more than what stops one entry.
         if self.first is None or (
             reason in (m.FailureReason.FULL, m.FailureReason.READ_ONLY, m.FailureReason.IO)
@@ -74,6 +85,14 @@ class Applier:
         ):
             self.first = report
         self.tell(report)
+
+    def _written(self, path: bytes) -> None:
+        if self._old:
+            self._old.discard(path_hash(path))
+
+    def _may_be_old(self, path: bytes) -> bool:
+        """Whether what is at `path` may not be what the source believes: a comparison has to look first."""
+        return bool(self._old) and (len(self._old) >= _REMEMBERED or path_hash(path) in self._old)
 
     def guarded(self, path: bytes) -> None:
         """Report a deletion that the guard did not let through."""
@@ -161,6 +180,7 @@ class Applier:
             case File():
                 self._note_new(record.name)
                 placer.file(fd, path, record.name, record.attributes, content)
+                self._written(join(path, record.name))
             case Symlink():
                 self._note_new(record.name)
                 placer.symlink(fd, path, record.name, record.attributes, record.content)
@@ -169,7 +189,8 @@ class Applier:
                 device = os.makedev(record.major, record.minor)
                 placer.node(fd, path, record.name, record.attributes, device)
             case Touch():
-                placer.touch(fd, path, record.name, record.attributes)
+                if not self._may_be_old(join(path, record.name)):
+                    placer.touch(fd, path, record.name, record.attributes)
             case Child():
                 if placer.directory(fd, record.name) and self.live:
                     self.deletions.created(join(path, record.name))
@@ -234,6 +255,7 @@ class Applier:
                 if not in_the_way(e) or not self._make_way(incoming.path):
                     raise
                 self.volume.finish(incoming, message.size)
+            self._written(incoming.path)
         except (OSError, VolumeFull) as e:
             incoming.drop()
             self.fail(incoming.path, e)
@@ -275,10 +297,10 @@ class Applier:
         self.changed = True
         for old, new in message.renames:
             try:
-                self.volume.rename(old, new)
+                if not self.deletions.rename(old, new):
+                    self.guarded(new)
             except OSError:
                 continue
-            self.deletions.renamed(old, new)
 
     def delete(self, message: m.Delete) -> None:
         """With all that is below."""

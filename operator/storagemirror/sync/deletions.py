@@ -69,11 +69,29 @@ class Deletions:
         elif len(self._new) < _REMEMBERED:
             self._new[key] = self.now_ns()
 
-    def renamed(self, old: bytes, new: bytes) -> None:
-        """An entry that is fresh stays fresh under its new name."""
-        appeared = self._new.pop(guard.path_hash(old), None)
-        if appeared is not None:
-            self._new[guard.path_hash(new)] = appeared
+    def rename(self, old: bytes, new: bytes) -> bool:
+        """Rename; False when the guard does not let go what `new` is the name of. OSError.
+
+        A fresh entry stays fresh under its new name. In place of an entry that was there it is not another one: that
+        one goes on, and nothing is lost. Where neither is fresh one entry less is there.
+        """
+        self._settle()
+        lstat = self.volume.tree.lstat
+        before, there = lstat(old), lstat(new)
+        replaces = before is not None and there is not None and before.st_ino != there.st_ino
+        old_key, new_key = guard.path_hash(old), guard.path_hash(new)
+        loses = replaces and old_key not in self._new and new_key not in self._new
+        if loses and not guard.Allowance(self.base, self.percent, self.deleted).allows(1):
+            return False
+        self.volume.rename(old, new)
+        appeared = self._new.pop(old_key, None)
+        if loses:
+            self._lost(1)
+        elif not replaces and appeared is not None:
+            self._new[new_key] = appeared
+        elif replaces and appeared is None:
+            self._new.pop(new_key, None)  # what had settled is there, and goes on to count
+        return True
 
     def _settle(self) -> None:
         """Let entries that have lived long enough count."""
@@ -131,11 +149,19 @@ class Deletions:
             self._budget -= entries
         elif not guard.Allowance(self.base, self.percent, self.deleted).allows(entries):
             return False
-        self.deleted += entries
+        self._lost(entries)
         for key in fresh:
             del self._new[key]  # what has gone does not settle
         self.total += self.volume.delete(path)
         return True
+
+    def _lost(self, entries: int) -> None:
+        """Count them. In a volume that is too small to be guarded what goes is no longer there to be lost: a file that
+        is made and removed all day would else be many entries, all of them deleted, once the tenth has been made."""
+        if self.base is not None and self.base < guard.SMALLEST:
+            self.base = max(0, self.base - entries)
+        else:
+            self.deleted += entries
 
     def compared(self, entries: int) -> None:
         """A full comparison has ended: count anew, against so many entries."""

@@ -1,7 +1,8 @@
 """Changes as they come: each path is looked at as it is now, and that is what the target gets.
 
-Small files are sent whole, without asking: that costs less than an answer takes. What is large, a directory, renamed
-or one of several names of a file is asked about first: the answer may be that nothing is to be sent.
+Small files are sent whole, without asking: that costs less than an answer takes, and is right where a file took the
+place of another of the same size and time. What is large, a directory, or one of several names of a file is asked
+about first: the answer may be that nothing is to be sent.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class LiveChanges:
                     self._trees.add(path)
                 else:
                     self._ask.append(path)
-            elif renamed or found.st_nlink > 1 or (stat.S_ISREG(found.st_mode) and found.st_size > SMALL_FILE):
+            elif found.st_nlink > 1 or (stat.S_ISREG(found.st_mode) and found.st_size > SMALL_FILE):
                 self._ask.append(path)
             else:
                 with sender.volume.directory(parent, sender.view, sender.report) as directory:
