@@ -43,6 +43,7 @@ class Reason(StrEnum):
     SAME_CLAIM = "SameClaim"
     TARGET_CLAIM_TAKEN = "TargetClaimTaken"
     TARGET_IN_USE = "TargetInUse"
+    WRITERS_ON_SEVERAL_NODES = "WritersOnSeveralNodes"
     CLAIM_REFUSED = "ClaimRefused"
     TARGET_SMALLER = "TargetSmaller"
 
@@ -135,6 +136,8 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.SAME_CLAIM: "Name two different claims.",
         Reason.TARGET_CLAIM_TAKEN: "Name another target claim, or delete one of the two pairs; the older pair goes on.",
         Reason.TARGET_IN_USE: "Stop the pod that mounts the target claim: what it writes would be overwritten.",
+        Reason.WRITERS_ON_SEVERAL_NODES: "What the other nodes write is copied only by the full comparison every ten "
+        "minutes, and syncedThrough does not cover it until then: keep the writers on one node.",
         Reason.CLAIM_REFUSED: "Change spec.volumes[].target.claimTemplate, or the quota or policy that refused it.",
         Reason.TARGET_SMALLER: "Nothing is lost while the data fits. Grow the target claim before the source fills.",
         Reason.POD_SECURITY_REFUSED: "Allow the PodSecurity level baseline in this namespace "

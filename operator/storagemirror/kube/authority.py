@@ -37,6 +37,7 @@ LEAF_DAYS = 365
 EARLY = timedelta(hours=1)
 """Certificates are valid from an hour ago: nodes' clocks differ."""
 CERTIFICATE, KEY = "tls.crt", "tls.key"
+_ANEW = f"Delete the Secret {HELD_IN}: a new CA is made, and every agent gets a new certificate."
 
 
 class CertificateAuthority:
@@ -142,10 +143,9 @@ def _read(secret: dict[str, Any]) -> tuple[x509.Certificate, ec.EllipticCurvePri
         certificate = x509.load_pem_x509_certificate(b64decode(data[CERTIFICATE]))
         key = serialization.load_pem_private_key(b64decode(data[KEY]), None)
     except (KeyError, ValueError, TypeError) as e:
-        hint = f"Delete the Secret {HELD_IN}: a new CA is made, and every agent gets a new certificate."
-        raise BadInput(f"Secret {HELD_IN} holds no CA: {e}", hint=hint) from e
+        raise BadInput(f"Secret {HELD_IN} holds no CA: {e}", hint=_ANEW) from e
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
-        raise BadInput(f"Secret {HELD_IN}: key and certificate do not belong together")
+        raise BadInput(f"Secret {HELD_IN}: key and certificate do not belong together", hint=_ANEW)
     return certificate, key
 
 

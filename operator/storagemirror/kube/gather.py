@@ -73,7 +73,7 @@ def gather(sources: Sources, key: Key) -> Gathered | None:
         return None
     pair = MirrorPair.read(raw)
     attentive = sources.heartbeats.attentive_since()
-    base = Observed(pair=pair, image=sources.image, authority=sources.authority(), attentive_since=attentive)
+    base = Observed(pair=pair, image=sources.image, authority=_authority(sources), attentive_since=attentive)
     if pair.metadata.deletion_timestamp is not None or pair.status.epoch is None:
         return Gathered(base, raw)
     pods = _pods(sources.api, pair)
@@ -89,6 +89,16 @@ def gather(sources: Sources, key: Key) -> Gathered | None:
         agents=agents,
     )
     return Gathered(observed, raw)
+
+
+def _authority(sources: Sources) -> Authority | Unseen:
+    """What is wrong with the CA must stand in the status: nobody reads the operator's log at once."""
+    try:
+        return sources.authority()
+    except BadInput as e:
+        return Unseen(f"{e.message}. {e.hint}".strip(), spoiled=True)
+    except Denied as e:
+        return Unseen(f"the CA of the agents cannot be read: {e.message}", forbidden=True)
 
 
 def look(read: Callable[[], T], what: str) -> T | Unseen | None:

@@ -12,17 +12,15 @@ from storagemirror.api.conditions import ConditionType
 from storagemirror.api.reasons import Reason, advised
 from storagemirror.contract import Problem, Role
 from storagemirror.plan.decisions import Verdict
-from storagemirror.plan.lifecycle import SILENT_SECONDS, started_ago
+from storagemirror.plan.lifecycle import LEAVING_PATIENCE, SILENT_SECONDS, started_ago
 from storagemirror.plan.objects import ContainerStatus, Node, Pod
 from storagemirror.plan.observed import RefusalOf
 from storagemirror.plan.times import seconds_since
 from storagemirror.plan.view import View
-from storagemirror.plan.where import Leave, Where, unschedulable_for
+from storagemirror.plan.where import UNSCHEDULABLE_CALLS, Leave, Where, unschedulable_for
 
 STARTING_PATIENCE = 60.0
 """Seconds that a pod may take from its node to its first process before somebody is asked to look."""
-LEAVING_PATIENCE = 60.0
-"""Seconds that a pod may take to go."""
 FIRST_WORD_PATIENCE = 20.0
 """Seconds from an agent's start to its first heartbeat."""
 
@@ -94,10 +92,21 @@ def missing(agent: Agent) -> Verdict | None:
 
 def unschedulable(agent: Agent) -> Verdict | None:
     pod = agent.pod
-    if pod is None or unschedulable_for(agent.view, pod) is None:
+    waited = unschedulable_for(agent.view, pod) if pod is not None else None
+    if pod is None or waited is None:
         return None
     said = next(c.message for c in pod.status.conditions if c.type == "PodScheduled")
-    return _agents(Reason.AGENT_UNSCHEDULABLE, f"{agent.called} finds no node: {said}", stalled=True)
+    lasts = waited >= UNSCHEDULABLE_CALLS
+    return _agents(Reason.AGENT_UNSCHEDULABLE, f"{agent.called} finds no node: {said}", stalled=lasts)
+
+
+def ended(agent: Agent) -> Verdict | None:
+    pod = agent.pod
+    if pod is None or not pod.over:
+        return None
+    why = (pod.status.message or pod.status.reason or pod.status.phase).strip().rstrip(".")
+    message = f"{agent.called} has ended ({why}); another one is started by itself."
+    return _agents(Reason.AGENT_NOT_STARTING, message, stalled=False)
 
 
 def image_missing(agent: Agent) -> Verdict | None:
@@ -163,6 +172,7 @@ RULES: tuple[Rule, ...] = (
     refused,
     old_one_leaving,
     missing,
+    ended,
     unschedulable,
     image_missing,
     crashing,
@@ -171,7 +181,26 @@ RULES: tuple[Rule, ...] = (
     says_why,
 )
 
-_LINK = (Reason.DISCONNECTED, Reason.CONNECTING, Reason.RETRYING, Reason.WRONG_PEER, Reason.API_UNAVAILABLE)
+_LINK = (
+    Reason.DISCONNECTED,
+    Reason.CONNECTING,
+    Reason.RETRYING,
+    Reason.WRONG_PEER,
+    Reason.API_UNAVAILABLE,
+    # While certificates or releases are being replaced, one agent is ahead of the other.
+    Reason.PEER_NOT_TRUSTED,
+    Reason.PEER_TOO_OLD,
+)
+_HEALING = (
+    Reason.TARGET_BUSY,
+    Reason.ORDER_INVALID,
+    Reason.SUPERSEDED,
+    Reason.CHANGED,
+    Reason.CONFLICT,
+    Reason.MISSING,
+    Reason.WATCH_EXPIRED,
+)
+"""What an agent gets over without anybody's help."""
 
 
 def of_problem(agent: Agent, problem: Problem) -> Verdict:
@@ -181,7 +210,7 @@ def of_problem(agent: Agent, problem: Problem) -> Verdict:
         return Verdict(ConditionType.HELD, problem.reason, message, stalled=True)
     if problem.reason in _LINK:
         return Verdict(ConditionType.CONNECTED, problem.reason, message, stalled=False)
-    return Verdict(ConditionType.REPLICATING, problem.reason, message, stalled=True)
+    return Verdict(ConditionType.REPLICATING, problem.reason, message, stalled=problem.reason not in _HEALING)
 
 
 def _agents(reason: Reason, message: str, *, stalled: bool) -> Verdict:

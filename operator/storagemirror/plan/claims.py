@@ -35,6 +35,7 @@ def could_look(view: View) -> Verdict | None:
     """What could not be looked at is neither there nor gone: everything stays as it is."""
     observed = view.observed
     seen = (
+        observed.authority,
         observed.others,
         observed.pods,
         view.source_claim,
@@ -45,8 +46,9 @@ def could_look(view: View) -> Verdict | None:
     blind = next((s for s in seen if isinstance(s, Unseen)), None)
     if blind is None:
         return None
-    reason = Reason.FORBIDDEN if blind.forbidden else Reason.API_UNAVAILABLE
-    return Verdict(ConditionType.CLAIMS_READY, reason, blind.why, Effect.KEEP, stalled=blind.forbidden)
+    reason = Reason.FORBIDDEN if blind.forbidden else Reason.BAD_INPUT if blind.spoiled else Reason.API_UNAVAILABLE
+    lasts = blind.forbidden or blind.spoiled
+    return Verdict(ConditionType.CLAIMS_READY, reason, blind.why, Effect.KEEP, stalled=lasts)
 
 
 def _parts(view: View, role: Role) -> tuple[object, ...]:
@@ -162,6 +164,14 @@ def warning(view: View) -> tuple[Reason | str, str] | None:
     others = [p.metadata.name for p in view.pods if p.writes(name) and not is_agent(p) and not p.over]
     if others:
         return Reason.TARGET_IN_USE, f"The target claim {name} can be written by pod {', '.join(sorted(others)[:3])}."
+    source = view.volume.source.claim_name
+    nodes = sorted({p.spec.node_name for p in view.staying if p.writes(source)})
+    if len(nodes) > 1:
+        text = (
+            f"Pods on {len(nodes)} nodes ({', '.join(nodes[:5])}) can write the source claim {source}: only what one "
+        )
+        text += "node writes is seen at once, the rest by the full comparison every ten minutes."
+        return Reason.WRITERS_ON_SEVERAL_NODES, text
     return None
 
 

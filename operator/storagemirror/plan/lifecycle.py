@@ -8,29 +8,27 @@ that was forgotten on a node that is cut off finds itself outdated wherever it l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from storagemirror.contract import FIRST_EPOCH, HEARTBEAT_SECONDS, MirrorOrder, Order, Peer, Role
 from storagemirror.contract import Action as OrderAction
+from storagemirror.plan.children import missing_children
 from storagemirror.plan.decisions import (
     Action,
-    Apply,
     CreateClaim,
     CreatePod,
     DeletePod,
     Effect,
-    IssueCertificate,
     ProbePod,
     Verdict,
     WriteOrder,
 )
 from storagemirror.plan.objects import Node, Pod
-from storagemirror.plan.observed import BrokenOrder, CertificateSeen, OrderSeen, RefusalOf, Unseen
-from storagemirror.plan.times import read, seconds_since
+from storagemirror.plan.observed import BrokenOrder, OrderSeen, RefusalOf
+from storagemirror.plan.times import seconds_since
 from storagemirror.plan.view import View, instance_of, node_of
 from storagemirror.plan.where import (
+    UNSCHEDULABLE_CALLS,
     UNSCHEDULABLE_PATIENCE,
     Leave,
     Run,
@@ -41,9 +39,7 @@ from storagemirror.plan.where import (
     unschedulable_for,
 )
 from storagemirror.resources import labels
-from storagemirror.resources.access import role, role_binding, service_account
 from storagemirror.resources.claim import target_claim
-from storagemirror.resources.heartbeat import heartbeat_lease
 from storagemirror.resources.order import Kept
 from storagemirror.resources.placement import Apart
 from storagemirror.resources.pod import PodInput, agent_pod, settings_digest, writer_digest
@@ -52,8 +48,10 @@ SILENT_SECONDS = 3.0 * HEARTBEAT_SECONDS
 """Silent for so long: the agent is not heard."""
 DEAF_SECONDS = 60.0
 """Silent for so long on a node that is Ready: the process hangs, and its pod is made anew."""
-RENEW_BEFORE_DAYS = 30
-"""A certificate with less than this left is issued again."""
+LEAVING_PATIENCE = 60.0
+"""Seconds that a pod may take to go."""
+RESTART_SECONDS = 10.0
+"""A pod that ended is made anew no sooner than this after it was made: its node may refuse the next one just so."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def agent_steps(view: View, which: Role, place: Where, verdict: Verdict | None) 
     if isinstance(place, Leave) or (verdict is not None and verdict.effect is Effect.STOP):
         why = place.why if isinstance(place, Leave) else (verdict.message if verdict is not None else "")
         return Steps((*gone, *_delete(view, which, pod, why), *_standing_order(view, which)))
-    children = _children(view, which) if pod is not None or _wanted(view, place, verdict) else ()
+    children = missing_children(view, which) if pod is not None or _wanted(view, place, verdict) else ()
     if pod is None:
         if not isinstance(place, Run) or not _wanted(view, place, verdict):
             return Steps((*gone, *_standing_order(view, which)), again=getattr(place, "again", None))
@@ -84,7 +82,8 @@ def agent_steps(view: View, which: Role, place: Where, verdict: Verdict | None) 
     removed = _delete(view, which, pod, why_not)
     if which is Role.TARGET or not isinstance(place, Run) or not _wanted(view, place, verdict):
         # Two agents must not write one volume: the next one is made when the object of this one is gone.
-        return Steps((*gone, *children, *removed, *_standing_order(view, which)), again=2.0)
+        again = _leaving_again(view, pod)
+        return Steps((*gone, *children, *removed, *_standing_order(view, which)), again=again)
     return Steps((*gone, *children, *removed, *_new_pod(view, which, place)), again=_after_refusal(view, which))
 
 
@@ -102,7 +101,8 @@ def replaced_because(view: View, which: Role, pod: Pod, place: Where) -> str | N
     if pod.leaving:
         return "it is being deleted"
     if pod.over:
-        return f"it has ended: {pod.status.reason or pod.status.phase}"
+        rested = _age(view, pod) >= RESTART_SECONDS
+        return f"it has ended: {pod.status.reason or pod.status.phase}" if rested else None
     notes, spec = pod.metadata.annotations, view.observed.pair.spec
     if notes.get(labels.SETTINGS) != settings_digest(view.claim_name(which), view.observed.image, spec.agents):
         return "its settings have changed"
@@ -251,50 +251,6 @@ def _peer(view: View) -> Peer | None:
     return Peer(address=pod.status.pod_ip)
 
 
-def _children(view: View, which: Role) -> tuple[Action, ...]:
-    """What an agent's pod needs, where it is not there as it should be."""
-    seen = view.agent(which)
-    if isinstance(seen.children, Unseen):
-        return ()
-    ref = view.ref(which)
-    wanted = (heartbeat_lease(ref), service_account(ref), role(ref), role_binding(ref))
-    steps: list[Action] = [Apply(ref, m) for m in wanted if not covers(seen.children.get(m["kind"]), m)]
-    if certificate_due(view, which):
-        steps.append(IssueCertificate(ref))
-    return tuple(steps)
-
-
-def certificate_due(view: View, which: Role) -> bool:
-    """Whether a certificate must be issued: none, of another CA, or near its end."""
-    seen = view.agent(which).certificate
-    if not isinstance(seen, CertificateSeen):
-        return seen is None
-    ends = read(seen.not_after)
-    if ends is None or seen.issuer != view.observed.authority.issuer:
-        return True
-    return (ends - view.now).total_seconds() < RENEW_BEFORE_DAYS * 86_400
-
-
-def covers(there: Any, wanted: Any) -> bool:
-    """Whether everything in `wanted` stands in `there` as well. (The API adds defaults and bookkeeping of its own.)"""
-    if isinstance(wanted, Mapping):
-        return isinstance(there, Mapping) and all(
-            _absent_is_empty(there.get(k), v) or covers(there.get(k), v) for k, v in wanted.items()
-        )
-    if isinstance(wanted, list):
-        return (
-            isinstance(there, list)
-            and len(there) == len(wanted)
-            and all(covers(a, b) for a, b in zip(there, wanted, strict=True))
-        )
-    return bool(there == wanted)
-
-
-def _absent_is_empty(there: Any, wanted: Any) -> bool:
-    """The API leaves out what is false or empty."""
-    return there is None and wanted in (False, "", [], {})
-
-
 def _after_refusal(view: View, which: Role) -> float | None:
     refused = view.observed.refusal(view.volume.name, which)
     return REFUSED_AGAIN if refused is not None and refused.what is not RefusalOf.CLAIM else None
@@ -305,8 +261,21 @@ REFUSED_AGAIN = 10.0
 
 
 def _look_again(view: View, which: Role, pod: Pod) -> float | None:
-    """When the passing of time alone changes what is to be done."""
-    if which is Role.TARGET and not pod.spec.node_name:
-        waited = unschedulable_for(view, pod)
-        return max(1.0, UNSCHEDULABLE_PATIENCE - waited) if waited is not None else None
-    return None
+    """When the passing of time alone changes what is to be done or said."""
+    if pod.over:
+        return max(1.0, RESTART_SECONDS - _age(view, pod))
+    waited = unschedulable_for(view, pod)
+    if waited is None:
+        return None
+    limits = (UNSCHEDULABLE_PATIENCE if which is Role.TARGET else UNSCHEDULABLE_CALLS, UNSCHEDULABLE_CALLS)
+    return min((max(1.0, limit - waited) for limit in limits if limit > waited), default=None)
+
+
+def _leaving_again(view: View, pod: Pod) -> float:
+    """A pod on a node that is dead may be leaving for hours."""
+    since = seconds_since(pod.metadata.deletion_timestamp, view.now) or 0.0
+    return 2.0 if since < LEAVING_PATIENCE else LEAVING_PATIENCE / 4
+
+
+def _age(view: View, pod: Pod) -> float:
+    return seconds_since(pod.metadata.creation_timestamp, view.now) or 0.0

@@ -24,6 +24,8 @@ class Unseen:
     why: str
     forbidden: bool = False
     """The operator lacks the right; it does not pass by itself."""
+    spoiled: bool = False
+    """It is there and makes no sense; somebody has changed it by hand."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Observed:
 
     pair: MirrorPair
     image: Image
-    authority: Authority
+    authority: Authority | Unseen
     attentive_since: datetime
     """Since when the operator has been looking without a gap; who used a claim before that is not known."""
     others: tuple[OtherPair, ...] | Unseen = ()

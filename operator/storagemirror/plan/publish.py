@@ -24,7 +24,7 @@ ROUNDING = 0.5
 _GOOD_WHEN_FALSE = (ConditionType.STALLED, ConditionType.HELD)
 _NO_EVENT = (ConditionType.READY, ConditionType.RECONCILING)
 """They repeat what another condition says."""
-_WARNINGS = (TARGET_SMALLER, Reason.TARGET_IN_USE)
+_WARNINGS = (TARGET_SMALLER, Reason.TARGET_IN_USE, Reason.WRITERS_ON_SEVERAL_NODES)
 """Reasons of conditions that hold and are worth a warning all the same."""
 _QUIET_REASONS = ("Starting", "AgentsStarting", "Connecting", "Unknown", "Progressing", "Mirroring")
 

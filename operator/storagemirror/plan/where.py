@@ -22,6 +22,8 @@ SCHEDULING_PATIENCE = 60.0
 """Seconds for which a writer without a node is left the choice of one."""
 UNSCHEDULABLE_PATIENCE = 15.0
 """Seconds after which a target agent that finds no other node may go to the source's."""
+UNSCHEDULABLE_CALLS = 120.0
+"""Seconds after which an agent that finds no node calls somebody: a drain or a restart of a node is shorter."""
 
 
 @dataclass(frozen=True)
