@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storagemirror.clock import Clock
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import StorageMirrorError
 from storagemirror.fs.source import SourceVolume
@@ -85,10 +86,12 @@ def joined(
     epoch: int = 1,
     silence: float = 8.0,
     sync_at_end: bool = True,
+    writes: type[TargetVolume] = TargetVolume,
+    clock: Clock | None = None,
 ) -> Iterator[Pair]:
     """Both ends, shaken hands. What the target's end died of is in `failure` afterwards."""
     ours, theirs = socket.socketpair()
-    reader, writer = SourceVolume.open(str(source)), TargetVolume.open(str(target))
+    reader, writer = SourceVolume.open(str(source)), writes.open(str(target))
     if grain_ns is not None:
         reader.grain_ns = grain_ns
     seen, seen_by_target = Recorder(), Recorder()
@@ -97,6 +100,7 @@ def joined(
         SocketStream(theirs, silence=silence),
         expect if expect is not None else expectation(),
         seen_by_target,
+        clock,
         sync_at_end=sync_at_end,
     )
     session = SourceSession(

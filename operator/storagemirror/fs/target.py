@@ -8,6 +8,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from typing import Self
 
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, split
 from storagemirror.errors import VolumeError
@@ -48,7 +49,7 @@ class TargetVolume:
         self._placer: Placer | None = None
 
     @classmethod
-    def open(cls, path: str | bytes) -> TargetVolume:
+    def open(cls, path: str | bytes) -> Self:
         """`VolumeError` when there is no directory at `path`. Changes nothing."""
         return cls(Tree(path))
 

@@ -64,6 +64,7 @@ class TargetSession:
         self._whole = False
         self._synced = self._clock.monotonic()
         self._checkpoint: threading.Thread | None = None
+        self._not_durable: StorageMirrorError | None = None
         self._through_ns = 0
         self._marker_written = False
 
@@ -308,13 +309,29 @@ class TargetSession:
 
     def _sync(self, through_ns: int) -> None:
         self._through_ns = through_ns
+        self._end_checkpoint()
         if self._applier.changed or self._volume.unsynced:
             self._applier.changed = False
-            self._volume.sync(through_ns, self._deletions.deleted, self._deletions.there_to_lose)
+            self._make_durable()
         self._synced = self._clock.monotonic()
+
+    def _make_durable(self) -> None:
+        try:
+            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
+        except StorageMirrorError:
+            self._distrust_ourselves()
+            raise
+
+    def _distrust_ourselves(self) -> None:
+        """The kernel says once that something could not be written, and may then have dropped it: it looks whole, and
+        the next sync succeeds. As after a crash, then: the next session sends again what came since the last sync."""
+        with contextlib.suppress(StorageMirrorError):
+            self._write_marker(msgspec.structs.replace(self._marker, boot="", mount=None, open=True))
 
     def _maybe_checkpoint(self) -> None:
         """Beside all else: syncing may take long, and what arrives need not wait for it."""
+        if self._not_durable is not None:
+            self._end_checkpoint()
         if self._clock.monotonic() - self._synced < CHECKPOINT_SECONDS or not self._applier.changed:
             return
         if self._checkpoint is not None and self._checkpoint.is_alive():
@@ -326,15 +343,25 @@ class TargetSession:
     def _run_checkpoint(self) -> None:
         try:
             self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
-        except StorageMirrorError:
-            self._volume.unsynced = True  # the next mark says so
+        except StorageMirrorError as e:
+            self._not_durable = e  # raised by the session's own thread
+
+    def _end_checkpoint(self) -> None:
+        """Wait for one that runs: two at a time would each write what they knew when they began."""
+        if self._checkpoint is not None:
+            self._checkpoint.join()
+            self._checkpoint = None
+        if self._not_durable is not None:
+            self._distrust_ourselves()
+            raise self._not_durable
 
     def _finish(self) -> None:
         """The session is over: leave all in order."""
         if not self._sync_at_end or not self._marker_written or self._admitted is None:
             return
+        self._end_checkpoint()
         if self._applier.changed or self._volume.unsynced:
-            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
+            self._make_durable()
         if self._marker.open and self._volume.distrust_after_ns is None:
             self._write_marker(msgspec.structs.replace(self._marker, open=False))
 
