@@ -116,6 +116,12 @@ def test_a_hold_is_the_same_as_long_as_hardly_more_is_to_go() -> None:
     assert not same_hold(held, HoldReason.SOURCE_REPLACED, hashes(range(100)), 100)
 
 
+def test_a_hold_of_more_than_is_remembered_by_name_can_be_confirmed() -> None:
+    held = mass_delete(hashes(range(250_000)), 250_000, 1)
+    assert same_hold(held, HoldReason.MASS_DELETE, hashes(range(250_000)), 250_000)
+    assert not same_hold(held, HoldReason.MASS_DELETE, hashes(range(125_000, 375_000)), 250_000)
+
+
 def test_a_token_is_never_given_twice() -> None:
     paths = hashes(range(5))
     tokens = {mass_delete(paths, 5, now).token for now in range(100)}

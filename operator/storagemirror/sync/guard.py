@@ -62,7 +62,11 @@ def same_hold(held: HoldRecord | None, reason: HoldReason, paths: set[int], entr
     slack = max(_SLACK_PATHS, len(held.paths) * _SLACK_PERCENT // 100)
     if entries > held.entries + max(_SLACK_PATHS, held.entries * _SLACK_PERCENT // 100):
         return False
-    return len(paths - set(held.paths)) <= slack
+    known = set(held.paths)
+    if len(known) >= _STORED_PATHS:
+        last = max(known)  # hashes: those up to the last that is kept are as good as drawn by lot
+        paths = {path for path in paths if path <= last}
+    return len(paths - known) <= slack
 
 
 def mass_delete(paths: set[int], entries: int, now_ns: int) -> HoldRecord:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from storagemirror.entry import join, walk_key
-from storagemirror.errors import StorageMirrorError
+from storagemirror.errors import BadInput, StorageMirrorError
 from storagemirror.fs.scan import Scanner
 from storagemirror.sync.inbox import DIGEST_CREDIT
 from storagemirror.wire import messages as m
@@ -61,8 +61,8 @@ class Walker:
             path = stack.pop()
             try:
                 found = self._scanner.scan(path)
-            except OSError:
-                continue  # gone, or no directory (any more): the source is told of no directory here
+            except (OSError, BadInput):
+                continue  # gone, no directory (any more), or too deep: the source is told of no directory here
             stack.extend(join(path, name) for name in reversed(found.subdirectories))
             self.entries += len(found.entries)
             batch.append(m.DirectoryDigest(path, found.digest, len(found.entries)))
