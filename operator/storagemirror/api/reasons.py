@@ -42,6 +42,7 @@ class Reason(StrEnum):
     VOLUME_MODE_UNSUPPORTED = "VolumeModeUnsupported"
     SAME_CLAIM = "SameClaim"
     TARGET_CLAIM_TAKEN = "TargetClaimTaken"
+    MIRROR_LOOP = "MirrorLoop"
     TARGET_IN_USE = "TargetInUse"
     WRITERS_ON_SEVERAL_NODES = "WritersOnSeveralNodes"
     CLAIM_REFUSED = "ClaimRefused"
@@ -135,6 +136,8 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.VOLUME_MODE_UNSUPPORTED: "Use a claim with volumeMode Filesystem.",
         Reason.SAME_CLAIM: "Name two different claims.",
         Reason.TARGET_CLAIM_TAKEN: "Name another target claim, or delete one of the two pairs; the older pair goes on.",
+        Reason.MIRROR_LOOP: "Two sides cannot be each other's copy. To mirror the other way round, delete the older "
+        "pair first, once the application writes on the other side.",
         Reason.TARGET_IN_USE: "Stop the pod that mounts the target claim: what it writes would be overwritten.",
         Reason.WRITERS_ON_SEVERAL_NODES: "What the other nodes write is copied only by the full comparison every ten "
         "minutes, and syncedThrough does not cover it until then: keep the writers on one node.",

@@ -230,11 +230,11 @@ def _certificate(found: PartialObject) -> CertificateSeen:
 def _other(raw: Mapping[str, Any]) -> OtherPair:
     meta = raw["metadata"]
     volumes = raw.get("spec", {}).get("volumes", [])
-    targets = (v.get("target", {}).get("claimName", "") for v in volumes)
+    mirrors = ((v.get("source", {}).get("claimName", ""), v.get("target", {}).get("claimName", "")) for v in volumes)
     return OtherPair(
         name=meta["name"],
         uid=meta["uid"],
         created=meta.get("creationTimestamp", ""),
-        targets=frozenset(targets),
+        mirrors=frozenset(mirrors),
         deleting="deletionTimestamp" in meta,
     )

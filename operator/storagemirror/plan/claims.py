@@ -81,6 +81,26 @@ def target_is_ours(view: View) -> Verdict | None:
     )
 
 
+def no_loop(view: View) -> Verdict | None:
+    """A copy that is mirrored back onto what it is the copy of would undo what the application has just written. Of a
+    loop of pairs the youngest is refused. (With Adopt nothing else would stop it.)"""
+    if isinstance(view.observed.others, Unseen):
+        return None
+    meta = view.observed.pair.metadata
+    ours = (meta.creation_timestamp or "", meta.uid)
+    older = [o for o in view.observed.others if (o.created, o.uid) < ours]
+    source, target = view.volume.source.claim_name, view.volume.target.claim_name
+    reached, before = {target}, set[str]()
+    while reached != before:
+        before = set(reached)
+        reached |= {to for pair in older for at, to in pair.mirrors if at in before}
+    if source not in reached:
+        return None
+    names = ", ".join(sorted(o.name for o in older if any(at in reached and to in reached for at, to in o.mirrors)))
+    message = f"The claim {target} is mirrored to {source} already, by MirrorPair {names}, which is older."
+    return _stop(Reason.MIRROR_LOOP, message)
+
+
 def _age(pair: OtherPair) -> tuple[str, str]:
     return (pair.created, pair.uid)
 
@@ -145,6 +165,7 @@ RULES: tuple[Rule, ...] = (
     could_look,
     two_claims,
     target_is_ours,
+    no_loop,
     source_exists,
     source_usable,
     target_exists,

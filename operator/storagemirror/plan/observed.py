@@ -100,8 +100,13 @@ class OtherPair:
     name: str
     uid: str
     created: str
-    targets: frozenset[str]
+    mirrors: frozenset[tuple[str, str]]
+    """Claims: (source, target) of each volume."""
     deleting: bool = False
+
+    @property
+    def targets(self) -> frozenset[str]:
+        return frozenset(target for _, target in self.mirrors)
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,28 @@ def test_of_two_pairs_that_write_one_target_the_older_goes_on() -> None:
     assert world.status()["phase"] == "Replicating"
 
 
+@pytest.mark.parametrize("between", [[], [("middle", "orders-standby", "third")]])
+def test_a_loop_of_pairs_is_refused_in_the_youngest(between: list[tuple[str, str, str]]) -> None:
+    world = World()
+    world.usual()
+    world.claim("third")
+    world.settle()
+    last = "orders-standby"
+    for name, source, target in [*between, ("back", between[-1][2] if between else last, "orders-data")]:
+        world.clock.sleep(1.0)
+        one = {"name": "data", "source": {"claimName": source}, "target": {"claimName": target}}
+        world.pair(name, volumes=[one], mirror={"target": "Adopt"})
+    for _ in range(20):
+        world.tick()
+        for name in ("orders", *(b[0] for b in between), "back"):
+            world.pass_once(Key(NAMESPACE, name))
+    assert world.condition("ClaimsReady", "back") == ("False", "MirrorLoop")
+    assert world.condition("Stalled", "back") == ("True", "MirrorLoop")
+    assert world.condition("Ready") == ("True", "Replicating")
+    pods = [p["metadata"]["labels"]["storagemirror.io/pair-name"] for p in world.agents()]
+    assert "back" not in pods
+
+
 def test_a_chain_is_allowed() -> None:
     world = World()
     world.usual()
