@@ -98,6 +98,10 @@ class Channel:
             finally:
                 self._sending.release()
 
+    def deafen(self) -> None:
+        """Nobody receives any more: sending must not wait for a peer that may be gone."""
+        self._stream.deafen()
+
     def may_send(self, kind: FrameType) -> bool:
         """Whether the protocol allows a frame of `kind` now."""
         with self._state:

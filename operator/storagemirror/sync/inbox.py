@@ -62,6 +62,7 @@ class Inbox:
                     self._changed.notify_all()
         except StorageMirrorError as e:
             self.fail(e)
+            self._channel.deafen()
 
     def fail(self, error: StorageMirrorError) -> None:
         """Nothing more comes, for this reason. The first one counts."""

@@ -39,6 +39,10 @@ class Stream(Protocol):
         """Bytes put into `buffer`, 0 at the orderly end; `Disconnected` when the peer is gone or silent."""
         ...
 
+    def deafen(self) -> None:
+        """Nobody receives any more: whoever waits in `send`, now or later, gets `Disconnected`."""
+        ...
+
     def close(self) -> None:
         """Let go, at once; whoever waits in `send` or `receive_into` gets `Disconnected`."""
         ...
@@ -61,6 +65,7 @@ class SocketStream:
         self._monotonic = monotonic
         self._heard = monotonic()
         self._closed = False
+        self._ended = False
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -83,8 +88,14 @@ class SocketStream:
             got, events = self._try(self._socket.recv_into, buffer, select.POLLIN)
             if got is not None:
                 self._heard = self._monotonic()
+                self._ended = self._ended or got == 0
                 return got
             self._wait(events)
+
+    def deafen(self) -> None:
+        """See `Stream`. The end of a stream counts for both directions: a peer that is gone may leave us with a full
+        buffer and no word of it, where its reset is lost (a firewall that drops what it cannot place)."""
+        self._ended = True
 
     def close(self) -> None:
         """See `Stream`."""
@@ -120,6 +131,8 @@ class SocketStream:
     def _wait(self, events: int) -> None:
         if self._closed:
             raise Disconnected("the connection was closed")
+        if self._ended:
+            raise Disconnected("the peer closed the connection")
         quiet = self._monotonic() - self._heard
         if quiet > self._silence:
             raise Disconnected(f"nothing was heard of the peer for {quiet:.1f} s")

@@ -1,0 +1,64 @@
+"""A stream of two threads notices the death of its peer, whatever the network keeps from it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from storagemirror.errors import Disconnected
+from storagemirror.sync.stream import SocketStream
+
+MORE_THAN_ANY_BUFFER = bytes(64 << 20)
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[SocketStream, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    stream = SocketStream(ours, silence=60)
+    yield stream, theirs
+    stream.close()
+    theirs.close()
+
+
+def test_a_peer_that_ended_and_whose_reset_is_lost_ends_our_sending_too(
+    ends: tuple[SocketStream, socket.socket],
+) -> None:
+    """Seen on a real cluster: a killed agent's end arrived, its reset did not, and the sender waited for ever."""
+    stream, theirs = ends
+    heard: list[int] = []
+    receiver = threading.Thread(target=lambda: heard.append(stream.receive_into(memoryview(bytearray(10)))))
+    receiver.start()
+    threading.Timer(0.5, theirs.shutdown, [socket.SHUT_WR]).start()
+    with pytest.raises(Disconnected):
+        stream.send(MORE_THAN_ANY_BUFFER)
+    receiver.join()
+    assert heard == [0]
+
+
+def test_when_nobody_receives_any_more_nobody_waits_in_sending(ends: tuple[SocketStream, socket.socket]) -> None:
+    stream, theirs = ends
+    theirs.sendall(b"unread, for ever")
+    threading.Timer(0.5, stream.deafen).start()
+    with pytest.raises(Disconnected):
+        stream.send(MORE_THAN_ANY_BUFFER)
+
+
+def test_a_peer_that_is_busy_but_speaks_is_waited_for(ends: tuple[SocketStream, socket.socket]) -> None:
+    stream, theirs = ends
+    got = 0
+
+    def read() -> None:
+        nonlocal got
+        while got < len(MORE_THAN_ANY_BUFFER):
+            got += len(theirs.recv(1 << 20))
+
+    late = threading.Timer(1.5, read)
+    late.start()
+    stream.send(MORE_THAN_ANY_BUFFER)
+    late.join()
+    assert got == len(MORE_THAN_ANY_BUFFER)
