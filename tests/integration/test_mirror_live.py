@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Held, VolumeFull
 from storagemirror.sync.observer import EventKind
 from storagemirror.sync.requests import Changes
@@ -286,6 +288,22 @@ def test_a_small_file_that_took_the_place_of_its_twin_in_size_and_time_arrives(
     renames = ((b"release.new", b"release"),)
     settled(pair, source, target, Changes(paths=frozenset({b"release", b"release.new"}), renames=renames))
     assert (target / "release").read_text() == "two"
+
+
+def test_what_a_mount_hides_on_the_source_is_not_gone(pair: Pair, source: Path, target: Path) -> None:
+    settled(pair, source, target)
+    subprocess.run(["mount", "-t", "tmpfs", "none", source / "a"], check=True)
+    try:
+        apply_and_mark(pair, paths("a", "a/b", "a/b/file", "a/none"))
+        assert (target / "a/b/file").read_text() == "before"
+        pair.mirror()
+        apply_and_mark(pair, paths("a/b/file"))
+        assert (target / "a/b/file").read_text() == "before"
+        assert NotKeptKind.OTHER_FILE_SYSTEM in {kind for kind, _ in pair.seen.kept_not}
+    finally:
+        subprocess.run(["umount", source / "a"], check=True)
+    trees.write(source / "a/b/file", "after")
+    settled(pair, source, target, Changes(trees=frozenset({b""})))
 
 
 def test_a_mark_is_remembered_by_the_target(pair: Pair, source: Path, target: Path) -> None:

@@ -62,6 +62,8 @@ class Scanned:
     digest: bytes
     """xxh3_128 over attributes and entries."""
     content_bytes: int
+    hidden: list[bytes] = field(default_factory=list)
+    """Names on which another file system is mounted. What is below that mount is not gone."""
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class Scanner:
         listed = xattrs.list_names(fd, names) if self._looks_at_xattrs() else {}
         entries: list[Entry] = []
         subdirectories: list[bytes] = []
+        hidden: list[bytes] = []
         total = 0
         look = os.stat
         for name in names:
@@ -102,13 +105,15 @@ class Scanner:
                 continue
             entry = self._entry(fd, path, name, found, listed.get(name))
             if entry is None:
+                if found.st_dev != self.tree.device:
+                    hidden.append(name)
                 continue
             entries.append(entry)
             total += entry.size
             if stat.S_ISDIR(found.st_mode):
                 subdirectories.append(name)
         digest = xxh3_128_digest(own + _encode(entries))
-        return Scanned(path, own, entries, subdirectories, digest, total)
+        return Scanned(path, own, entries, subdirectories, digest, total, hidden)
 
     def _looks_at_xattrs(self) -> bool:
         view = self.view

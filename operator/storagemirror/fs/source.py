@@ -87,8 +87,12 @@ class SourceVolume:
         return Scanner(self.tree, view, report, leaders if leaders is not None else Leaders())
 
     def lstat(self, path: bytes) -> os.stat_result | None:
-        """What is at `path`; None when nothing is."""
-        return self.tree.lstat(path)
+        """What is at `path`; None when nothing is. OSError EXDEV when another file system is mounted there or above:
+        what it hides is not gone."""
+        found = self.tree.lstat(path)
+        if found is None and self.tree.is_hidden(path):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+        return found
 
     def directory(self, path: bytes, view: View, report: Report) -> SourceDirectory:
         """The directory at `path`, open; OSError when it cannot be."""

@@ -95,6 +95,24 @@ class Tree:
             os.close(fd)
         return found if found.st_dev == self.device else None
 
+    def is_hidden(self, path: bytes) -> bool:
+        """Whether another file system is mounted at `path`, or at a directory that leads to it."""
+        while path:
+            path, _, name = path.rpartition(b"/")
+            try:
+                fd = self.open_directory(path)
+            except OSError as e:
+                if e.errno == errno.EXDEV:
+                    return True
+                continue  # nothing is there, or no directory: what is above decides
+            try:
+                return os.stat(name, dir_fd=fd, follow_symlinks=False).st_dev != self.device
+            except FileNotFoundError:
+                return False
+            finally:
+                os.close(fd)
+        return False
+
     def close(self) -> None:
         """Let go of the root."""
         if self.root >= 0:

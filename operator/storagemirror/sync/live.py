@@ -177,12 +177,13 @@ class LiveChanges:
 
     def _names_of(self, path: bytes) -> list[bytes]:
         """`path`, and the other names of the file it is a name of."""
-        found = self.sender.volume.lstat(path)
+        lstat = self.sender.volume.tree.lstat
+        found = lstat(path)
         if found is None or stat.S_ISDIR(found.st_mode) or found.st_nlink < 2:
             return [path]
         self.groups.leader(found.st_ino, path)
         for name in self.groups.paths(found.st_ino):
-            other = self.sender.volume.lstat(name)
+            other = lstat(name)
             if other is None or other.st_ino != found.st_ino:
                 self.groups.forget(found.st_ino, name)
         names = self.groups.paths(found.st_ino)

@@ -209,6 +209,8 @@ class Comparison:
                     if decision.source is not None:
                         sender.sent(1, decision.source.size)
                     continue
+                if decision.verdict is Verdict.DELETE and decision.name in mine.hidden:
+                    continue
                 changed = True
                 path = join(mine.path, decision.name)
                 try:
