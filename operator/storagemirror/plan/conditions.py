@@ -129,7 +129,13 @@ def connected(whole: Whole) -> Told:
 
 def held(whole: Whole) -> Told:
     found = whole.of(ConditionType.HELD)
-    return Told(FALSE, Reason.NOTHING_HELD, "") if found is None else Told(TRUE, found.reason, found.message)
+    if found is not None:
+        return Told(TRUE, found.reason, found.message)
+    # The agent that holds may not be heard just now; its word stands.
+    volume = next((v for v in whole.volumes if v.hold is not None), None)
+    if volume is None or volume.hold is None:
+        return Told(FALSE, Reason.NOTHING_HELD, "")
+    return Told(TRUE, volume.hold.reason, f"Volume {volume.name}: {volume.hold.message}")
 
 
 def separate_nodes(whole: Whole) -> Told:

@@ -290,6 +290,19 @@ def test_a_hold_shows_its_token_and_the_word_reaches_both_agents(reason: str) ->
     assert {world.order(role).mirror.confirm for role in Role} == {"t-42"}
 
 
+def test_a_hold_is_told_also_while_the_agent_that_holds_is_not_heard() -> None:
+    world = World()
+    world.usual()
+    world.settle()
+    _says(world, Role.TARGET, Problem(reason="MassDelete", message="7 of 9.", token="t-42"), phase=Phase.HELD)
+    for _ in range(20):
+        world.tick()
+        world.pass_once()
+    assert world.condition("AgentsReady") == ("False", "AgentSilent")
+    assert world.status()["volumes"][0]["hold"]["token"] == "t-42"
+    assert world.condition("Held") == ("True", "MassDelete")
+
+
 def test_agents_that_do_not_reach_each_other_are_disconnected_and_nobody_is_called() -> None:
     world = World()
     world.usual()
