@@ -84,7 +84,8 @@ class Executor:
                     text = f"Made the target claim {manifest['metadata']['name']} from its template."
                     outcome.notes.append(Note(EventType.NORMAL, Reason.CLAIM_CREATED, text))
             case ProbePod(_, manifest):
-                api.create(paths.PODS, manifest, dry_run=True)
+                # A pod of another's may have the name: the number is given out all the same, and the next one is tried.
+                _made(lambda: api.create(paths.PODS, manifest, dry_run=True))
             case CreatePod(_, manifest):
                 if _made(lambda: api.create(paths.PODS, manifest)):
                     text = f"Made the agent's pod {manifest['metadata']['name']}."

@@ -402,3 +402,17 @@ def test_every_condition_has_its_place() -> None:
     world.usual()
     world.settle()
     assert {c["type"] for c in world.status()["conditions"]} == {str(kind) for kind in ConditionType}
+
+
+def test_a_pods_name_that_is_anothers_costs_a_number_and_no_more() -> None:
+    world = World()
+    world.usual()
+    world.settle()
+    taken = world.agents(Role.SOURCE)[0]["metadata"]["name"].removesuffix("1") + "2"
+    world.api.put("pods", {"metadata": {"name": taken, "namespace": NAMESPACE}, "status": {"phase": "Running"}})
+    world.api.remove(("pods", NAMESPACE, "orders-0"))
+    world.writer("orders-0", "node-b")
+    world.settle()
+    assert world.replicates("node-b")
+    assert world.order(Role.SOURCE).instance == 3
+    assert ("pods", NAMESPACE, taken) in world.api.objects
