@@ -228,14 +228,29 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(source: Path, target: Path
     assert os.listdir(target / ".storagemirror/tmp") == []
 
 
+def writer_of(process: subprocess.Popen[bytes]) -> int | None:
+    """The child that writes; None when it has ended."""
+    try:
+        return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    except (OSError, IndexError):
+        return None
+
+
+def until_gone(pid: int | None) -> None:
+    """A writer whose reader is dead syncs what it has, and ends."""
+    end = time.monotonic() + 30
+    while pid is not None and Path(f"/proc/{pid}/cmdline").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def kill(process: subprocess.Popen[bytes], victim: str) -> None:
     """SIGKILL to the process itself (it reads) or to its child (it writes)."""
     pid = process.pid
     if victim == "writer":
-        try:
-            pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-        except (OSError, IndexError):
+        writer = writer_of(process)
+        if writer is None:
             return
+        pid = writer
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -262,9 +277,10 @@ def test_what_was_whole_is_not_sent_again(source: Path, target: Path) -> None:
     began = subprocess.Popen(command(source, target), stdout=subprocess.DEVNULL, env=environment())
     while len(trees.picture(target) if target.exists() else {}) < 300 and began.poll() is None:
         time.sleep(0.02)
+    writer = writer_of(began)
     kill(began, "reader")
     began.wait(60)
-    time.sleep(0.5)
+    until_gone(writer)
     there = trees.picture(target)
     here = trees.picture(source)
     whole = sum(1 for path, value in there.items() if here[path] == value and value[6] is not None)
