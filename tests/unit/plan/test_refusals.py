@@ -409,7 +409,8 @@ def test_a_pods_name_that_is_anothers_costs_a_number_and_no_more() -> None:
     world.usual()
     world.settle()
     taken = world.agents(Role.SOURCE)[0]["metadata"]["name"].removesuffix("1") + "2"
-    world.api.put("pods", {"metadata": {"name": taken, "namespace": NAMESPACE}, "status": {"phase": "Running"}})
+    meta = {"name": taken, "namespace": NAMESPACE}
+    world.api.put("pods", {"metadata": meta, "spec": {"nodeName": "node-c"}, "status": {"phase": "Running"}})
     world.api.remove(("pods", NAMESPACE, "orders-0"))
     world.writer("orders-0", "node-b")
     world.settle()
