@@ -43,8 +43,14 @@ def discrete(status: VolumeStatus) -> VolumeStatus:
         for side, agent in (("source", status.source), ("target", status.target))
         if agent is not None
     }
-    flowing = {"synced_through": None, "lag_seconds": None, "lag_bytes": None, "progress": None}
+    flowing: dict[str, object] = {"synced_through": None, "progress": None}
+    # How large a lag is flows; that it is not known any more does not: the last figure would stand for ever.
+    flowing |= {"lag_seconds": _known(status.lag_seconds), "lag_bytes": _known(status.lag_bytes)}
     return status.model_copy(update=flowing | agents)
+
+
+def _known(number: int | None) -> int | None:
+    return None if number is None else 0
 
 
 def _due(old: VolumeStatus, new: VolumeStatus) -> bool:

@@ -123,3 +123,18 @@ def test_a_spoiled_ca_is_told_in_the_status() -> None:
     world.api.remove(("secrets", HOME, HELD_IN))
     world.settle()
     assert world.condition("Ready") == ("True", "Replicating")
+
+
+def test_a_lag_that_is_not_known_any_more_is_not_shown() -> None:
+    world = replicating()
+    live(world, 5)
+    assert world.status()["lag"] == "0s"
+    world.silent.add(Role.SOURCE)
+    meta = {"name": world.agents(Role.SOURCE)[0]["metadata"]["name"], "namespace": NAMESPACE}
+    last = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    state = {"name": "agent", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": last}
+    world.api.put("pods", {"metadata": meta, "status": {"phase": "Running", "containerStatuses": [state]}})
+    live(world, 30)
+    assert world.condition("Ready") == ("False", "AgentCrashed")
+    assert "lag" not in world.status()
+    assert "lagSeconds" not in world.status()["volumes"][0]
