@@ -151,3 +151,28 @@ def test_a_file_that_comes_and_goes_in_a_small_volume_is_no_wipe(
         assert gone(deletions, make(tmp_path, deletions, 1, "journal")) == 1
         clock.at += SECOND
     assert (deletions.base, deletions.deleted) == (3, 0)
+
+
+def test_a_queue_whose_files_live_for_minutes_is_no_wipe(tmp_path: Path, volume: TargetVolume, clock: Held) -> None:
+    deletions = live(volume, clock, base=40)
+    waiting: list[list[bytes]] = []
+    for second in range(0, 600, 3):
+        clock.at += 3 * SECOND
+        waiting.append(make(tmp_path, deletions, 1, f"job{second}-"))
+        if len(waiting) > 20:
+            assert gone(deletions, waiting.pop(0)) == 1
+    assert deletions.deleted <= 20
+
+
+def test_what_went_through_a_queue_does_not_let_more_go(tmp_path: Path, volume: TargetVolume, clock: Held) -> None:
+    """20 that were compared, 20 that are waiting: half of these, no more."""
+    deletions = live(volume, clock, base=20)
+    old = [f"old{i}".encode() for i in range(20)]
+    for path in old:
+        (tmp_path / path.decode()).touch()
+    waiting: list[bytes] = []
+    for round_ in range(10):
+        gone(deletions, waiting)
+        waiting = make(tmp_path, deletions, 20, f"job{round_}-")
+        clock.at += (FRESH_SECONDS + 1) * SECOND
+    assert 10 <= gone(deletions, old + waiting) <= 20

@@ -40,6 +40,10 @@ class Deletions:
     """Cleared by the guard in this mirror, and not used yet."""
     _new: dict[int, int] = field(default_factory=dict)
     """Fresh entries, oldest first: the hash of the path, and when it appeared."""
+    _late: set[int] = field(default_factory=set)
+    """Those that have settled since the last full comparison."""
+    _late_lost: int = 0
+    """Of which so many are among `deleted`, and nothing has come for them yet."""
     _doomed: set[int] = field(default_factory=set)
     _doomed_entries: int = 0
 
@@ -85,8 +89,12 @@ class Deletions:
             return False
         self.volume.rename(old, new)
         appeared = self._new.pop(old_key, None)
+        if old_key in self._late:
+            self._late.discard(old_key)
+            if not replaces:
+                self._late.add(new_key)
         if loses:
-            self._lost(1)
+            self._lost(1, 0)
         elif not replaces and appeared is not None:
             self._new[new_key] = appeared
         elif replaces and appeared is None:
@@ -94,7 +102,11 @@ class Deletions:
         return True
 
     def _settle(self) -> None:
-        """Let entries that have lived long enough count."""
+        """Let entries that have lived long enough count.
+
+        One that came for another that had come late and gone again makes up for it: a queue whose files live for
+        minutes holds no more than before, however many went through it. For what a full comparison had found nothing
+        makes up."""
         if self.base is None or not self._new:
             return
         before = self.now_ns() - FRESH_SECONDS * 1_000_000_000
@@ -103,7 +115,13 @@ class Deletions:
             if self._new[key] > before:
                 return
             del self._new[key]
-            self.base += 1
+            if self._late_lost:
+                self._late_lost -= 1
+                self.deleted -= 1
+            else:
+                self.base += 1
+            if len(self._late) < _REMEMBERED:
+                self._late.add(key)
 
     def _is_new(self, path: bytes) -> bool:
         return bool(self._new) and guard.path_hash(path) in self._new
@@ -136,10 +154,13 @@ class Deletions:
         is more than what is left. Counts it. OSError."""
         self._settle()
         fresh: list[int] = []
+        late: list[int] = []
 
         def is_fresh(entry: bytes) -> bool:
             key = guard.path_hash(entry)
             if key not in self._new:
+                if key in self._late:
+                    late.append(key)
                 return False
             fresh.append(key)
             return True
@@ -149,25 +170,31 @@ class Deletions:
             self._budget -= entries
         elif not guard.Allowance(self.base, self.percent, self.deleted).allows(entries):
             return False
-        self._lost(entries)
+        self._lost(entries, len(late))
+        self._late.difference_update(late)
         for key in fresh:
             del self._new[key]  # what has gone does not settle
         self.total += self.volume.delete(path)
         return True
 
-    def _lost(self, entries: int) -> None:
-        """Count them. In a volume that is too small to be guarded what goes is no longer there to be lost: a file that
-        is made and removed all day would else be many entries, all of them deleted, once the tenth has been made."""
+    def _lost(self, entries: int, late: int) -> None:
+        """Count them, of which `late` came since the last full comparison.
+
+        In a volume that is too small to be guarded what goes is no longer there to be lost: a file that is made and
+        removed all day would else be many entries, all of them deleted, once the tenth has been made."""
         if self.base is not None and self.base < guard.SMALLEST:
             self.base = max(0, self.base - entries)
         else:
             self.deleted += entries
+            self._late_lost += late
 
     def compared(self, entries: int) -> None:
         """A full comparison has ended: count anew, against so many entries."""
         self.base = entries
         self.deleted = 0
         self._new.clear()
+        self._late.clear()
+        self._late_lost = 0
         self._budget = 0
         if self.volume.hold() is not None:
             self.volume.write_hold(None)
