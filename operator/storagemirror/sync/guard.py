@@ -4,9 +4,9 @@ Pure: what is known goes in, a verdict comes out. `TargetSession` keeps what mus
 
     The *base* is the number of entries when the last full comparison ended, and those that appeared since and have
     stayed for half a minute. From ten entries up, no more than `max_delete_percent` of them are deleted, by mirrors and
-    by live changes together, until the next full comparison ends. What goes again as soon as it came does not count, and
-    what came since makes up for what came since and went (`Deletions`): an application that makes and removes files all
-    day is no wipe.
+    by live changes together, until the next full comparison ends. What goes again as soon as it came does not count,
+    and what came since makes up for what came since and went (`Deletions`): an application that makes and removes files
+    all day is no wipe.
 """
 
 from __future__ import annotations
