@@ -150,6 +150,12 @@ class View:
         """Writers that have a node and are not on their way out."""
         return tuple(p for p in self.writers if p.spec.node_name and not p.leaving)
 
+    @property
+    def drawing(self) -> tuple[Pod, ...]:
+        """Of those that stay, the ones that can write: what they do is only seen on their node. With none, the rest."""
+        name = self.volume.source.claim_name
+        return tuple(p for p in self.staying if p.writes(name)) or self.staying
+
 
 def _number(status: VolumeStatus, role: Role) -> int:
     """The number that the status remembers; 0 for none."""

@@ -61,10 +61,10 @@ def source_place(view: View) -> Where:
     for a while. With no writer at all, the agent lingers until a minute has passed and its copy is whole up to a time
     when nobody wrote any more; its last report stays readable, so it does not come back before a writer does.
     """
-    staying, pod = view.staying, view.current_pod(Role.SOURCE)
+    drawing, pod = view.drawing, view.current_pod(Role.SOURCE)
     traits = known_traits(view) or NO_WRITER
-    if staying:
-        nodes = [p.spec.node_name for p in staying]
+    if drawing:
+        nodes = [p.spec.node_name for p in drawing]
         here = node_of(pod) if pod is not None and not pod.leaving else ""
         return Run(Placement(node=here if here in nodes else nodes[0]), traits, writer_known=True)
     coming = [p for p in view.writers if not p.leaving]
@@ -155,8 +155,8 @@ def unschedulable_for(view: View, pod: Pod) -> float | None:
 
 def known_traits(view: View) -> WriterTraits | None:
     """Of the writer that is there; with none, of the last one that was seen; None when none ever was."""
-    if view.staying:
-        return traits_of(view, view.staying[0])
+    if view.drawing:
+        return traits_of(view, view.drawing[0])
     orders = [view.agent(role).order for role in Role]
     return next((o.kept.traits for o in orders if isinstance(o, OrderSeen) and o.kept.traits is not None), None)
 

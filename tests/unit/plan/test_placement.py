@@ -327,3 +327,17 @@ def test_a_restricted_agent_is_the_applications_user_even_while_the_application_
     for pod in world.agents():
         assert pod["spec"]["securityContext"]["runAsUser"] == 999
         assert pod["spec"]["securityContext"]["supplementalGroups"] == [1000]
+
+
+def test_the_agent_belongs_beside_a_pod_that_writes_not_beside_one_that_only_reads() -> None:
+    world = World()
+    world.claim("orders-data", accessModes=["ReadWriteMany"])
+    world.claim("orders-standby")
+    mount = {"name": "data", "mountPath": "/data", "readOnly": True}
+    world.writer("reader", "node-a", containers=[{"name": "app", "volumeMounts": [mount]}])
+    world.pair()
+    world.settle()
+    assert world.replicates("node-a"), "with none that writes, a reader will do"
+    world.writer("writer", "node-b")
+    world.settle()
+    assert world.replicates("node-b")
