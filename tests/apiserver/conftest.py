@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from storagemirror.api.model import GROUP, VERSION
 from tests.cluster.command import run
 from tests.cluster.layout import checkout
 from tests.cluster.tools import ensure_tools
@@ -29,7 +30,12 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def namespace(apiserver: ApiServer) -> str:
-    """A fresh namespace, with the service account `default`."""
+    """A fresh namespace, with the service account `default`. The pairs of earlier tests are removed: an operator would
+    have to look after them all before it comes to those of this test."""
+    client = apiserver.client()
+    where = f"/apis/{GROUP}/{VERSION}"
+    for old in {pair["metadata"]["namespace"] for pair in client.get(f"{where}/mirrorpairs").value["items"]}:
+        client.delete(f"{where}/namespaces/{old}/mirrorpairs")
     return apiserver.namespace(f"t-{uuid.uuid4().hex[:8]}")
 
 
