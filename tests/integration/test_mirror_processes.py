@@ -221,7 +221,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(source: Path, target: Path
         began.communicate(timeout=60)
         killed += began.returncode != 0
         _no_partial_file(source, target)
-    assert killed > 1
+    assert killed, "each mirror was over before it was killed"
     done = run("--json", source, target)
     assert done.returncode == 0, done.stderr
     equal(source, target)
