@@ -20,7 +20,7 @@ import threading
 from storagemirror.agent.context import Backoff, Context
 from storagemirror.agent.follow import Ends, Following
 from storagemirror.agent.lag import Unsettled
-from storagemirror.agent.view import problem_of
+from storagemirror.agent.view import facts_of, problem_of
 from storagemirror.contract import Action, Order, Peer, Phase, Role, VolumeFacts, peer_name
 from storagemirror.errors import Disconnected, Held, Passing, StorageMirrorError, Superseded, VolumeError, VolumeFull
 from storagemirror.fs.source import SourceVolume
@@ -197,14 +197,7 @@ class SourceAgent:
             volume.close()
 
     def _measure(self) -> VolumeFacts | None:
-        volume = self._volume
-        if volume is None:
-            return None
-        try:
-            found = volume.facts()
-        except OSError:
-            return None
-        return VolumeFacts(fs_type=found.fs_type, identity=str(volume.identity), size=found.size, free=found.free)
+        return facts_of(self._volume)
 
     # -- the connection
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from storagemirror.agent.context import Context
 from storagemirror.agent.listener import Listener
-from storagemirror.agent.view import View, problem_of
+from storagemirror.agent.view import View, facts_of, problem_of
 from storagemirror.clock import Clock
 from storagemirror.contract import Action, Order, Phase, Role, VolumeFacts, peer_name
 from storagemirror.entry import NotKeptKind
@@ -194,14 +194,7 @@ class TargetAgent:
             volume.close()
 
     def _measure(self) -> VolumeFacts | None:
-        volume = self._volume
-        if volume is None:
-            return None
-        try:
-            found = volume.facts()
-        except OSError:
-            return None
-        return VolumeFacts(fs_type=found.fs_type, identity=str(volume.identity), size=found.size, free=found.free)
+        return facts_of(self._volume)
 
 
 class _Hearing:

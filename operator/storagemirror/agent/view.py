@@ -12,6 +12,8 @@ from storagemirror.contract import Capture, NotKept, Order, Phase, Problem, Repo
 from storagemirror.contract import Progress as ReportedProgress
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Held, StorageMirrorError, Superseded
+from storagemirror.fs.source import SourceVolume
+from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Progress
 
 
@@ -194,3 +196,14 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
 
 def _time(ns: int | None) -> str | None:
     return None if ns is None else rfc3339(ns)
+
+
+def facts_of(volume: SourceVolume | TargetVolume | None) -> VolumeFacts | None:
+    """What an agent tells of its volume; None while it has none, or it cannot be asked."""
+    if volume is None:
+        return None
+    try:
+        found = volume.facts()
+    except OSError:
+        return None
+    return VolumeFacts(fs_type=found.fs_type, identity=str(volume.identity), size=found.size, free=found.free)
