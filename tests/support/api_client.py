@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import http.client
 import json
 import ssl
@@ -58,7 +59,13 @@ class ApiClient:
     def __init__(self, host: str, port: int, ca_file: Path, token: str) -> None:
         self._host, self._port = host, port
         self._tls = ssl.create_default_context(cafile=str(ca_file))
-        self._token = token
+        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+
+    def acting_as(self, user: str) -> ApiClient:
+        """The same, in the name of `user` (the token's owner needs the right to impersonate)."""
+        other = copy.copy(self)
+        other._headers = self._headers | {"Impersonate-User": user}
+        return other
 
     def get(self, path: str, *, check: bool = True) -> ApiAnswer:
         return self.call("GET", path, check=check)
@@ -92,7 +99,7 @@ class ApiClient:
                 method,
                 path,
                 body=None if body is None else json.dumps(body),
-                headers={"Authorization": f"Bearer {self._token}", "Content-Type": kind, "Accept": "application/json"},
+                headers=self._headers | {"Content-Type": kind},
             )
             response = connection.getresponse()
             text = response.read().decode()
