@@ -24,6 +24,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- .Values.serviceAccount.name | default (include "storagemirror.fullname" .) -}}
 {{- end -}}
 
+{{/* Who makes the gate's trial: a service account that the gate does not let pass. */}}
+{{- define "storagemirror.probe" -}}
+storagemirror-probe
+{{- end -}}
+
+{{/* The name of the gate: the operator counts only a refusal that names it. */}}
+{{- define "storagemirror.gate" -}}
+storagemirror-gate
+{{- end -}}
+
 {{/* The image of the operator and of its agents. */}}
 {{- define "storagemirror.image" -}}
 {{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
