@@ -29,11 +29,14 @@ pytestmark = pytest.mark.apiserver
 
 RELEASE, HOME = "storagemirror", "storagemirror-system"
 OPERATOR = f"system:serviceaccount:{HOME}:{RELEASE}"
+PROBE = f"system:serviceaccount:{HOME}:storagemirror-probe"
 EVERYTHING: list[str] = [
-    "--set=networkPolicy.agentNamespaces={shop,bank},podDisruptionBudget.enabled=true,replicas=2,logLevel=debug",
+    "--set=networkPolicy.agentNamespaces={shop,bank},podDisruptionBudget.maxUnavailable=2,replicas=3,logLevel=debug",
     "--set=image.repository=example.test/sm,image.tag=v1,image.pullSecrets={pull},priorityClassName=high",
     "--set=nodeSelector.disk=ssd,podLabels.team=x,podAnnotations.note=y,serviceAccount.annotations.a=b",
     '--set-json=tolerations=[{"operator":"Exists"}]',
+    '--set-json=affinity={"nodeAffinity":{}}',
+    '--set-json=topologySpreadConstraints=[{"topologyKey":"zone","maxSkew":2,"whenUnsatisfiable":"ScheduleAnyway"}]',
 ]
 
 
@@ -175,6 +178,44 @@ class TestTheOperatorsPod:
         }
         assert fields == {"POD_NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name"}
 
+    def test_it_knows_the_gate_and_as_whom_to_try_it(self, template: dict[str, Any]) -> None:
+        environment = {e["name"]: e.get("value") for e in _environment(template)}
+        assert environment["STORAGEMIRROR_GATE_POLICY"] == "storagemirror-gate"
+        assert environment["STORAGEMIRROR_PROBE_ACCOUNT"] == PROBE
+
+    def test_without_the_gate_it_knows_of_none(self, helm: Path, chart: Path) -> None:
+        documents = rendered(helm, chart, "--set=gate.enabled=false")
+        text = yaml.safe_dump_all(d for d in documents if d["kind"] != "CustomResourceDefinition")
+        assert [w for w in ("STORAGEMIRROR_GATE", "storagemirror-probe", "impersonate", "probe") if w in text] == []
+        kinds = [d["kind"] for d in documents if d["metadata"]["name"] == "storagemirror-gate"]
+        assert kinds == []
+
+    def test_two_run_on_different_nodes_as_far_as_there_are_some(self, helm: Path, chart: Path) -> None:
+        deployment = one(rendered(helm, chart), "Deployment")
+        (spread,) = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert deployment["spec"]["replicas"] == 2
+        assert spread == {
+            "topologyKey": "kubernetes.io/hostname",
+            "maxSkew": 1,
+            "whenUnsatisfiable": "DoNotSchedule",
+            "nodeTaintsPolicy": "Honor",
+            "matchLabelKeys": ["pod-template-hash"],
+            "labelSelector": {"matchLabels": deployment["spec"]["selector"]["matchLabels"]},
+        }
+
+    def test_it_leaves_a_dead_node_soon_and_counts_it_as_none_to_be_spread_over(self, template: dict[str, Any]) -> None:
+        found = {t["key"]: (t["effect"], t["tolerationSeconds"]) for t in template["spec"]["tolerations"]}
+        # The effect NoSchedule, which a dead node bears too, is not tolerated.
+        assert found == dict.fromkeys(
+            ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"), ("NoExecute", 30)
+        )
+
+    def test_ones_own_placement_takes_the_place_of_the_charts(self, helm: Path, chart: Path) -> None:
+        spec = one(rendered(helm, chart, *EVERYTHING), "Deployment")["spec"]["template"]["spec"]
+        assert spec["tolerations"] == [{"operator": "Exists"}]
+        assert spec["affinity"] == {"nodeAffinity": {}}
+        assert [c["topologyKey"] for c in spec["topologySpreadConstraints"]] == ["zone"]
+
 
 def _environment(template: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = template["spec"]["containers"][0]["env"]
@@ -232,7 +273,7 @@ class TestARelease:
     def test_an_upgrade_brings_a_newer_crd(self, apiserver: ApiServer, helm: Path, chart: Path, tmp_path: Path) -> None:
         newer = tmp_path / "storagemirror"
         shutil.copytree(chart, newer)
-        (file,) = (newer / "files" / "crds").iterdir()
+        file = newer / "files" / "crds" / "storagemirror.io_mirrorpairs.yaml"
         crd = yaml.safe_load(file.read_text())
         crd["spec"]["names"]["shortNames"].append("mpair")
         file.write_text(yaml.safe_dump(crd))
@@ -266,10 +307,27 @@ ALLOWED = [
     ("get", "storagemirror.io", "mirrorpairs", ""),
     ("watch", "storagemirror.io", "mirrorpairs", ""),
     ("update", "storagemirror.io", "mirrorpairs", "status"),
+    ("watch", "storagemirror.io", "failovers", ""),
+    ("create", "storagemirror.io", "failovers", ""),
+    ("delete", "storagemirror.io", "failovers", ""),
+    ("update", "storagemirror.io", "failovers", "status"),
     ("watch", "", "pods", ""),
     ("create", "", "pods", ""),
     ("delete", "", "pods", ""),
+    ("patch", "", "pods", ""),
     ("get", "", "nodes", ""),
+    ("list", "", "nodes", ""),
+    ("get", "", "persistentvolumes", ""),
+    ("list", "discovery.k8s.io", "endpointslices", ""),
+    ("get", "apps", "deployments", ""),
+    ("patch", "apps", "deployments", ""),
+    ("update", "apps", "deployments", "scale"),
+    ("get", "apps", "statefulsets", ""),
+    ("patch", "apps", "statefulsets", ""),
+    ("update", "apps", "statefulsets", "scale"),
+    ("get", "", "services", ""),
+    ("create", "", "services", ""),
+    ("patch", "", "services", ""),
     ("watch", "", "persistentvolumeclaims", ""),
     ("create", "", "persistentvolumeclaims", ""),
     ("get", "storage.k8s.io", "storageclasses", ""),
@@ -290,7 +348,8 @@ DENIED = [
     ("list", "", "secrets", ""),
     ("watch", "", "secrets", ""),
     ("create", "", "pods", "exec"),
-    ("patch", "", "pods", ""),
+    ("update", "", "pods", ""),
+    ("deletecollection", "", "pods", ""),
     ("patch", "", "persistentvolumeclaims", ""),
     ("list", "", "configmaps", ""),
     ("delete", "", "configmaps", ""),
@@ -302,15 +361,26 @@ DENIED = [
     ("delete", "", "persistentvolumeclaims", ""),
     ("delete", "", "persistentvolumes", ""),
     ("patch", "", "nodes", ""),
-    ("get", "", "persistentvolumes", ""),
+    ("list", "", "persistentvolumes", ""),
     ("patch", "storagemirror.io", "mirrorpairs", "status"),
+    ("update", "storagemirror.io", "failovers", ""),
+    ("patch", "storagemirror.io", "failovers", ""),
+    ("approve", "storagemirror.io", "failovers", ""),
     ("create", "", "namespaces", ""),
     ("create", "rbac.authorization.k8s.io", "clusterroles", ""),
     ("create", "rbac.authorization.k8s.io", "clusterrolebindings", ""),
     ("escalate", "rbac.authorization.k8s.io", "roles", ""),
     ("bind", "rbac.authorization.k8s.io", "roles", ""),
-    ("patch", "apps", "deployments", ""),
-    ("patch", "", "services", ""),
+    ("create", "apps", "deployments", ""),
+    ("update", "apps", "deployments", ""),
+    ("delete", "apps", "statefulsets", ""),
+    ("list", "apps", "statefulsets", ""),
+    ("delete", "", "services", ""),
+    ("list", "", "services", ""),
+    ("update", "discovery.k8s.io", "endpointslices", ""),
+    ("patch", "admissionregistration.k8s.io", "validatingadmissionpolicies", ""),
+    ("impersonate", "", "serviceaccounts", ""),
+    ("impersonate", "", "users", ""),
     ("create", "", "serviceaccounts", "token"),
     ("create", "apiextensions.k8s.io", "customresourcedefinitions", ""),
 ]
@@ -350,6 +420,17 @@ class TestTheOperatorsRights:
         assert not may("", "secrets", "storagemirror-ca", "anywhere")
         assert not may("", "secrets", "another", HOME)
         assert not may(leases, "leases", "another", HOME)
+
+    def test_it_may_speak_for_the_probe_alone_and_the_probe_may_only_make_pods(self, apiserver: ApiServer) -> None:
+        def may_speak_for(name: str, namespace: str = HOME) -> bool:
+            return _may(apiserver, OPERATOR, ("impersonate", "", "serviceaccounts", ""), namespace, name)
+
+        assert may_speak_for("storagemirror-probe")
+        assert not may_speak_for("storagemirror-probe", "anywhere")
+        assert not any(may_speak_for(name) for name in (RELEASE, "default", ""))
+        assert _may(apiserver, PROBE, ("create", "", "pods", ""))
+        more = [("get", "", "pods", ""), ("delete", "", "pods", ""), ("get", "", "secrets", "")]
+        assert not any(_may(apiserver, PROBE, asked) for asked in more)
 
     def test_it_can_give_an_agent_the_rights_an_agent_needs_and_no_more(
         self, apiserver: ApiServer, namespace: str
