@@ -36,6 +36,7 @@ class Product:
             "image.repository": self.image.repository,
             "image.tag": self.image.tag,
             "image.pullPolicy": "Never",
+            "replicas": "1",
             "logLevel": "debug",
         }
         pairs = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
