@@ -51,6 +51,10 @@ class Action(StrEnum):
     """Keep the volume and the state, let go of the connection, change nothing."""
     STOP = "Stop"
     """End the process in good order; the pod is about to be removed."""
+    DRAIN = "Drain"
+    """Target: let nobody in any more, apply and make durable what has come, report `Phase.DRAINED`; stay."""
+    PROMOTE = "Promote"
+    """Target: as Drain; then write the order's epoch durably on the volume, let go of it, report `Phase.PROMOTED`."""
 
 
 class TargetPolicy(StrEnum):
@@ -81,6 +85,10 @@ class Phase(StrEnum):
     REPLICATING = "Replicating"
     HELD = "Held"
     PAUSED = "Paused"
+    DRAINED = "Drained"
+    """Target: everything that has come is applied and on the disk; nothing more is let in."""
+    PROMOTED = "Promoted"
+    """Target: the volume bears the order's epoch, and is let go of."""
     FAILED = "Failed"
     """See `problem`; tried again by itself."""
     STOPPED = "Stopped"
@@ -106,6 +114,30 @@ class MirrorOrder(_Wire, frozen=True, kw_only=True):
     """The token of the one hold that a person let through."""
 
 
+class BeatOrder(_Wire, frozen=True, kw_only=True):
+    """When a peer that is not heard counts as lost: after `interval_seconds` × `missed` without a word."""
+
+    interval_seconds: float = 1.0
+    missed: int = 5
+
+
+class ProofStage(StrEnum):
+    """Which part of the proof that both sides are equal."""
+
+    LIVE = "Live"
+    """Every file, by checksum, while the source is written; what is written meanwhile is remembered."""
+    FINAL = "Final"
+    """The source is not written any more: the rest is sent, everything is compared, and what changed since the live
+    part began by checksum."""
+
+
+class ProveOrder(_Wire, frozen=True, kw_only=True):
+    """Source: prove that both sides are equal, and report it as `Proof` of the same attempt and stage."""
+
+    attempt: int
+    stage: ProofStage
+
+
 class Order(_Wire, frozen=True, kw_only=True):
     """What one agent must do now. Written by the operator alone; `revision` grows by one with each change."""
 
@@ -122,6 +154,9 @@ class Order(_Wire, frozen=True, kw_only=True):
     peer: Peer | None = None
     """Source only; None while the target agent has no address."""
     mirror: MirrorOrder = MirrorOrder()
+    beat: BeatOrder = BeatOrder()
+    prove: ProveOrder | None = None
+    """Source only; None: nothing to prove."""
 
 
 class Problem(_Wire, frozen=True, kw_only=True):
@@ -164,6 +199,49 @@ class VolumeFacts(_Wire, frozen=True, kw_only=True):
     free: int
 
 
+class PeerState(StrEnum):
+    """What a target agent knows of its source agent."""
+
+    NEVER = "Never"
+    """It has not come since this process began to listen under its order."""
+    CONNECTED = "Connected"
+    LEFT = "Left"
+    """It said goodbye, or this agent itself was told to let go of it: that is no sign of death."""
+    LOST = "Lost"
+    """No word for interval × missed while both are meant to run, and no goodbye."""
+
+
+class PeerSeen(_Wire, frozen=True, kw_only=True):
+    """Target: its source agent. `since` and `last_heard` are on this agent's clock, `source_time` on the source's."""
+
+    state: PeerState
+    since: str
+    """When it came to be in this state."""
+    last_heard: str | None = None
+    """When the last word of it came."""
+    source_time: str | None = None
+    """What the source's clock said in its last word that told: what was lost is counted from here, on one clock."""
+
+
+class Proof(_Wire, frozen=True, kw_only=True):
+    """Source: what a proof of equality came to."""
+
+    attempt: int
+    stage: ProofStage
+    equal: bool
+    """Everything that was compared is equal now. False: see the report's `problem`; it is tried again by itself."""
+    files: int
+    """Compared by checksum."""
+    bytes: int
+    differing: int = 0
+    """Files that differed although size and time said otherwise, and were sent again."""
+    digest: str = ""
+    """xxh3_128, hexadecimal, over path, attributes and content of all that was compared by checksum; both sides have
+    computed it on their own."""
+    at: str = ""
+    """When it ended, on the source's clock."""
+
+
 class Report(_Wire, frozen=True, kw_only=True):
     """What one agent sees. Times are RFC 3339 UTC. None means: not known, never zero."""
 
@@ -174,6 +252,10 @@ class Report(_Wire, frozen=True, kw_only=True):
     phase: Phase
     pod_uid: str = ""
     peer_connected: bool = False
+    peer: PeerSeen | None = None
+    """Target only."""
+    proof: Proof | None = None
+    """Source only: the latest proof of equality that ended."""
     problem: Problem | None = None
     progress: Progress | None = None
     mirrored_at: str | None = None

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import Field
 
-from storagemirror.api.crd import crd_files, mirrorpair_crd, object_schema
+from storagemirror.api.crd import KINDS, crd, crd_files, object_schema
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.model import ApiModel
 from storagemirror.api.reference import CONDITION_MEANINGS, reference

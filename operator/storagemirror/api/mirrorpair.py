@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from storagemirror.api.agents import Agents
+from storagemirror.api.meta import ObjectMeta
 from storagemirror.api.model import (
     API_VERSION,
     ATOMIC,
@@ -19,6 +20,7 @@ from storagemirror.api.model import (
     rule,
     rules,
 )
+from storagemirror.api.sides import FailoverPolicy, Monitoring, Service, Sides
 from storagemirror.api.status import MirrorPairStatus
 from storagemirror.contract import TargetPolicy
 
@@ -176,6 +178,11 @@ class MirrorPairSpec(ApiModel):
             "a claim is the source of one volume and the target of another: a copy cannot be written by two sides",
             field=".volumes",
         ),
+        rule(
+            "!has(self.services) || size(self.services) == 0 || has(self.sides)",
+            "services follow the live side: name the workloads of both in sides",
+            field=".services",
+        ),
     )
 
     volumes: tuple[Volume, ...] = Field(
@@ -185,6 +192,20 @@ class MirrorPairSpec(ApiModel):
         "application belong into one pair.",
         json_schema_extra=map_by("name"),
     )
+    sides: Sides | None = Field(
+        default=None,
+        description="The application's workloads on both sides. Left out: a copy that nobody fails over to.",
+    )
+    services: tuple[Service, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Services that follow the live side.",
+        json_schema_extra=map_by("name"),
+    )
+    monitoring: Monitoring = Field(
+        default=Monitoring(), description="When the source counts as not heard any more."
+    )
+    failover: FailoverPolicy = Field(default=FailoverPolicy(), description="The rules of a failover.")
     mirror: Mirror = Field(
         default=Mirror(),
         description="How the two sides are made equal, and what stops it from destroying a good copy.",
@@ -198,20 +219,6 @@ class MirrorPairSpec(ApiModel):
         description="true: stop copying and leave both sides as they are; the agents keep their place. false: go on "
         "from there. Nothing that changed meanwhile is lost: both sides are compared again.",
     )
-
-
-class ObjectMeta(ApiModel):
-    """The part of an object's metadata that the operator reads."""
-
-    name: str
-    namespace: str = ""
-    uid: str = ""
-    generation: int = 0
-    resource_version: str = ""
-    creation_timestamp: str | None = None
-    deletion_timestamp: str | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
 
 
 class MirrorPair(ApiModel):

@@ -64,9 +64,9 @@ def rules(*validations: JsonValue) -> ConfigDict:
     return ConfigDict(json_schema_extra={"x-kubernetes-validations": list(validations)})
 
 
-def map_by(key: str) -> dict[str, Any]:
-    """Schema keys of a list whose entries are told apart by `key` (merged by it, refused when it comes twice)."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+def map_by(*keys: str) -> dict[str, Any]:
+    """Schema keys of a list whose entries are told apart by `keys` (merged by them, refused when they come twice)."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}

@@ -101,6 +101,51 @@ class Reason(StrEnum):
     MASS_DELETE = "MassDelete"
     SOURCE_REPLACED = "SourceReplaced"
 
+    # failover
+    SOURCE_LOST = "SourceLost"
+    SOURCE_RETURNED = "SourceReturned"
+    FAILOVER_BEGUN = "FailoverBegun"
+    FAILOVER_COMPLETED = "FailoverCompleted"
+    ROLLED_BACK = "RolledBack"
+    FAILING_OVER = "FailingOver"
+    FAILED_OVER = "FailedOver"
+    WAITING = "Waiting"
+    ANOTHER_RUNS = "AnotherRuns"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    PAIR_MISSING = "PairMissing"
+    NO_SIDES = "NoSides"
+    PAST_EPOCH = "PastEpoch"
+    NOT_MIRRORED = "NotMirrored"
+    TARGET_NOT_HEARD = "TargetNotHeard"
+    TARGET_BEHIND = "TargetBehind"
+    LAG_UNKNOWN = "LagUnknown"
+    SOURCE_NOT_HEARD = "SourceNotHeard"
+    NO_PROOF = "NoProof"
+    WRITERS_UNKNOWN = "WritersUnknown"
+    GATE_NOT_IN_FORCE = "GateNotInForce"
+    WORKLOAD_MISSING = "WorkloadMissing"
+    STANDBY_MISMATCH = "StandbyMismatch"
+    SERVICE_NOT_OURS = "ServiceNotOurs"
+    SERVICE_MISSING = "ServiceMissing"
+    SERVICE_UNSAFE = "ServiceUnsafe"
+    SERVICE_AMBIGUOUS = "ServiceAmbiguous"
+    SERVICE_HEADLESS = "ServiceHeadless"
+    SERVICES_TURNED = "ServicesTurned"
+    SERVICE_REFUSED = "ServiceRefused"
+    STANDBY_NOT_READY = "StandbyNotReady"
+    PROVING = "Proving"
+    FENCING = "Fencing"
+    DRAINING = "Draining"
+    PROMOTING = "Promoting"
+    SWITCHING = "Switching"
+    VERIFYING = "Verifying"
+    ROLLING_BACK = "RollingBack"
+    TIMED_OUT = "TimedOut"
+    CANCELLED = "Cancelled"
+    WRITERS_TRACKED = "WritersTracked"
+    COPY_READY = "CopyReady"
+    REFUSED_LOSS = "RefusedLoss"
+
     # the API server
     API_UNAVAILABLE = "ApiUnavailable"
     API_REFUSED = "ApiRefused"
@@ -193,6 +238,38 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.HELD: _CONFIRM,
         Reason.MASS_DELETE: _CONFIRM,
         Reason.SOURCE_REPLACED: _CONFIRM,
+        Reason.AWAITING_APPROVAL: "To go on: `kubectl patch failover NAME --type=merge -p "
+        '\'{"spec":{"approved":true,"approvedBy":"YOUR USER NAME"}}\'`; `kubectl auth whoami` tells your name.',
+        Reason.PAIR_MISSING: "Correct spec.pairName: make another Failover that names a MirrorPair of this namespace.",
+        Reason.NO_SIDES: "Name the workloads of both sides in spec.sides of the MirrorPair.",
+        Reason.PAST_EPOCH: "Nothing was done. To fail over now make a Failover with the pair's present status.epoch.",
+        Reason.NOT_MIRRORED: "Wait until the pair is Ready: a copy that was never whole is not promoted.",
+        Reason.TARGET_NOT_HEARD: "The copy's agent must run to hand the volume over: see its pod and its node.",
+        Reason.TARGET_BEHIND: "Set spec.acceptLoss.seconds of the Failover to lose that much, or bring the source back.",
+        Reason.LAG_UNKNOWN: "Set spec.acceptLoss.unknown of the Failover to go on all the same, or bring the source back.",
+        Reason.REFUSED_LOSS: "Raise spec.acceptLoss.bytes of the Failover, or bring the source back.",
+        Reason.SOURCE_NOT_HEARD: "A planned failover needs the source's agent: wait until it is back, or make an "
+        "Unplanned one.",
+        Reason.NO_PROOF: "Bring the node back; or, when you know that it is off, give it the taint "
+        "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute and list Attested in "
+        "spec.failover.sufficientProof; or take the risk with spec.acceptSplitBrain of the Failover.",
+        Reason.WRITERS_UNKNOWN: "It is known once every node that could hold the volumes was Ready at the same time.",
+        Reason.GATE_NOT_IN_FORCE: "Install the chart with gate.enabled=true; `kubectl get "
+        "validatingadmissionpolicies,validatingadmissionpolicybindings` shows it.",
+        Reason.WORKLOAD_MISSING: "Make it, or correct spec.sides.",
+        Reason.STANDBY_MISMATCH: "Let the standby's pods mount the target claims (and the application's the source "
+        "claims).",
+        Reason.SERVICE_NOT_OURS: "Delete that Service, name another one, or use strategy Label.",
+        Reason.SERVICE_MISSING: "With strategy Label the Service is yours: make it, with the selector "
+        "storagemirror.io/live: PAIR.",
+        Reason.SERVICE_UNSAFE: "Correct the Service as the message says.",
+        Reason.SERVICE_AMBIGUOUS: "Give the pods of the two sides different labels: a Service must tell them apart.",
+        Reason.SERVICE_HEADLESS: "Clients that keep an address from DNS find the other side only when they look again.",
+        Reason.SERVICE_REFUSED: "See the message for what the API server refused.",
+        Reason.STANDBY_NOT_READY: "See the standby's pods (`kubectl describe pod`); it goes on by itself when they are "
+        "Ready. The copy is the live side already: there is no way back to the source but a restore.",
+        Reason.TIMED_OUT: "Nothing is lost: the source is the live side as before. See the timeline for what it "
+        "waited for.",
         Reason.WATCH_LIMIT: "Raise fs.inotify.max_user_watches and max_user_instances on the node (sysctl); until "
         "then the whole volume is compared again and again.",
         Reason.API_REFUSED: "See the message for what the API server refused to the agent.",

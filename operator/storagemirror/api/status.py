@@ -8,6 +8,7 @@ from pydantic import Field
 
 from storagemirror.api.conditions import Condition
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
+from storagemirror.api.operation import Operation
 from storagemirror.contract import Capture
 from storagemirror.contract import Phase as AgentPhase
 
@@ -38,6 +39,10 @@ class Phase(StrEnum):
     """Stopped on purpose before harm was done; a person must confirm."""
     ERROR = "Error"
     """Does not go on unless somebody changes something."""
+    FAILING_OVER = "FailingOver"
+    """A failover goes on: see status.operation."""
+    FAILED_OVER = "FailedOver"
+    """The target is the live side, and has no copy."""
 
 
 class Progress(ApiModel):
@@ -96,6 +101,20 @@ class NotKept(ApiModel):
     )
 
 
+class Writer(ApiModel):
+    """A pod that may write a side's volumes: it was seen mounting a claim of it, and its end is not proven."""
+
+    uid: str = Field(max_length=64, description="UID of the pod.")
+    name: str = Field(max_length=253, description="Name of the pod.")
+    side: Side = Field(description="The side whose claim it mounts.")
+    node: str = Field(default="", max_length=253, description="Its node; empty while it has none.")
+    since: Time = Field(description="When it was first seen.")
+    gone_since: Time | None = Field(
+        default=None,
+        description="When its object was first found gone without its end having been seen: it may still write.",
+    )
+
+
 class VolumeStatus(ApiModel):
     """One volume."""
 
@@ -135,8 +154,22 @@ class VolumeStatus(ApiModel):
         description="What could not be copied or kept, by kind. Empty: everything was.",
         json_schema_extra=map_by("kind"),
     )
+    last_contact: Time | None = Field(
+        default=None, description="When the target agent last heard the source agent; known once it is lost."
+    )
+    source_time: Time | None = Field(
+        default=None, description="What the source's clock said then: the lag at that moment counts from it."
+    )
     source: AgentStatus | None = Field(default=None, description="The agent beside the source.")
     target: AgentStatus | None = Field(default=None, description="The agent beside the copy.")
+
+
+class GateStatus(ApiModel):
+    """Whether the admission gate works."""
+
+    checked_at: Time = Field(description="When it was last tried, by an account that is not exempt.")
+    in_force: bool = Field(description="Whether it refused a pod that mounts a closed side.")
+    message: Message = Field(default="", description="What was seen where it did not.")
 
 
 class MirrorPairStatus(ApiModel):
@@ -151,6 +184,10 @@ class MirrorPairStatus(ApiModel):
             "!has(oldSelf.activeSide) || (has(self.activeSide) && (self.activeSide == oldSelf.activeSide || "
             "(has(self.epoch) && (!has(oldSelf.epoch) || self.epoch > oldSelf.epoch))))",
             "the live side changes only with a higher epoch",
+        ),
+        rule(
+            "!has(oldSelf.attempt) || (has(self.attempt) && self.attempt >= oldSelf.attempt)",
+            "the number of attempts never falls",
         ),
     )
 
@@ -167,6 +204,29 @@ class MirrorPairStatus(ApiModel):
         ge=1,
         description="Grows by one at each change of the live side; an agent or a volume of an older epoch is refused.",
         json_schema_extra={"format": "int64"},
+    )
+    attempt: Count = Field(default=0, description="Number of the last failover that was begun; it only grows.")
+    operation: Operation | None = Field(
+        default=None, description="The failover that goes on, or the last one that did: the one lock, and the truth."
+    )
+    closed_sides: tuple[Side, ...] = Field(
+        default=(),
+        max_length=2,
+        description="Sides whose claims no new pod may mount: the admission gate reads this. Target while the source "
+        "is live, both while a failover decides, Source afterwards.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    gate: GateStatus | None = Field(default=None, description="Whether the admission gate was seen to be in force.")
+    writers: tuple[Writer, ...] = Field(
+        default=(),
+        max_length=256,
+        description="Every pod that was seen mounting a claim of the pair and whose end is not proven.",
+        json_schema_extra=map_by("uid"),
+    )
+    writers_known_since: Time | None = Field(
+        default=None,
+        description="Since when every writer is known: all nodes that could hold the volumes were Ready at once then, "
+        "so that no pod of before this pair runs on unseen.",
     )
     synced_through: Time | None = Field(
         default=None,

@@ -42,6 +42,15 @@ NOT_AFTER = "storagemirror.io/not-after"
 ISSUER = "storagemirror.io/issuer"
 """Annotation of a certificate's Secret: digest of the CA certificate that signed it."""
 
+LIVE = "storagemirror.io/live"
+"""Label of the pods of the live side, its value the pair's name: what a Service of strategy Label selects."""
+END_PROOF = "storagemirror.io/end-proof"
+"""Finalizer of a writer while its side is fenced; also the label that names the pair's UID, to find it by."""
+NUDGE = "storagemirror.io/nudge"
+"""Annotation of a workload: changed to wake its controller out of its back-off."""
+AUTOMATIC = "storagemirror.io/automatic"
+"""Label of a Failover that the operator made."""
+
 LABEL_LIMIT = 63
 
 

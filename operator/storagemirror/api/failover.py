@@ -1,0 +1,130 @@
+"""Failover: make the copy the live side. One shot: it runs once, for one epoch, and shows what came of it for ever."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from storagemirror.api.conditions import Condition
+from storagemirror.api.meta import ObjectMeta
+from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, Count, map_by, rule, rules
+from storagemirror.api.operation import ENDED, Account, Mode
+
+KIND = "Failover"
+PLURAL = "failovers"
+
+_FINAL = ", ".join(f"'{phase.value}'" for phase in sorted(ENDED))
+
+
+class AcceptLoss(ApiModel):
+    """What a person is willing to lose."""
+
+    seconds: Count | None = Field(
+        default=None, description="Go on although the copy was up to so many seconds behind, more than maxLag allows."
+    )
+    bytes: Count | None = Field(
+        default=None, description="Go on only while no more than so many bytes of known changes are not on the copy."
+    )
+    unknown: bool = Field(default=False, description="Go on although it is not known how far the copy was behind.")
+
+
+class FailoverSpec(ApiModel):
+    """What is asked for."""
+
+    model_config = rules(
+        rule(
+            "self.pairName == oldSelf.pairName && self.fromEpoch == oldSelf.fromEpoch && self.mode == oldSelf.mode",
+            "pairName, fromEpoch and mode cannot change: a Failover runs once; make another one",
+        ),
+        rule(
+            "!(has(oldSelf.approved) && oldSelf.approved) || (has(self.approved) && self.approved)",
+            "an approval cannot be taken back: delete the Failover to stop it while that is possible",
+            field=".approved",
+        ),
+        rule(
+            "!(has(self.approved) && self.approved) || (has(self.approvedBy) && size(self.approvedBy) > 0)",
+            "approvedBy must name who approves",
+            field=".approvedBy",
+        ),
+    )
+
+    pair_name: str = Field(
+        min_length=1, max_length=63, pattern=DNS_LABEL, description="Name of the MirrorPair, of the same namespace."
+    )
+    from_epoch: int = Field(
+        ge=1,
+        description="status.epoch of the pair that this is for. At another epoch it ends in Superseded, so that what "
+        "Git makes again does not run again.",
+        json_schema_extra={"format": "int64"},
+    )
+    mode: Mode = Field(
+        default=Mode.PLANNED,
+        description="Planned (default): prove both sides equal while the application runs, stop it, send and prove "
+        "the rest, switch; nothing is lost. Unplanned: the source is gone; promote what the copy has, once it is "
+        "proven that nobody writes the source any more.",
+    )
+    approved: bool = Field(default=False, description="A person says yes. Needs the right `approve` on failovers.")
+    approved_by: str | None = Field(
+        default=None, max_length=253, description="Who says yes: the name of the user who sets approved."
+    )
+    accept_loss: AcceptLoss | None = Field(
+        default=None,
+        description="Promote a copy that is further behind than spec.failover.maxLag of the pair. Needs the right "
+        "`approve`.",
+    )
+    accept_split_brain: bool = Field(
+        default=False,
+        description="Promote although it is not proven that every writer of the source has ended: you have seen to "
+        "it yourself (the node is off, its disk is gone). If you are wrong, two sides write. Needs the right "
+        "`approve`.",
+    )
+
+
+class FailoverStatus(Account):
+    """What came of it."""
+
+    model_config = rules(
+        rule(
+            f"!(has(oldSelf.phase) && oldSelf.phase in [{_FINAL}]) || (has(self.phase) && self.phase == oldSelf.phase)",
+            "a Failover that has ended stays as it ended",
+        ),
+    )
+
+    epoch: int | None = Field(
+        default=None,
+        ge=1,
+        description="The pair's epoch after it completed.",
+        json_schema_extra={"format": "int64"},
+    )
+    automatic: bool = Field(default=False, description="Made by the operator, because the source failed.")
+    observed_generation: Count | None = Field(
+        default=None, description="The metadata.generation of the spec that this status speaks of."
+    )
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Ready: it completed. Reconciling: it goes on by itself. Stalled: it waits for somebody, or has "
+        "ended without completing.",
+        json_schema_extra=map_by("type"),
+    )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, for ever."""
+        return self.phase in ENDED
+
+
+class Failover(ApiModel):
+    """Makes the copy of a MirrorPair the live side: fences the source, promotes the copy, starts the standby, turns
+    the Services. Runs once, for one epoch; what came of it stays in the status: a timeline, the proofs, what was lost
+    (rpoSeconds), how long it took (rtoSeconds). The operator makes one by itself when a source fails.
+    """
+
+    api_version_text: ClassVar[str] = API_VERSION
+
+    metadata: ObjectMeta
+    spec: FailoverSpec = Field(description="What is asked for. Written by you, or by the operator.")
+    status: FailoverStatus = Field(
+        default=FailoverStatus(), description="What came of it. Written by the operator; do not edit."
+    )
