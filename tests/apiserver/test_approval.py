@@ -1,0 +1,242 @@
+"""Approval: who may edit a namespace may ask for a failover; only who has the verb `approve` may say yes to one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storagemirror.api.model import API_VERSION
+from tests.cluster.command import run, wait_for
+from tests.cluster.layout import checkout
+from tests.cluster.tools import ensure_tools
+from tests.support.api_client import ApiAnswer, ApiClient
+from tests.support.apiserver import ApiServer
+
+pytestmark = pytest.mark.apiserver
+
+RELEASE, HOME = "storagemirror", "storagemirror-system"
+FAILOVERS = f"/apis/{API_VERSION}/namespaces/{{}}/failovers"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+POLICY = "ValidatingAdmissionPolicy 'storagemirror-approve'"
+TEMPLATES = ("crds", "serviceaccount", "rbac", "user-roles", "approval")
+ADMIN = "/apis/rbac.authorization.k8s.io/v1/clusterroles/admin"
+CONTROLLERS = "clusterrole-aggregation-controller,validatingadmissionpolicy-status-controller"
+
+
+@pytest.fixture(scope="module")
+def apiserver(tmp_path_factory: pytest.TempPathFactory, chart: Path) -> Iterator[ApiServer]:
+    """A server of its own with the chart's policy and roles, and the controller that makes them part of admin."""
+    tools = ensure_tools(("hyperkube", "kubectl", "helm"))
+    server = ApiServer(tmp_path_factory.mktemp("approval"), tools["hyperkube"], [tools["kubectl"]])
+    only = [f"--show-only=templates/{name}.yaml" for name in TEMPLATES]
+    try:
+        server.start()
+        server.start_controllers(CONTROLLERS)
+        server.namespace(HOME)
+        server.apply(checkout() / "crds")
+        manifests = run(tools["helm"], "template", RELEASE, chart, "--namespace", HOME, *only).stdout
+        server.kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+        wait_for("the policy's types to be checked", lambda: "typeChecking" in _status(server), 30)
+        wait_for("admin to get the verb", lambda: "approve" in server.client().get(ADMIN).text, 30)
+        yield server
+    finally:
+        server.stop()
+
+
+def _status(server: ApiServer) -> dict[str, Any]:
+    found: dict[str, Any] = server.client().get(f"{POLICIES}/storagemirror-approve").value.get("status", {})
+    return found
+
+
+def user(server: ApiServer, namespace: str, role: str) -> ApiClient:
+    """A user called as the standing role that he has in the namespace."""
+    name = f"{role}-of-{namespace}"
+    server.kubectl("create", "rolebinding", name, f"--clusterrole={role}", f"--user={name}", "-n", namespace)
+    client = server.client().acting_as(name)
+    wait_for(f"{role} to be aggregated", lambda: client.get(FAILOVERS.format(namespace), check=False).status == 200, 60)
+    return client
+
+
+def failover(name: str = "now", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Failover",
+        "metadata": {"name": name},
+        "spec": {"pairName": "orders", "fromEpoch": 1, **spec},
+    }
+
+
+def make(client: ApiClient, namespace: str, body: dict[str, Any]) -> ApiAnswer:
+    return client.post(FAILOVERS.format(namespace) + "?fieldValidation=Strict", body, check=False)
+
+
+def change(client: ApiClient, namespace: str, spec: dict[str, Any], name: str = "now") -> ApiAnswer:
+    return client.merge(f"{FAILOVERS.format(namespace)}/{name}", {"spec": spec}, check=False)
+
+
+def test_the_api_server_finds_no_fault_in_its_expressions(apiserver: ApiServer) -> None:
+    assert _status(apiserver)["typeChecking"] == {}
+
+
+DECISIONS: dict[str, dict[str, Any]] = {
+    "an approval": {"approved": True, "approvedBy": "ME"},
+    "a name alone": {"approvedBy": "ME"},
+    "a loss": {"acceptLoss": {"seconds": 60}},
+    "a loss of nothing": {"acceptLoss": {}},
+    "the risk of two writers": {"acceptSplitBrain": True},
+}
+
+
+def signed(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    """`spec` with the user's own name in the place of ME."""
+    return {k: name if v == "ME" else v for k, v in spec.items()}
+
+
+class TestWhoMayEdit:
+    @pytest.fixture
+    def name(self, namespace: str) -> str:
+        return f"edit-of-{namespace}"
+
+    @pytest.fixture
+    def editor(self, apiserver: ApiServer, namespace: str) -> ApiClient:
+        return user(apiserver, namespace, "edit")
+
+    def test_asks_for_a_failover_and_withdraws_it(self, editor: ApiClient, namespace: str) -> None:
+        answer = make(editor, namespace, failover(mode="Unplanned"))
+        assert answer.status == 201, answer.message
+        assert answer.value["spec"]["approved"] is False
+        assert editor.delete(f"{FAILOVERS.format(namespace)}/now").status == 200
+
+    def test_may_write_out_that_he_decides_nothing(self, editor: ApiClient, namespace: str) -> None:
+        assert make(editor, namespace, failover(approved=False, acceptSplitBrain=False)).status == 201
+
+    @pytest.mark.parametrize("spec", DECISIONS.values(), ids=DECISIONS.keys())
+    def test_does_not_decide_when_asking(
+        self, editor: ApiClient, namespace: str, name: str, spec: dict[str, Any]
+    ) -> None:
+        answer = make(editor, namespace, failover(**signed(spec, name)))
+        assert (answer.status, POLICY in answer.message) == (403, True), answer.message
+        assert f"{name} may not set {', '.join(spec)}: this needs the verb" in answer.message
+
+    @pytest.mark.parametrize("spec", DECISIONS.values(), ids=DECISIONS.keys())
+    def test_does_not_decide_later(self, editor: ApiClient, namespace: str, name: str, spec: dict[str, Any]) -> None:
+        make(editor, namespace, failover())
+        answer = change(editor, namespace, signed(spec, name))
+        assert (answer.status, POLICY in answer.message) == (403, True), answer.message
+
+    def test_does_not_widen_what_was_accepted(self, apiserver: ApiServer, editor: ApiClient, namespace: str) -> None:
+        make(apiserver.client(), namespace, failover(acceptLoss={"seconds": 10, "bytes": 5}))
+        for wider in ({"seconds": 60}, {"bytes": None}, {"unknown": True}):
+            answer = change(editor, namespace, {"acceptLoss": wider})
+            assert (answer.status, "may not set acceptLoss" in answer.message) == (403, True), answer.message
+
+    def test_takes_back_what_was_accepted(self, apiserver: ApiServer, editor: ApiClient, namespace: str) -> None:
+        make(apiserver.client(), namespace, failover(acceptLoss={"seconds": 10}, acceptSplitBrain=True))
+        answer = change(editor, namespace, {"acceptLoss": None, "acceptSplitBrain": False})
+        assert answer.status == 200, answer.message
+
+    def test_labels_one_that_another_approved(self, apiserver: ApiServer, editor: ApiClient, namespace: str) -> None:
+        approved = failover(approved=True, approvedBy="admin", acceptLoss={"seconds": 1}, acceptSplitBrain=True)
+        answer = make(apiserver.client(), namespace, approved)
+        assert answer.status == 201, answer.message
+        editor.merge(f"{FAILOVERS.format(namespace)}/now", {"metadata": {"labels": {"team": "shop"}}})
+
+    def test_puts_no_other_name_to_an_approval(
+        self, apiserver: ApiServer, editor: ApiClient, namespace: str, name: str
+    ) -> None:
+        make(apiserver.client(), namespace, failover(approved=True, approvedBy="admin"))
+        assert change(editor, namespace, {"approvedBy": name}).status == 403
+
+
+class TestWhoMayApprove:
+    @pytest.fixture
+    def name(self, namespace: str) -> str:
+        return f"admin-of-{namespace}"
+
+    @pytest.fixture
+    def approver(self, apiserver: ApiServer, namespace: str) -> ApiClient:
+        return user(apiserver, namespace, "admin")
+
+    @pytest.mark.parametrize("spec", DECISIONS.values(), ids=DECISIONS.keys())
+    def test_decides_when_asking_and_later(
+        self, approver: ApiClient, namespace: str, name: str, spec: dict[str, Any]
+    ) -> None:
+        answer = make(approver, namespace, failover(**signed(spec, name)))
+        assert answer.status == 201, answer.message
+        make(approver, namespace, failover("later"))
+        answer = change(approver, namespace, signed(spec, name), "later")
+        assert answer.status == 200, answer.message
+
+    @pytest.mark.parametrize("by", ["admin", "somebody", "system:masters"])
+    def test_only_by_his_own_name(self, approver: ApiClient, namespace: str, name: str, by: str) -> None:
+        answer = make(approver, namespace, failover(approved=True, approvedBy=by))
+        assert (answer.status, f"expected {name}, got {by}" in answer.message) == (422, True), answer.message
+        make(approver, namespace, failover())
+        assert change(approver, namespace, {"approved": True, "approvedBy": by}).status == 422
+
+    def test_not_without_a_name(self, approver: ApiClient, namespace: str) -> None:
+        answer = make(approver, namespace, failover(approved=True))
+        assert (answer.status, "approvedBy must name who approves" in answer.message) == (422, True), answer.message
+
+    def test_does_not_sign_for_one_who_signed_before(
+        self, apiserver: ApiServer, approver: ApiClient, namespace: str
+    ) -> None:
+        make(apiserver.client(), namespace, failover(approvedBy="admin"))
+        answer = change(approver, namespace, {"approved": True})
+        assert (answer.status, "got admin" in answer.message) == (422, True), answer.message
+
+    def test_not_in_another_namespace(self, apiserver: ApiServer, approver: ApiClient, namespace: str) -> None:
+        elsewhere = apiserver.namespace(f"{namespace}-other")
+        name = f"admin-of-{namespace}"
+        apiserver.kubectl("create", "rolebinding", "asks", "--clusterrole=edit", f"--user={name}", "-n", elsewhere)
+        wait_for("the right to ask", lambda: make(approver, elsewhere, failover()).status in {201, 409}, 10)
+        answer = change(approver, elsewhere, {"approved": True, "approvedBy": name})
+        assert (answer.status, POLICY in answer.message) == (403, True), answer.message
+
+    def test_with_the_verb_alone_on_one_failover_that_one_only(self, apiserver: ApiServer, namespace: str) -> None:
+        editor = user(apiserver, namespace, "edit")
+        name = f"edit-of-{namespace}"
+        verb = ("--verb=approve", "--resource=failovers.storagemirror.io", "--resource-name=now")
+        apiserver.kubectl("create", "role", "approves", *verb, "-n", namespace)
+        apiserver.kubectl("create", "rolebinding", "approves", "--role=approves", f"--user={name}", "-n", namespace)
+        for named in ("now", "another"):
+            assert make(editor, namespace, failover(named)).status == 201
+        yes = {"approved": True, "approvedBy": name}
+        wait_for("the verb", lambda: change(editor, namespace, yes).status == 200, 10)
+        assert change(editor, namespace, yes, "another").status == 403
+
+    def test_the_whole_clusters_administrator_does(self, apiserver: ApiServer, namespace: str) -> None:
+        name = f"root-of-{namespace}"
+        apiserver.kubectl("create", "clusterrolebinding", name, "--clusterrole=cluster-admin", f"--user={name}")
+        root = apiserver.client().acting_as(name)
+        body = failover(approved=True, approvedBy=name, acceptLoss={"unknown": True}, acceptSplitBrain=True)
+        wait_for("the right", lambda: make(root, namespace, body).status == 201, 10)
+
+
+class TestTheOperator:
+    @pytest.fixture
+    def operator(self, apiserver: ApiServer) -> ApiClient:
+        return apiserver.client(apiserver.service_account_token(HOME, RELEASE))
+
+    def test_makes_a_failover_and_writes_how_it_goes(self, operator: ApiClient, namespace: str) -> None:
+        body = failover("orders-1", mode="Unplanned")
+        body["metadata"]["labels"] = {"storagemirror.io/automatic": "true"}
+        answer = make(operator, namespace, body)
+        assert answer.status == 201, answer.message
+        status = {"phase": "AwaitingApproval", "reason": "AwaitingApproval", "automatic": True}
+        written = operator.put(f"{FAILOVERS.format(namespace)}/orders-1/status", {**answer.value, "status": status})
+        assert written.value["status"] == status
+
+    def test_writes_how_one_goes_that_a_person_approved(
+        self, apiserver: ApiServer, operator: ApiClient, namespace: str
+    ) -> None:
+        made = make(apiserver.client(), namespace, failover(approved=True, approvedBy="admin")).value
+        written = operator.put(f"{FAILOVERS.format(namespace)}/now/status", {**made, "status": {"phase": "Fencing"}})
+        assert written.value["status"]["phase"] == "Fencing"
+
+    def test_decides_nothing_itself(self, operator: ApiClient, namespace: str) -> None:
+        answer = make(operator, namespace, failover(acceptSplitBrain=True))
+        assert (answer.status, POLICY in answer.message) == (403, True), answer.message
