@@ -294,7 +294,8 @@ class TestARelease:
             "get", "deploy,sa,role,rolebinding,networkpolicy", "-n", HOME, "-l", "app.kubernetes.io/name", "-o", "name"
         ).text
         clusterwide = apiserver.kubectl(
-            "get", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/name=storagemirror", "-o", "name"
+            *("get", "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding"),
+            *("-l", "app.kubernetes.io/name=storagemirror", "-o", "name"),
         ).text
         assert (left.strip(), clusterwide.strip()) == ("", "")
         apiserver.kubectl("delete", "mp", "orders", "-n", namespace, "--timeout=10s")
@@ -470,9 +471,14 @@ class TestTheOperatorsRights:
         assert answer.status == status, answer.message
 
 
-@pytest.mark.usefixtures("installed")
-def test_who_may_edit_or_view_a_namespace_may_do_so_with_its_pairs(apiserver: ApiServer, namespace: str) -> None:
+@pytest.fixture(scope="module")
+def aggregated(apiserver: ApiServer) -> None:
+    """The controller that makes the chart's roles part of the standing ones."""
     apiserver.start_controllers("clusterrole-aggregation-controller")
+
+
+@pytest.mark.usefixtures("installed", "aggregated")
+def test_who_may_edit_or_view_a_namespace_may_do_so_with_its_pairs(apiserver: ApiServer, namespace: str) -> None:
     for standing in ("admin", "edit", "view"):
         apiserver.kubectl(
             "create",
@@ -483,14 +489,28 @@ def test_who_may_edit_or_view_a_namespace_may_do_so_with_its_pairs(apiserver: Ap
             "-n",
             namespace,
         )
-    pairs = ("storagemirror.io", "mirrorpairs", "")
-    wait_for("the roles to be aggregated", lambda: _may(apiserver, "view", ("get", *pairs), namespace), 60)
-    rights = {
-        user: [
-            verb for verb in ("get", "create", "patch", "delete") if _may(apiserver, user, (verb, *pairs), namespace)
-        ]
-        for user in ("admin", "edit", "view", "stranger")
-    }
+
+    def may(user: str, verb: str, resource: str, subresource: str = "") -> bool:
+        return _may(apiserver, user, (verb, "storagemirror.io", resource, subresource), namespace)
+
+    wait_for("view to be aggregated", lambda: may("view", "get", "failovers"), 60)
+    wait_for("admin to be aggregated", lambda: may("admin", "approve", "failovers"), 60)
     everything = ["get", "create", "patch", "delete"]
-    assert rights == {"admin": everything, "edit": everything, "view": ["get"], "stranger": []}
-    assert not _may(apiserver, "admin", ("update", "storagemirror.io", "mirrorpairs", "status"), namespace)
+    for resource in ("mirrorpairs", "failovers"):
+        rights = {
+            user: [verb for verb in everything if may(user, verb, resource)]
+            for user in ("admin", "edit", "view", "stranger")
+        }
+        assert rights == {"admin": everything, "edit": everything, "view": ["get"], "stranger": []}
+        assert may("view", "get", resource, "status")
+        assert not may("admin", "update", resource, "status")
+
+
+@pytest.mark.usefixtures("installed", "aggregated")
+def test_who_may_edit_a_namespace_may_not_approve_its_failovers(apiserver: ApiServer, namespace: str) -> None:
+    for standing in ("admin", "edit"):
+        words = ("--clusterrole=" + standing, f"--user={standing}", "-n", namespace)
+        apiserver.kubectl("create", "rolebinding", f"for-{standing}", *words)
+    approve = ("approve", "storagemirror.io", "failovers", "")
+    wait_for("the verb of an admin", lambda: _may(apiserver, "admin", approve, namespace), 60)
+    assert not _may(apiserver, "edit", approve, namespace)
