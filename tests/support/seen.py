@@ -74,7 +74,8 @@ def pod(
 
 
 def node(name: str = "node-a", *, ready: bool = True, since: str | None = None, off: bool = False) -> Node:
-    """A node. `since`: when its readiness changed last, empty where it does not say; `off`: it is tainted out-of-service."""
+    """A node. `since`: when its readiness changed last, empty where it does not say;
+    `off`: it is tainted out-of-service."""
     condition = {
         "type": "Ready",
         "status": "True" if ready else "Unknown",
