@@ -46,6 +46,7 @@ class SourceAgent:
         self._backoff = Backoff(0.2, 5.0)
         self._lock = threading.Lock()
         self._connected: tuple[SocketStream, Order] | None = None
+        self._at_work: SourceSession | None = None
         self._volume: SourceVolume | None = None
         self._watch: TreeWatch | None = None
         self._unsettled: Unsettled | None = None
@@ -68,24 +69,32 @@ class SourceAgent:
             self._let_go()
 
     def reconsider(self) -> None:
-        """The order has changed, or we are to stop: break a connection that is not wanted any more.
+        """The order has changed, or we are to stop: end a connection that is not wanted any more.
 
         One that follows is left when we stop: it sends what has changed up to now, and then says goodbye.
         """
         with self._lock:
-            watch = self._watch
-            if self._connected is None or self._wanted(self._connected[1]):
+            watch, session = self._watch, self._at_work
+            if self._connected is None:
+                return
+            if self._wanted(self._connected[1]):
+                order = self._context.orders.current()
+                if session is not None and order is not None:
+                    session.beat(order.beat.interval_seconds)
                 return
             if self._context.stop.is_set() and self._view.sight.phase is Phase.REPLICATING and watch is not None:
                 watch.wake()
-            else:
-                self._connected[0].close()
+                return
+        self.cut()
 
     def cut(self) -> None:
-        """Time is up: break the connection."""
+        """End the connection now, with a goodbye where that is possible: the target must not take us for dead."""
         with self._lock:
-            if self._connected is not None:
-                self._connected[0].close()
+            connected, session = self._connected, self._at_work
+        if session is not None:
+            session.leave()
+        if connected is not None:
+            connected[0].close()
 
     def _wanted(self, under: Order) -> bool:
         """May a connection made under this order go on?"""
@@ -106,7 +115,7 @@ class SourceAgent:
             why = self._context.orders.problem()
             view.see(phase=Phase.STARTING, problem=None if why is None else problem_of(why))
             return 5.0
-        if order.action is Action.PAUSE:
+        if order.action is not Action.RUN:
             view.see(phase=Phase.PAUSED, problem=None)
             return 60.0
         self._confirmed(order)
@@ -235,6 +244,10 @@ class SourceAgent:
             raise VolumeError("the source is not open")
         who = hello(order.pair_uid, order.volume, order.epoch, order.instance, volume.identity)
         session = SourceSession(volume, stream, who, self._view)
+        session.beat(order.beat.interval_seconds)
+        with self._lock:
+            self._at_work = session
+        self.reconsider()
         try:
             session.handshake()
             self._backoff.reset()
@@ -247,4 +260,6 @@ class SourceAgent:
             if self._context.stop.is_set():
                 follow.settle()
         finally:
+            with self._lock:
+                self._at_work = None
             session.close()

@@ -3,23 +3,25 @@
 One connection is served at a time. A newer one takes the place of an older: a source whose node or network has gone
 leaves a connection behind that says nothing for a while, and must not be kept out by it. The old one has ended before
 the new one is served, so there is only ever one writer.
+
+When it is ordered to drain or to promote, what has come whole is still applied, and nobody is let in any more.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 
 from storagemirror.agent.context import Context
+from storagemirror.agent.hearing import Hearing
 from storagemirror.agent.listener import Listener
-from storagemirror.agent.view import View, facts_of, problem_of
-from storagemirror.clock import Clock
-from storagemirror.contract import Action, Order, Phase, Role, VolumeFacts, peer_name
-from storagemirror.entry import NotKeptKind
+from storagemirror.agent.peer import PeerWatch
+from storagemirror.agent.view import facts_of, problem_of
+from storagemirror.contract import Action, Order, Phase, Problem, Role, VolumeFacts, peer_name
+from storagemirror.entry import Identity
 from storagemirror.errors import Disconnected, Held, StorageMirrorError, VolumeError
 from storagemirror.fs.target import TargetVolume
-from storagemirror.sync.observer import Event, EventKind, Progress
+from storagemirror.sync import handover
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.target import TargetSession
@@ -27,6 +29,7 @@ from storagemirror.sync.target import TargetSession
 log = logging.getLogger("storagemirror.agent")
 
 RETRY_SECONDS = 5.0
+_LAST_ORDERS = (Action.DRAIN, Action.PROMOTE)
 
 
 class TargetAgent:
@@ -35,11 +38,15 @@ class TargetAgent:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._view = context.view
+        self._peer = PeerWatch(context.clock, context.view.wake)
         self._volume: TargetVolume | None = None
+        self._identity: Identity | None = None  # of the volume that was open last
+        self._handed_over: Order | None = None
         self._latest = 0  # number of the latest source agent that was here
         self._door = threading.Condition()  # guards what follows
         self._next: SocketStream | None = None
-        self._served: tuple[SocketStream, Order] | None = None
+        self._served: tuple[TargetSession, SocketStream, Order] | None = None
+        self._view.measures.peer = self._peer.seen
 
     def run(self) -> None:
         """Do what the order says until stopped. Raises `Superseded` when another agent has taken over."""
@@ -47,6 +54,7 @@ class TargetAgent:
         listener = Listener(settings.port, self._context.tls, self._expected, self._offer)
         listener.start()
         log.info("listening on port %d", listener.port)
+        threading.Thread(target=self._peer.run, name="peer", daemon=True).start()
         try:
             while not self._context.stop.is_set():
                 order = self._context.order()
@@ -56,23 +64,35 @@ class TargetAgent:
                 self._attempt(order)
         finally:
             listener.close()
+            self._peer.close()
             self._let_go()
 
     def reconsider(self) -> None:
-        """The order has changed, or we are to stop: break a connection that is not wanted under it."""
+        """The order has changed, or we are to stop: end a connection that is not wanted under it."""
+        now = self._current()
+        self._peer.expect(None if self._context.stop.is_set() else now)
         with self._door:
-            if self._served is not None and not self._wanted(self._served[1]):
-                self._served[0].close()
+            if self._served is not None and not self._wanted(self._served[2]):
+                session, stream, _ = self._served
+                if now is not None and now.action in _LAST_ORDERS and not self._context.stop.is_set():
+                    session.finish()
+                else:
+                    stream.close()
             self._door.notify_all()
 
     def cut(self) -> None:
         """Time is up: break the connection."""
         self.reconsider()
 
+    def _current(self) -> Order | None:
+        """The latest order, when it is ours."""
+        order = self._context.orders.current()
+        return order if order is not None and order.instance == self._context.settings.instance else None
+
     def _expected(self) -> str | None:
         """Who may come in now."""
-        order = self._context.orders.current()
-        if order is None or order.action is not Action.RUN or order.instance != self._context.settings.instance:
+        order = self._current()
+        if order is None or order.action is not Action.RUN:
             return None
         return peer_name(Role.SOURCE, order.volume, order.pair_uid)
 
@@ -95,34 +115,82 @@ class TargetAgent:
             self._next = stream
             if self._served is not None:
                 log.info("a new connection of the source takes the place of the old one")
-                self._served[0].close()
+                self._served[1].close()
             self._door.notify_all()
+
+    def _turn_away(self) -> None:
+        """Whoever came while nobody was to come in."""
+        with self._door:
+            if self._next is not None:
+                self._next.close()
+                self._next = None
 
     def _attempt(self, order: Order | None) -> None:
         view = self._view
-        view.see(order=order)
         if order is None:
             why = self._context.orders.problem()
-            view.see(phase=Phase.STARTING, problem=None if why is None else problem_of(why))
+            view.see(order=order, phase=Phase.STARTING, problem=None if why is None else problem_of(why))
             self._context.orders.wait(None, RETRY_SECONDS)
             return
+        self._peer.expect(order)
+        phase = view.sight.phase
+        if order.action is not Action.RUN:
+            self._turn_away()
         if order.action is Action.PAUSE:
-            view.see(phase=Phase.PAUSED, problem=None)
+            view.see(order=order, phase=Phase.PAUSED, problem=None)
             self._context.orders.wait(order, 60.0)
             return
+        # What was reached under another order is not told of this one.
+        rests = phase in (Phase.STARTING, Phase.PAUSED, Phase.DRAINED, Phase.PROMOTED)
+        view.see(order=order, phase=Phase.CONNECTING if rests and order != self._handed_over else phase)
         try:
-            volume = self._open()
-        except VolumeError as e:
+            if order.action in _LAST_ORDERS:
+                self._hand_over(order)
+                return
+            self._handed_over = None
+            volume = self._open(order)
+        except StorageMirrorError as e:
             self._trouble(e)
+            self._let_go()
             self._context.orders.wait(order, RETRY_SECONDS)
             return
-        if view.sight.phase in (Phase.STARTING, Phase.PAUSED):
-            view.see(phase=Phase.CONNECTING)
-        stream = self._await(order)
-        if stream is not None:
-            self._serve(volume, stream, order)
+        session = self._await(volume, order)
+        if session is not None:
+            self._serve(session, order)
 
-    def _await(self, order: Order) -> SocketStream | None:
+    def _hand_over(self, order: Order) -> None:
+        """Drain or promote, once for each order, and rest. Raises `VolumeError` and `VolumeFull`."""
+        if order != self._handed_over:
+            try:
+                settled = self._carry_out(order)
+            except OSError as e:
+                raise VolumeError(f"the target volume failed: {e.strerror}", reason="TargetFailing") from e
+            self._handed_over = order
+            phase = Phase.PROMOTED if order.action is Action.PROMOTE else Phase.DRAINED
+            problem = None
+            if settled.doubt:
+                log.warning("the copy is in doubt: %s", settled.doubt)
+                problem = Problem(reason="TargetInDoubt", message=settled.doubt, retrying=False)
+            if not settled.whole:
+                log.warning("the copy was never whole: some of the source's entries are on the source alone")
+            through = settled.through_ns or self._view.sight.through_ns
+            self._view.see(phase=phase, problem=problem, through_ns=through)
+            log.info("%s at epoch %d", phase, order.epoch)
+        self._context.orders.wait(order, 60.0)
+
+    def _carry_out(self, order: Order) -> handover.Settled:
+        volume, expect = self._open(order), self._expect(order)
+        if order.action is Action.DRAIN:
+            return handover.drain(volume, expect)
+        settled = handover.promote(volume, expect)
+        self._view.see(volume=self._measure())
+        self._let_go()
+        return settled
+
+    def _expect(self, order: Order) -> Expectation:
+        return Expectation.from_order(order.pair_uid, order.volume, order.epoch, order.mirror, self._latest)
+
+    def _await(self, volume: TargetVolume, order: Order) -> TargetSession | None:
         """The next connection; None when the order has changed first."""
         with self._door:
             self._door.wait_for(
@@ -134,33 +202,43 @@ class TargetAgent:
             stream, self._next = self._next, None
             if stream is None:
                 return None
-            self._served = (stream, order)
+            hearing = Hearing(self._view, self._context.clock, self._let_in)
+            session = TargetSession(volume, stream, self._expect(order), hearing, self._context.clock)
+            self._served = (session, stream, order)
         self.reconsider()
-        return stream
+        return session
 
-    def _serve(self, volume: TargetVolume, stream: SocketStream, order: Order) -> None:
-        expect = Expectation.from_order(order.pair_uid, order.volume, order.epoch, order.mirror, self._latest)
+    def _serve(self, session: TargetSession, order: Order) -> None:
+        why: StorageMirrorError = Disconnected("the source agent has closed the connection")
         try:
-            TargetSession(volume, stream, expect, _Hearing(self._view, self._context.clock, self._let_in)).serve()
-            self._ended(Disconnected("the source agent has closed the connection"))
+            session.serve()
         except StorageMirrorError as e:
-            self._ended(e)
+            why = e
         except OSError as e:
-            self._ended(VolumeError(f"the target volume failed: {e}", reason="TargetFailing"))
+            why = VolumeError(f"the target volume failed: {e}", reason="TargetFailing")
         finally:
-            stream.close()
+            session.close()
             with self._door:
                 self._served = None
+            # A connection that broke says nothing yet; what ended it on this side is no silence of the source.
+            broke = isinstance(why, Disconnected) and not session.goodbye and self._wanted(order)
+            self._peer.gone(session, let_go=not broke)
             self._view.see(peer_connected=False)
+        self._ended(why, order)
 
     def _let_in(self, instance: int) -> None:
         self._latest = max(self._latest, instance)
+        with self._door:
+            served = self._served
+        if served is not None:
+            self._peer.come(served[0])
 
-    def _ended(self, why: StorageMirrorError) -> None:
+    def _ended(self, why: StorageMirrorError, order: Order) -> None:
         """A connection has ended; the next one may already be waiting."""
         with self._door:
             replaced = self._next is not None
-        if self._context.stop.is_set() or (replaced and isinstance(why, Disconnected)):
+        gone = isinstance(why, Disconnected)
+        if self._context.stop.is_set() or (gone and (replaced or not self._wanted(order))):
             return
         self._trouble(why)
         if isinstance(why, VolumeError):
@@ -180,12 +258,26 @@ class TargetAgent:
 
     # -- the volume
 
-    def _open(self) -> TargetVolume:
+    def _open(self, order: Order) -> TargetVolume:
         if self._volume is None:
-            self._volume = TargetVolume.open(self._context.settings.volume)
+            volume = self._volume = TargetVolume.open(self._context.settings.volume)
             self._view.measures.volume = self._measure
-            log.info("target %s: %s", self._context.settings.volume, self._volume.identity)
+            log.info("target %s: %s", self._context.settings.volume, volume.identity)
+            self._know(volume, order)
         return self._volume
+
+    def _know(self, volume: TargetVolume, order: Order) -> None:
+        """What the volume knows is known at once: there may be no source any more that could say it."""
+        try:
+            through = handover.known(volume, self._expect(order)).through_ns
+        except (StorageMirrorError, OSError) as e:
+            log.warning("cannot read what the target volume says about itself: %s", e)
+            return
+        before = self._view.sight.through_ns
+        if through is not None and before is not None and volume.identity == self._identity:
+            through = max(through, before)
+        self._identity = volume.identity
+        self._view.see(through_ns=through)
 
     def _let_go(self) -> None:
         volume, self._volume = self._volume, None
@@ -195,36 +287,3 @@ class TargetAgent:
 
     def _measure(self) -> VolumeFacts | None:
         return facts_of(self._volume)
-
-
-class _Hearing:
-    """What a session of the target tells, put into the view."""
-
-    def __init__(self, view: View, clock: Clock, let_in: Callable[[int], None]) -> None:
-        self._view = view
-        self._clock = clock
-        self._let_in = let_in
-
-    def progress(self, progress: Progress) -> None:
-        """See `Observer`."""
-        self._view.progress(progress)
-
-    def not_kept(self, kind: NotKeptKind, path: bytes) -> None:
-        """See `Observer`."""
-        self._view.not_kept(kind, path)
-
-    def event(self, event: Event) -> None:
-        """See `Observer`."""
-        view = self._view
-        view.event(event)
-        held = view.sight.phase is Phase.HELD
-        if event.kind is EventKind.CONNECTED:
-            self._let_in(event.instance or 0)
-            # A hold stays shown until what was held is through.
-            view.see(peer_connected=True, problem=view.sight.problem if held else None)
-        elif event.kind is EventKind.MIRROR_STARTED and not held and view.sight.phase is not Phase.REPLICATING:
-            view.see(phase=Phase.MIRRORING)
-        elif event.kind is EventKind.MIRROR_ENDED:
-            view.see(phase=Phase.REPLICATING, mirrored_ns=self._clock.now_ns(), problem=None)
-        elif event.kind is EventKind.MARKED and event.through_ns is not None:
-            view.see(through_ns=event.through_ns)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from storagemirror import __version__
 from storagemirror.clock import Clock, rfc3339
-from storagemirror.contract import Capture, NotKept, Order, Phase, Problem, Report, VolumeFacts
+from storagemirror.contract import Capture, NotKept, Order, PeerSeen, Phase, Problem, Report, VolumeFacts
 from storagemirror.contract import Progress as ReportedProgress
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Held, StorageMirrorError, Superseded
@@ -37,6 +37,7 @@ class Measures:
 
     lag_bytes: Callable[[], int | None] = field(default=lambda: None)
     volume: Callable[[], VolumeFacts | None] = field(default=lambda: None)
+    peer: Callable[[], PeerSeen | None] = field(default=lambda: None)
 
 
 class View:
@@ -96,10 +97,12 @@ class View:
 
     def report(self) -> Report:
         """What is seen now."""
-        # Measured without the lock: a look at a volume may take its time.
-        lag_bytes, volume = self.measures.lag_bytes(), self.measures.volume()
+        # Before anything is measured: what changes from here on is told again.
         with self._changed:
             self._urgent = False
+        # Measured without the lock: a look at a volume may take its time.
+        lag_bytes, volume, peer = self.measures.lag_bytes(), self.measures.volume(), self.measures.peer()
+        with self._changed:
             sight = self._sight
             return Report(
                 instance=self._instance,
@@ -108,6 +111,7 @@ class View:
                 phase=sight.phase,
                 pod_uid=self._pod_uid,
                 peer_connected=sight.peer_connected,
+                peer=peer,
                 problem=sight.problem,
                 progress=self._progress if sight.phase is Phase.MIRRORING else None,
                 mirrored_at=_time(sight.mirrored_ns),

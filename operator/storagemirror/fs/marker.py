@@ -40,6 +40,9 @@ class Marker(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The lifetime of the mount under which `open` was set."""
     open: bool = True
     """False: closed in good order, all synced."""
+    promoted: int | None = None
+    """The epoch at which this copy became the live side; None: it is a copy. Whoever would write it as a copy needs a
+    later one. With `entries` None it was made live before it was ever whole: what it lacks is on the source alone."""
 
 
 class HoldRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+import msgspec
+
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, split
 from storagemirror.errors import VolumeError
 from storagemirror.fs import marker as state
@@ -186,8 +188,16 @@ class TargetVolume:
         self._full_or(lambda: state.write_hold(self._state, hold))
 
     def synced(self) -> state.Synced | None:
-        """What the last syncfs that succeeded covered."""
-        return state.read_synced(self._state)
+        """What the last syncfs that succeeded covered. Known before `claim` too."""
+        if self._state >= 0:
+            return state.read_synced(self._state)
+        fd = self._open_state()
+        if fd is None:
+            return None
+        try:
+            return state.read_synced(fd)
+        finally:
+            os.close(fd)
 
     def sync(self, through_ns: int, deleted: int, base: int = 0) -> None:
         """Make everything durable, and remember that; `VolumeError` when the disk refuses."""
@@ -204,6 +214,13 @@ class TargetVolume:
         self.unsynced = False
         sequence = last.sequence + 1 if last is not None else 1
         self._full_or(lambda: state.write_synced(self._state, state.Synced(sequence, at, through_ns, deleted, base)))
+
+    def remember(self, through_ns: int) -> None:
+        """Nothing has changed since the last sync: it covers the source up to `through_ns` as well."""
+        last = state.read_synced(self._state)
+        if last is not None:
+            now = msgspec.structs.replace(last, sequence=last.sequence + 1, through_ns=through_ns)
+            self._full_or(lambda: state.write_synced(self._state, now))
 
     @staticmethod
     def _full_or(write: Callable[[], None]) -> None:

@@ -62,14 +62,14 @@ def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int
         raise NotAdmitted(reason, e.message, e.hint) from e
     except OSError as e:
         raise NotAdmitted(RefusalReason.TARGET_UNUSABLE, f"the target volume cannot be read: {e.strerror}") from e
-    _distrust(volume, stored)
+    distrust(volume, stored)
     lifetime = volume.lifetime
     marker = Marker(
         pair_uid=expect.pair_uid,
         volume=expect.volume,
         epoch=expect.epoch,
         source=hello.identity,
-        entries=stored.entries if stored is not None and _is_ours(expect, stored) else None,
+        entries=stored.entries if stored is not None and is_ours(expect, stored) else None,
         boot=lifetime.boot if stored is None or volume.distrust_after_ns is None else stored.boot,
         mount=lifetime.mount if stored is None or volume.distrust_after_ns is None else stored.mount,
         open=True,
@@ -115,12 +115,17 @@ def _check_ownership(expect: Expectation, marker: Marker | None, *, has_entries:
                 RefusalReason.TARGET_NOT_EMPTY, "the target volume holds files that no pair put there", _EMPTY_HINT
             )
         return
-    if not adopt and not _is_ours(expect, marker):
+    if not adopt and not is_ours(expect, marker):
         raise NotAdmitted(
             RefusalReason.TARGET_OWNED_BY_ANOTHER,
             f"the target volume is the copy of the volume {marker.volume!r} of another pair ({marker.pair_uid})",
             "Give this pair a target of its own; or, if that other pair is gone, set spec.mirror.target to Adopt "
             "(by hand: --adopt) to make its copy into this pair's.",
+        )
+    if is_ours(expect, marker) and marker.promoted is not None and marker.promoted >= expect.epoch:
+        raise NotAdmitted(
+            RefusalReason.EPOCH_TOO_OLD,
+            f"the target volume became the live side at epoch {marker.promoted}, this session is of {expect.epoch}",
         )
     if marker.epoch > expect.epoch:
         raise NotAdmitted(
@@ -129,14 +134,15 @@ def _check_ownership(expect: Expectation, marker: Marker | None, *, has_entries:
         )
 
 
-def _is_ours(expect: Expectation, marker: Marker) -> bool:
+def is_ours(expect: Expectation, marker: Marker) -> bool:
+    """Whether the volume is the copy of the volume of the pair that is expected."""
     return (marker.pair_uid, marker.volume) == (expect.pair_uid, expect.volume)
 
 
 def _check_source(
     volume: TargetVolume, expect: Expectation, marker: Marker | None, hello: m.Hello, now_ns: int
 ) -> None:
-    if marker is None or not _is_ours(expect, marker) or marker.source.same_as(hello.identity):
+    if marker is None or not is_ours(expect, marker) or marker.source.same_as(hello.identity):
         return
     held = volume.hold()
     if held is None or held.reason != HoldReason.SOURCE_REPLACED.value or held.identity != hello.identity:
@@ -154,7 +160,7 @@ def _check_source(
     )
 
 
-def _distrust(volume: TargetVolume, stored: Marker | None) -> None:
+def distrust(volume: TargetVolume, stored: Marker | None) -> None:
     """After a crash of the target's machine, what was not synced may be lost although it looks whole."""
     volume.distrust_after_ns = None
     if stored is None or not stored.open:

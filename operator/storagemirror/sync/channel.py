@@ -10,17 +10,26 @@ from storagemirror.errors import Disconnected
 from storagemirror.sync.stream import Stream
 from storagemirror.wire.connection import Connection, Event
 from storagemirror.wire.content import Record
-from storagemirror.wire.messages import FrameType, Message, Ping
+from storagemirror.wire.messages import Bye, FrameType, Hello, Mark, Message, Ping
 
-TICK_SECONDS = 1.0
-"""Something is sent at least this often."""
+TICK_SECONDS = 0.5
+"""After so long a silence a Ping is sent, so that something comes at least every second; a peer that wants to hear us
+more often gets it sooner (`beat`)."""
+LEAST_SECONDS = 0.1
 LAST_WORD_SECONDS = 5.0
+GOODBYE_SECONDS = 0.5
+"""How long a goodbye may wait for a frame that is being sent, and then for the way to the peer."""
 
 
 class Channel:
-    """Sends whole frames in order; answers nothing by itself but sends a Ping when all else is quiet."""
+    """Sends whole frames in order; answers nothing by itself but sends a Ping when all else is quiet.
+
+    A target never fails in sending: what the source said before it went is still received, and only then the end is
+    told. A source's Pings tell its clock, between all else that it sends.
+    """
 
     def __init__(self, role: Role, stream: Stream, clock: Clock | None = None) -> None:
+        self._role = role
         self._connection = Connection(role)
         self._stream = stream
         self._clock = clock if clock is not None else SystemClock()
@@ -28,39 +37,85 @@ class Channel:
         # the two ends could wait for each other for ever.
         self._sending = threading.Lock()
         self._state = threading.Lock()
-        self._quiet_since = self._clock.monotonic()
+        self._quiet_since = self._told = self._clock.monotonic()
+        self._beat = TICK_SECONDS
+        self._mute = False
+        self._left = False
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
         self.wire_bytes = 0
         """Sent so far, headers included, before TLS."""
+        self.peer_ns: int | None = None
+        """What the peer's clock said in its last word that told it: nanoseconds since the Unix epoch."""
+
+    def beat(self, interval_seconds: float) -> None:
+        """Be heard at least this often, whatever else is done."""
+        self._beat = min(TICK_SECONDS, max(LEAST_SECONDS, interval_seconds / 2))
+
+    def quiet_seconds(self) -> float:
+        """For how long nothing has come of the peer."""
+        return self._stream.quiet_seconds()
 
     def send(self, message: Message) -> None:
         """`Disconnected` when the peer is gone."""
         with self._sending:
             with self._state:
+                self._check()
                 frame = self._connection.send(message)
             self._put(frame)
+            self._tell_time()
 
     def send_pack(self, records: list[Record], contents: list[bytes]) -> None:
         """See `Connection.send_pack`."""
         with self._sending:
             with self._state:
+                self._check()
                 prefix, body = self._connection.send_pack(records, contents)
             self._put(prefix)
             self._put(body)
+            self._tell_time()
 
     def send_data(self, offset: int, content: memoryview) -> None:
         """A piece of the large file that was begun."""
         with self._sending:
             with self._state:
+                self._check()
                 prefix = self._connection.send_data(offset, content.nbytes)
             self._put(prefix)
             self._put(content)
+            self._tell_time()
+
+    def _check(self) -> None:
+        if self._left:
+            raise Disconnected("we have said goodbye")
 
     def _put(self, data: bytes | memoryview) -> None:
-        self._stream.send(data)
+        if self._mute:
+            return
+        try:
+            self._stream.send(data)
+        except Disconnected:
+            if self._role is Role.SOURCE:
+                raise
+            self._mute = True
+            return
         self.wire_bytes += len(data)
         self._quiet_since = self._clock.monotonic()
+
+    def _tell_time(self) -> None:
+        """While much is sent, nobody is quiet enough for a Ping: the source's clock is told all the same."""
+        if self._role is Role.SOURCE and self._clock.monotonic() - self._told >= self._beat:
+            self._ping()
+
+    def _ping(self) -> None:
+        """Where it may be. Holds the lock of sending."""
+        with self._state:
+            now = self._clock.now_ns() if self._role is Role.SOURCE else None
+            may = not self._left and self._connection.may_send(FrameType.PING)
+            frame = self._connection.send(Ping(now)) if may else b""
+        self._told = self._clock.monotonic()
+        if frame:
+            self._put(frame)
 
     def receive(self) -> Event:
         """The next event that is no Ping. `Disconnected` at the end of the stream, or when the peer is silent."""
@@ -73,30 +128,61 @@ class Channel:
                 if count == 0:
                     raise Disconnected("the peer closed the connection")
                 self._connection.written(count)
-            elif not isinstance(event, Ping):
-                return event
+            else:
+                self._learn(event)
+                if not isinstance(event, Ping):
+                    return event
+
+    def _learn(self, event: Event) -> None:
+        """What the peer's clock says, where the event tells it."""
+        if isinstance(event, (Hello, Ping)) and event.now_ns is not None:
+            self.peer_ns = event.now_ns
+        elif isinstance(event, Mark):
+            self.peer_ns = max(self.peer_ns or 0, event.through_ns)
 
     def start_ticking(self) -> None:
-        """Send a Ping whenever nothing else was sent for a second."""
+        """Send a Ping whenever nothing else was sent for a while."""
         self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
         self._ticker.start()
 
     def _tick(self) -> None:
-        while not self._stop.wait(TICK_SECONDS / 2):
-            if self._clock.monotonic() - self._quiet_since < TICK_SECONDS / 2:
+        while not self._stop.wait(self._beat):
+            if self._mute or self._clock.monotonic() - max(self._quiet_since, self._told) < self._beat / 2:
                 continue
             # Somebody who is sending now is sign of life enough; the peer reads as fast as it can.
             if not self._sending.acquire(blocking=False):
                 continue
             try:
-                with self._state:
-                    frame = self._connection.send(Ping()) if self._connection.may_send(FrameType.PING) else b""
-                if frame:
-                    self._put(frame)
+                self._ping()
             except Disconnected:
                 return
             finally:
                 self._sending.release()
+
+    def leave(self) -> None:
+        """Say Bye, from whatever thread, between two frames; whoever sends after it gets `Disconnected`. Where the
+        peer does not take what we say, it is left without."""
+        if not self._sending.acquire(timeout=GOODBYE_SECONDS):
+            return
+        try:
+            with self._state:
+                may = not self._left and self._connection.may_send(FrameType.BYE)
+                frame = self._connection.send(Bye()) if may else b""
+                self._left = True
+            if frame:
+                self._put(frame)
+        except Disconnected:
+            return
+        finally:
+            self._sending.release()
+        # A socket that is closed while bytes of the peer lie unread takes back what is still on its way.
+        self._stream.delivered(GOODBYE_SECONDS)
+
+    def finish(self) -> None:
+        """Take what has come, and no more; say nothing more. For any thread."""
+        self._mute = True
+        self._stream.finish()
+        self._stream.deafen()
 
     def deafen(self) -> None:
         """Nobody receives any more: sending must not wait for a peer that may be gone."""

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from storagemirror.clock import Clock, SystemClock
 from storagemirror.contract import Role
 from storagemirror.entry import Identity, NotKeptKind, printable
@@ -20,7 +22,7 @@ from storagemirror.errors import (
     VolumeFull,
 )
 from storagemirror.fs.source import SourceVolume
-from storagemirror.sync.channel import Channel
+from storagemirror.sync.channel import GOODBYE_SECONDS, Channel
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox, failure
 from storagemirror.sync.live import LiveChanges
@@ -95,7 +97,7 @@ class SourceSession:
         Raises `Refused` (with the target's reason), `Held` (SourceReplaced), `Passing` (the target is not ready for
         us yet), `VolumeFull`, `Disconnected`, `ProtocolError`.
         """
-        self._channel.send(self._hello)
+        self._channel.send(msgspec.structs.replace(self._hello, now_ns=self._clock.now_ns()))
         answer = self._channel.receive()
         match answer:
             case m.Welcome():
@@ -136,17 +138,25 @@ class SourceSession:
             self._after_guard()
             self._find_links()
 
+    def beat(self, interval_seconds: float) -> None:
+        """Be heard by the target at least this often. For any thread."""
+        self._channel.beat(interval_seconds)
+
+    def leave(self) -> None:
+        """Say goodbye, whatever is going on, and do no more: whoever works in this session gets `Disconnected`. For
+        any thread; takes at most as long as a goodbye may."""
+        # In a thread of its own: a target that takes nothing would keep us from ending.
+        goodbye = threading.Thread(target=self._channel.leave, name="goodbye", daemon=True)
+        goodbye.start()
+        goodbye.join(2 * GOODBYE_SECONDS)
+        self._inbox.fail(Disconnected("the session was closed"))
+
     def close(self) -> None:
         """End in good order where that is still possible; never raises."""
         if self._closing:
             return
         self._closing = True
-        try:
-            if self._channel.may_send(m.FrameType.BYE):
-                self._channel.send(m.Bye())
-        except StorageMirrorError:
-            pass  # then it ends without
-        self._inbox.fail(Disconnected("the session was closed"))
+        self.leave()
         self._channel.close()
 
     # -- work

@@ -7,13 +7,19 @@ the network while holding it.
 A stream is dead when nothing at all has come from the peer for `silence` seconds: both ends send something at least
 every second (`storagemirror.sync.channel`). A peer that is alive but busy (waiting for its disk) may keep us from
 sending for as long as it takes.
+
+When something came is asked of the kernel, not of whoever receives: that thread may be waiting for a disk, and what it
+reads then may be old.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import socket
+import struct
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +32,12 @@ SILENCE_SECONDS = 8.0
 
 SLICE_SECONDS = 0.5
 """How long one wait lasts before the silence is looked at again."""
+
+_LAST_DATA = 52
+"""Offset of tcpi_last_data_recv in struct tcp_info (linux/tcp.h): milliseconds since data came, as u32."""
+_TLS_RECORD = 16 << 10
+"""So much may lie read from the socket and not yet handed over by OpenSSL."""
+_LOOK_SECONDS = 0.01
 
 
 class Stream(Protocol):
@@ -41,6 +53,18 @@ class Stream(Protocol):
 
     def deafen(self) -> None:
         """Nobody receives any more: whoever waits in `send`, now or later, gets `Disconnected`."""
+        ...
+
+    def finish(self) -> None:
+        """What comes from now on is not wanted: `receive_into` gives what is here already, then 0. For any thread."""
+        ...
+
+    def quiet_seconds(self) -> float:
+        """For how long nothing has come of the peer, whether or not anybody has read it."""
+        ...
+
+    def delivered(self, seconds: float) -> bool:
+        """Wait until the peer's machine has all that was sent, at most so long; whether it has."""
         ...
 
     def close(self) -> None:
@@ -63,7 +87,8 @@ class SocketStream:
         self._lock = threading.Lock()
         self._silence = silence
         self._monotonic = monotonic
-        self._heard = monotonic()
+        self._heard = self._arrived = monotonic()
+        self._left: int | None = None
         self._closed = False
         self._ended = False
         if connection.family in (socket.AF_INET, socket.AF_INET6):
@@ -85,11 +110,17 @@ class SocketStream:
     def receive_into(self, buffer: memoryview) -> int:
         """See `Stream`."""
         while True:
+            if self._left is not None and self._left <= 0:
+                return 0
             got, events = self._try(self._socket.recv_into, buffer, select.POLLIN)
             if got is not None:
                 self._heard = self._monotonic()
                 self._ended = self._ended or got == 0
+                if self._left is not None:
+                    self._left -= got
                 return got
+            if self._left is not None:
+                return 0
             self._wait(events)
 
     def deafen(self) -> None:
@@ -97,13 +128,66 @@ class SocketStream:
         buffer and no word of it, where its reset is lost (a firewall that drops what it cannot place)."""
         self._ended = True
 
+    def finish(self) -> None:
+        """See `Stream`."""
+        with self._lock:
+            self._left = self._count(termios.FIONREAD) + _TLS_RECORD
+            # What is here stays readable (Linux); whoever waits for more wakes up.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_RD)
+
+    def quiet_seconds(self) -> float:
+        """See `Stream`."""
+        with self._lock:
+            self._look()
+        return self._monotonic() - self._arrived
+
+    def delivered(self, seconds: float) -> bool:
+        """See `Stream`."""
+        end = self._monotonic() + seconds
+        while not self._closed:
+            with self._lock:
+                waiting = self._count(termios.TIOCOUTQ)
+            if not waiting:
+                return True
+            if self._monotonic() >= end:
+                return False
+            time.sleep(_LOOK_SECONDS)
+        return False
+
     def close(self) -> None:
         """See `Stream`."""
         self._closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         with self._lock:
+            self._look()
             self._socket.close()
+
+    def _look(self) -> None:
+        """Find out when the last word came. Holds the lock."""
+        now = self._monotonic()
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA + 4)
+            room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        except OSError:  # closed, or no TCP
+            self._arrived = max(self._arrived, self._heard)
+            return
+        (quiet,) = struct.unpack_from("=I", info, _LAST_DATA)
+        if self._count(termios.FIONREAD) > room // 4:
+            quiet = 0  # it cannot say more before we have read that: the silence is ours
+        self._arrived = max(self._arrived, now - quiet / 1000)
+
+    def _count(self, request: int) -> int:
+        """Bytes that lie unread, or unsent. Holds the lock."""
+        if self._socket.fileno() < 0:
+            return 0
+        number = bytearray(4)
+        try:
+            fcntl.ioctl(self._socket.fileno(), request, number)
+        except OSError:
+            return 0
+        return int(struct.unpack("=i", number)[0])
 
     def _try(self, call: Callable[[memoryview], int], view: memoryview, events: int) -> tuple[int | None, int]:
         """One call that does not wait; `(None, what to wait for)` when it would have to."""

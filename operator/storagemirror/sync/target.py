@@ -37,6 +37,8 @@ from storagemirror.wire.content import Data, Pack
 
 CHECKPOINT_SECONDS = 30.0
 """While a mirror runs the target is synced this often, so that a crash costs no more than that."""
+REMEMBER_NS = 5_000_000_000
+"""While nothing changes, the volume's own word on what is durable is at most so old."""
 
 
 class TargetSession:
@@ -65,8 +67,25 @@ class TargetSession:
         self._synced = self._clock.monotonic()
         self._checkpoint: threading.Thread | None = None
         self._not_durable: StorageMirrorError | None = None
-        self._through_ns = 0
+        self._through_ns = self._remembered_ns = 0
         self._marker_written = False
+        self._finishing = False
+        self.goodbye = False
+        """The source has said that it goes."""
+
+    @property
+    def source_ns(self) -> int | None:
+        """What the source's clock said when it last told: nanoseconds since the Unix epoch."""
+        return self._channel.peer_ns
+
+    def quiet_seconds(self) -> float:
+        """For how long nothing has come of the source. For any thread, also after the end."""
+        return self._channel.quiet_seconds()
+
+    def finish(self) -> None:
+        """Apply what has come whole, and end: `serve` raises `Disconnected` then. For any thread."""
+        self._finishing = True
+        self._channel.finish()
 
     def serve(self) -> None:
         """Returns when the source has said goodbye.
@@ -140,7 +159,7 @@ class TargetSession:
         self._marker = admitted.marker
         self._marker_written = admitted.stored == admitted.marker
         synced = self._volume.synced()
-        self._through_ns = synced.through_ns if synced is not None else 0
+        self._through_ns = self._remembered_ns = synced.through_ns if synced is not None else 0
         self._deletions = Deletions(
             self._volume,
             self._expect.options.max_delete_percent,
@@ -186,6 +205,7 @@ class TargetSession:
                 self._before_change()
                 self._applier.delete(event)
             case m.Bye():
+                self.goodbye = True
                 return False
             case _:
                 self._take_question(event)
@@ -213,6 +233,7 @@ class TargetSession:
             case m.Mark():
                 self._mark(event)
             case m.Abort():
+                self.goodbye = True
                 raise aborted(event)
             case _:
                 raise ProtocolError(f"{type(event).__name__} was not expected here")
@@ -296,8 +317,10 @@ class TargetSession:
 
     def _mark(self, message: m.Mark) -> None:
         first = self._applier.first
-        self._sync(message.through_ns)
-        self._observer.event(Event(EventKind.MARKED, through_ns=message.through_ns))
+        # Where an entry could not be written, not everything up to then is here: the time stands still.
+        self._sync(message.through_ns if not self._applier.failed else self._through_ns)
+        if not self._applier.failed:
+            self._observer.event(Event(EventKind.MARKED, through_ns=message.through_ns))
         self._channel.send(
             m.Marked(
                 message.number,
@@ -313,6 +336,8 @@ class TargetSession:
         if self._applier.changed or self._volume.unsynced:
             self._applier.changed = False
             self._make_durable()
+        elif self._through_ns - self._remembered_ns >= REMEMBER_NS:
+            self._remember()
         self._synced = self._clock.monotonic()
 
     def _make_durable(self) -> None:
@@ -321,6 +346,14 @@ class TargetSession:
         except StorageMirrorError:
             self._distrust_ourselves()
             raise
+        self._remembered_ns = self._through_ns
+
+    def _remember(self) -> None:
+        """Nothing has changed since the last sync: it covers more of the source's time by now. An agent that comes
+        after this one knows it from the volume, when there may be no source left to say it."""
+        with contextlib.suppress(StorageMirrorError):
+            self._volume.remember(self._through_ns)
+        self._remembered_ns = self._through_ns
 
     def _distrust_ourselves(self) -> None:
         """The kernel says once that something could not be written, and may then have dropped it: it looks whole, and
@@ -357,11 +390,17 @@ class TargetSession:
 
     def _finish(self) -> None:
         """The session is over: leave all in order."""
-        if not self._sync_at_end or not self._marker_written or self._admitted is None:
+        if not self._sync_at_end or self._admitted is None:
+            return
+        if not self._marker_written:
+            if self._through_ns > self._remembered_ns:
+                self._remember()
             return
         self._end_checkpoint()
         if self._applier.changed or self._volume.unsynced:
             self._make_durable()
+        elif self._through_ns > self._remembered_ns:
+            self._remember()
         if self._marker.open and self._volume.distrust_after_ns is None:
             self._write_marker(msgspec.structs.replace(self._marker, open=False))
 

@@ -40,6 +40,8 @@ class Hello(Message, frozen=True, array_like=True):
     software: str = ""
     stream: int = 0
     """0 is the connection of the session; further ones that carry content for it come later."""
+    now_ns: TimeNs | None = None
+    """What the source's clock says, nanoseconds since the Unix epoch."""
 
 
 class Welcome(Message, frozen=True, array_like=True):
@@ -104,7 +106,10 @@ class Hold(Message, frozen=True, array_like=True):
 
 
 class Ping(Message, frozen=True, array_like=True):
-    """Either: I am here. Sent when nothing else was for a second."""
+    """Either: I am here. Sent when nothing else was for a while; by the source also between all else."""
+
+    now_ns: TimeNs | None = None
+    """Of the source: what its clock says, nanoseconds since the Unix epoch."""
 
 
 class Bye(Message, frozen=True, array_like=True):

@@ -1,0 +1,125 @@
+"""The end of a copy as a copy: everything that came is on the disk, then the volume bears the epoch of the live side.
+
+Each step may be repeated, by this process or by one that comes after it was killed:
+
+    drain    own the volume (lock) → syncfs, checked → the marker says: closed in good order
+    promote  drain → the marker bears the epoch, durably → nothing of ours is open on the volume any more
+
+From the marker's write on every source and every target of an earlier epoch is refused by the volume itself. Before
+it nothing has changed for anybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import msgspec
+
+from storagemirror.errors import StorageMirrorError, VolumeError
+from storagemirror.fs.marker import Marker
+from storagemirror.fs.target import TargetVolume
+from storagemirror.sync.admission import distrust, is_ours
+from storagemirror.sync.requests import Expectation
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a volume holds for good. Times are nanoseconds since the Unix epoch."""
+
+    through_ns: int | None = None
+    """Up to then, on the source's clock, it has everything; None: not known."""
+    whole: bool = False
+    """It was once equal to the source."""
+    doubt: str = ""
+    """Why something written late may be damaged although it looks whole; empty: nothing speaks for that."""
+
+
+def known(volume: TargetVolume, expect: Expectation) -> Settled:
+    """What the volume itself knows, when it is this pair's copy. Reads only."""
+    marker = volume.marker()
+    if marker is None or not is_ours(expect, marker):
+        return Settled()
+    synced = volume.synced()
+    through = synced.through_ns if synced is not None else 0
+    return Settled(through or None, marker.entries is not None)
+
+
+def drain(volume: TargetVolume, expect: Expectation) -> Settled:
+    """Make durable what has come. No session may be going on.
+
+    Raises `VolumeError`: TargetOwnedByAnother, EpochTooOld, TargetBusy, TargetNotWritable, TargetFailing (a sync that
+    failed; what was written since the last good one is then in doubt for ever); `VolumeFull`. OSError when the volume
+    cannot be read. A volume that no source has written yet has nothing to drain, and is not touched.
+    """
+    marker = _ours(volume, expect)
+    if marker is None:
+        return Settled()
+    volume.claim()
+    marker = _ours(volume, expect)
+    if marker is None:
+        return Settled()
+    distrust(volume, marker)
+    last = volume.synced()
+    try:
+        if last is None:
+            volume.sync(0, 0)
+        else:
+            volume.sync(last.through_ns, last.deleted, last.base)
+    except StorageMirrorError:
+        # The kernel says it once, and may have dropped what it could not write: the next sync succeeds.
+        with contextlib.suppress(StorageMirrorError):
+            volume.write_marker(msgspec.structs.replace(marker, boot="", mount=None, open=True))
+        raise
+    doubt = ""
+    if volume.distrust_after_ns is not None:
+        doubt = (
+            "its machine or its disk failed while changes were coming: what was written since the last sync before "
+            "that may be damaged"
+        )
+    elif marker.open:
+        volume.write_marker(msgspec.structs.replace(marker, open=False))
+    return Settled(last.through_ns or None if last is not None else None, marker.entries is not None, doubt)
+
+
+def promote(volume: TargetVolume, expect: Expectation) -> Settled:
+    """Drain, and write `expect.epoch` on the volume. The caller lets go of the volume then.
+
+    Raises as `drain`, and `VolumeError` TargetNotMirrored when no source has ever written it. A volume that was never
+    whole is promoted too: who orders it decides. One that bears this promotion already is not touched at all: it may
+    be in use.
+    """
+    marker = _ours(volume, expect)
+    if marker is None:
+        raise VolumeError(
+            "expected a copy of this pair on the target volume, found none: no source has ever written it",
+            reason="TargetNotMirrored",
+            hint="Let the pair mirror first.",
+        )
+    if marker.promoted == expect.epoch:
+        return known(volume, expect)
+    settled = drain(volume, expect)
+    marker = _ours(volume, expect) or marker
+    volume.write_marker(msgspec.structs.replace(marker, epoch=expect.epoch, promoted=expect.epoch))
+    return settled
+
+
+def _ours(volume: TargetVolume, expect: Expectation) -> Marker | None:
+    """The marker, which must be this pair's and of no later epoch; None when there is none."""
+    marker = volume.marker()
+    if marker is None:
+        return None
+    if not is_ours(expect, marker):
+        raise VolumeError(
+            f"expected the copy of this pair, found that of the volume {marker.volume!r} of another pair "
+            f"({marker.pair_uid})",
+            reason="TargetOwnedByAnother",
+            hint="Is the right volume mounted?",
+        )
+    if marker.epoch > expect.epoch:
+        raise VolumeError(
+            f"the target volume is of epoch {marker.epoch}, the order is of {expect.epoch}",
+            reason="EpochTooOld",
+            hint="A later failover or restore has used this volume: nothing is to be done here.",
+        )
+    return marker
