@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from storagemirror.api.failover import Failover, FailoverSpec, FailoverStatus
+from storagemirror.api.failover import END_STAYS, FINAL, Failover, FailoverSpec, FailoverStatus
 from storagemirror.api.mirrorpair import MAX_NAME, MirrorPair, MirrorPairSpec
 from storagemirror.api.model import GROUP, VERSION, ApiModel
 from storagemirror.api.schema import Schema, structural_schema
@@ -118,21 +118,21 @@ _NAME_RULE = {
 }
 # The rules inside the status are not asked when the whole status is taken away.
 _EPOCH_STAYS = {
-    "rule": "!has(oldSelf.status) || !has(oldSelf.status.epoch) || has(self.status)",
+    "rule": "!has(oldSelf.status) || has(self.status) || !(has(oldSelf.status.epoch) || "
+    "(has(oldSelf.status.attempt) && oldSelf.status.attempt > 0))",
     "message": EPOCH_NEVER_FALLS,
 }
 _END_STAYS = {
-    "rule": "!has(oldSelf.status) || !has(oldSelf.status.endedAt) || has(self.status)",
-    "message": "a Failover that has ended stays as it ended",
+    "rule": f"!has(oldSelf.status) || has(self.status) || !has(oldSelf.status.phase) || "
+    f"!(oldSelf.status.phase in {FINAL})",
+    "message": END_STAYS,
 }
 
 MIRROR_PAIR = Kind(
     "MirrorPair", "mirrorpairs", "mp", MirrorPair, MirrorPairSpec, MirrorPairStatus, PRINTER_COLUMNS,
     (_NAME_RULE, _EPOCH_STAYS),
 )  # fmt: skip
-FAILOVER = Kind(
-    "Failover", "failovers", "fo", Failover, FailoverSpec, FailoverStatus, FAILOVER_COLUMNS, (_END_STAYS,)
-)
+FAILOVER = Kind("Failover", "failovers", "fo", Failover, FailoverSpec, FailoverStatus, FAILOVER_COLUMNS, (_END_STAYS,))
 KINDS = (MIRROR_PAIR, FAILOVER)
 
 

@@ -14,7 +14,9 @@ from storagemirror.api.operation import ENDED, Account, Mode
 KIND = "Failover"
 PLURAL = "failovers"
 
-_FINAL = ", ".join(f"'{phase.value}'" for phase in sorted(ENDED))
+FINAL = "[" + ", ".join(f"'{phase.value}'" for phase in sorted(ENDED)) + "]"
+"""The phases that are for ever, as CEL writes a list."""
+END_STAYS = "a Failover that has ended stays as it ended"
 
 
 class AcceptLoss(ApiModel):
@@ -41,6 +43,12 @@ class FailoverSpec(ApiModel):
             "!(has(oldSelf.approved) && oldSelf.approved) || (has(self.approved) && self.approved)",
             "an approval cannot be taken back: delete the Failover to stop it while that is possible",
             field=".approved",
+        ),
+        rule(
+            "!(has(oldSelf.approved) && oldSelf.approved) || (has(self.approvedBy) == has(oldSelf.approvedBy) && "
+            "(!has(self.approvedBy) || self.approvedBy == oldSelf.approvedBy))",
+            "who has approved stays: approvedBy cannot change once approved is true",
+            field=".approvedBy",
         ),
         rule(
             "!(has(self.approved) && self.approved) || (has(self.approvedBy) && size(self.approvedBy) > 0)",
@@ -86,8 +94,8 @@ class FailoverStatus(Account):
 
     model_config = rules(
         rule(
-            f"!(has(oldSelf.phase) && oldSelf.phase in [{_FINAL}]) || (has(self.phase) && self.phase == oldSelf.phase)",
-            "a Failover that has ended stays as it ended",
+            f"!(has(oldSelf.phase) && oldSelf.phase in {FINAL}) || (has(self.phase) && self.phase == oldSelf.phase)",
+            END_STAYS,
         ),
     )
 

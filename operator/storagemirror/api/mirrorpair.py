@@ -183,6 +183,14 @@ class MirrorPairSpec(ApiModel):
             "services follow the live side: name the workloads of both in sides",
             field=".services",
         ),
+        rule(
+            "!has(self.services) || !has(self.sides) || self.services.all(s, !has(s.workloads) || "
+            "(self.sides.source.workloads.exists(w, w.name == s.workloads.source) && "
+            "self.sides.target.workloads.exists(w, w.name == s.workloads.target)))",
+            "a Service names a workload that its side does not have: name one of sides.source.workloads and one of "
+            "sides.target.workloads",
+            field=".services",
+        ),
     )
 
     volumes: tuple[Volume, ...] = Field(
@@ -202,9 +210,7 @@ class MirrorPairSpec(ApiModel):
         description="Services that follow the live side.",
         json_schema_extra=map_by("name"),
     )
-    monitoring: Monitoring = Field(
-        default=Monitoring(), description="When the source counts as not heard any more."
-    )
+    monitoring: Monitoring = Field(default=Monitoring(), description="When the source counts as not heard any more.")
     failover: FailoverPolicy = Field(default=FailoverPolicy(), description="The rules of a failover.")
     mirror: Mirror = Field(
         default=Mirror(),
