@@ -7,27 +7,11 @@ from typing import Any
 
 import pytest
 
-from storagemirror.api.model import API_VERSION
 from tests.cluster.command import wait_for
-from tests.support.api_client import ApiAnswer
 from tests.support.apiserver import ApiServer
+from tests.support.manifests import change, create, created, endpoint, pair, publish, volume
 
 pytestmark = pytest.mark.apiserver
-
-ENDPOINT = "/apis/storagemirror.io/v1alpha1/namespaces/{}/mirrorpairs"
-
-
-def volume(name: str = "data", source: str = "orders-data", target: str = "orders-standby") -> dict[str, Any]:
-    return {"name": name, "source": {"claimName": source}, "target": {"claimName": target}}
-
-
-def pair(*volumes: dict[str, Any], name: str = "orders", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "MirrorPair",
-        "metadata": {"name": name},
-        "spec": {"volumes": list(volumes) or [volume()], **spec},
-    }
 
 
 def template(storage: object = "10Gi", **more: Any) -> dict[str, Any]:
@@ -36,21 +20,11 @@ def template(storage: object = "10Gi", **more: Any) -> dict[str, Any]:
     return found
 
 
-def create(server: ApiServer, namespace: str, body: dict[str, Any]) -> ApiAnswer:
-    """Create under strict field validation, as kubectl does."""
-    return server.client().post(ENDPOINT.format(namespace) + "?fieldValidation=Strict", body, check=False)
-
-
-def created(server: ApiServer, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer = create(server, namespace, body)
-    assert answer.status == 201, answer.message
-    found: dict[str, Any] = answer.value
-    return found
-
-
 def test_a_pair_of_five_lines_gets_the_defaults_that_are_right_for_most(apiserver: ApiServer, namespace: str) -> None:
     assert created(apiserver, namespace, pair())["spec"] == {
         "volumes": [volume()],
+        "monitoring": {"interval": "1s", "missed": 5},
+        "failover": {"approval": "Manual", "sufficientProof": ["Proven"], "maxLag": "30s", "start": "Scale"},
         "mirror": {"target": "Empty", "maxDeletePercent": 50},
         "agents": {
             "privilege": "Baseline",
@@ -166,7 +140,7 @@ BAD = {
     ),
     "a label value that none can be": (pair(agents={"podLabels": {"team": "x" * 64}}), "spec.agents.podLabels.team"),
     "a field that does not exist": (pair(mirror={"maxDeletes": 3}), 'unknown field "spec.mirror.maxDeletes"'),
-    "a field of a later release": (pair(services=[{"name": "orders"}]), 'unknown field "spec.services"'),
+    "a field of a later release": (pair(drills=[{"name": "orders"}]), 'unknown field "spec.drills"'),
 }
 
 
@@ -177,9 +151,10 @@ def test_it_refuses(apiserver: ApiServer, namespace: str, body: dict[str, Any], 
 
 
 def test_an_unknown_field_is_never_stored_even_where_it_is_let_through(apiserver: ApiServer, namespace: str) -> None:
-    answer = apiserver.client().post(ENDPOINT.format(namespace), pair(services=[{"name": "orders"}]))
-    assert "services" not in answer.value["spec"]
-    assert any("services" in w for w in answer.warnings)
+    body = pair(drills=[{"name": "orders"}])
+    answer = apiserver.client().post(endpoint(namespace, body), body)
+    assert "drills" not in answer.value["spec"]
+    assert any("drills" in w for w in answer.warnings)
 
 
 class TestASpecThatChanges:
@@ -187,25 +162,21 @@ class TestASpecThatChanges:
     def stored(self, apiserver: ApiServer, namespace: str) -> dict[str, Any]:
         return created(apiserver, namespace, pair(volume(), volume("logs", "orders-logs", "logs-standby")))
 
-    def change(self, server: ApiServer, body: dict[str, Any]) -> ApiAnswer:
-        path = f"{ENDPOINT.format(body['metadata']['namespace'])}/{body['metadata']['name']}"
-        return server.client().put(path + "?fieldValidation=Strict", body, check=False)
-
     @pytest.mark.parametrize("side", ["source", "target"])
     def test_a_volume_keeps_its_claims(self, apiserver: ApiServer, stored: dict[str, Any], side: str) -> None:
         stored["spec"]["volumes"][1][side]["claimName"] = "another"
-        answer = self.change(apiserver, stored)
+        answer = change(apiserver, stored)
         assert answer.status == 422
         assert "the claims of a volume cannot change" in answer.message
 
     def test_volumes_come_and_go_in_any_order(self, apiserver: ApiServer, stored: dict[str, Any]) -> None:
         stored["spec"]["volumes"] = [volume("logs", "orders-logs", "logs-standby"), volume("more", "m", "m2")]
-        assert self.change(apiserver, stored).status == 200
+        assert change(apiserver, stored).status == 200
 
     def test_everything_else_may_change(self, apiserver: ApiServer, stored: dict[str, Any]) -> None:
         stored["spec"].update(paused=True, mirror={"target": "Adopt", "confirm": "tok"})
         stored["spec"]["agents"]["privilege"] = "Restricted"
-        found = self.change(apiserver, stored)
+        found = change(apiserver, stored)
         assert (found.status, found.value["metadata"]["generation"]) == (200, 2)
 
 
@@ -233,17 +204,13 @@ class TestStatus:
     @pytest.fixture
     def stored(self, apiserver: ApiServer, namespace: str) -> dict[str, Any]:
         body = created(apiserver, namespace, pair())
-        return self.publish(apiserver, body, LIVE).value  # type: ignore[no-any-return]
-
-    def publish(self, server: ApiServer, body: dict[str, Any], status: dict[str, Any]) -> ApiAnswer:
-        path = f"{ENDPOINT.format(body['metadata']['namespace'])}/{body['metadata']['name']}/status"
-        return server.client().put(path + "?fieldValidation=Strict", {**body, "status": status}, check=False)
+        return publish(apiserver, body, LIVE).value  # type: ignore[no-any-return]
 
     def test_it_is_written_apart_from_the_spec(self, apiserver: ApiServer, stored: dict[str, Any]) -> None:
         assert stored["status"] == LIVE
         changed = copy.deepcopy(stored)
         changed["spec"]["paused"] = True
-        found = self.publish(apiserver, changed, LIVE).value
+        found = publish(apiserver, changed, LIVE).value
         assert (found["spec"]["paused"], found["metadata"]["generation"]) == (False, 1)
 
     def test_nobody_writes_it_with_the_spec(self, apiserver: ApiServer, namespace: str) -> None:
@@ -255,7 +222,7 @@ class TestStatus:
         ids=["the same", "a higher epoch", "the other side with a higher epoch", "another phase"],
     )
     def test_it_takes(self, apiserver: ApiServer, stored: dict[str, Any], change: dict[str, Any]) -> None:
-        answer = self.publish(apiserver, stored, {**LIVE, **change})
+        answer = publish(apiserver, stored, {**LIVE, **change})
         assert answer.status == 200, answer.message
 
     @pytest.mark.parametrize(
@@ -276,13 +243,13 @@ class TestStatus:
         self, apiserver: ApiServer, stored: dict[str, Any], change: dict[str, Any], message: str
     ) -> None:
         status = {k: v for k, v in {**LIVE, **change}.items() if v is not None}
-        answer = self.publish(apiserver, stored, status)
+        answer = publish(apiserver, stored, status)
         assert (answer.status in {400, 422}, message in answer.message) == (True, True), answer.message
 
     def test_a_status_is_not_taken_away_to_start_at_a_low_epoch(
         self, apiserver: ApiServer, stored: dict[str, Any]
     ) -> None:
-        path = f"{ENDPOINT.format(stored['metadata']['namespace'])}/orders/status"
+        path = f"{endpoint(stored['metadata']['namespace'], stored)}/orders/status"
         without = {k: v for k, v in stored.items() if k != "status"}
         for body in ({**without, "status": {}}, without):
             answer = apiserver.client().put(path, body, check=False)
@@ -291,9 +258,9 @@ class TestStatus:
     def test_an_old_copy_of_the_object_does_not_overwrite_a_newer_status(
         self, apiserver: ApiServer, stored: dict[str, Any]
     ) -> None:
-        newer = self.publish(apiserver, stored, {**LIVE, "epoch": 4})
+        newer = publish(apiserver, stored, {**LIVE, "epoch": 4})
         assert newer.status == 200
-        assert self.publish(apiserver, stored, {**LIVE, "epoch": 5}).status == 409
+        assert publish(apiserver, stored, {**LIVE, "epoch": 5}).status == 409
 
     def test_kubectl_get_shows_it_in_one_line(self, apiserver: ApiServer, stored: dict[str, Any]) -> None:
         words = ["get", "mp", "-n", stored["metadata"]["namespace"]]

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from pydantic import Field
 
-from storagemirror.api.crd import KINDS, crd, crd_files, object_schema
+from storagemirror.api.crd import FAILOVER, KINDS, MIRROR_PAIR, Kind, crd, crd_files, object_schema
+from storagemirror.api.failover import Failover
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.model import ApiModel
 from storagemirror.api.reference import CONDITION_MEANINGS, reference
@@ -19,7 +20,9 @@ from storagemirror.cli.main import main
 from storagemirror.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "storagemirror.io_mirrorpairs.yaml"
+NAMES = {"storagemirror.io_mirrorpairs.yaml": MIRROR_PAIR, "storagemirror.io_failovers.yaml": FAILOVER}
+
+of_each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -33,52 +36,75 @@ def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 
 @pytest.mark.parametrize("folder", ["crds", "charts/storagemirror/files/crds"])
-def test_the_kept_crd_is_the_generated_one(folder: str) -> None:
-    assert (ROOT / folder / NAME).read_text() == crd_files()[NAME]
-    assert [p.name for p in (ROOT / folder).iterdir()] == [NAME]
+def test_the_kept_crds_are_the_generated_ones(folder: str) -> None:
+    assert {p.name: p.read_text() for p in (ROOT / folder).iterdir()} == crd_files()
 
 
 def test_the_kept_reference_is_the_generated_one() -> None:
     assert (ROOT / "docs" / "api.md").read_text() == reference()
 
 
-def test_the_text_is_yaml_without_anchors_and_the_same_each_time() -> None:
-    text = crd_files()[NAME]
-    assert yaml.safe_load(text) == mirrorpair_crd()
+@pytest.mark.parametrize(("name", "kind"), NAMES.items(), ids=NAMES)
+def test_the_text_is_yaml_without_anchors_and_the_same_each_time(name: str, kind: Kind) -> None:
+    text = crd_files()[name]
+    assert yaml.safe_load(text) == crd(kind)
     assert (" &id" in text, " *id" in text, "{{" in text) == (False, False, False)
-    assert crd_files()[NAME] == text
+    assert crd_files()[name] == text
 
 
-def test_every_field_is_explained() -> None:
-    bare = [path for path, node in nodes(object_schema()) if not node.get("description") and path != ".metadata"]
+@of_each_kind
+def test_every_field_is_explained(kind: Kind) -> None:
+    bare = [path for path, node in nodes(object_schema(kind)) if not node.get("description") and path != ".metadata"]
     assert [p for p in bare if not p.endswith(("[]", "[*]"))] == []
 
 
-def test_every_list_says_how_it_is_merged() -> None:
-    lists = [path for path, node in nodes(object_schema()) if node.get("type") == "array"]
-    silent = [p for p, n in nodes(object_schema()) if n.get("type") == "array" and "x-kubernetes-list-type" not in n]
-    assert (len(lists) > 5, silent) == (True, [])
+@of_each_kind
+def test_every_list_says_how_it_is_merged(kind: Kind) -> None:
+    lists = {path: node for path, node in nodes(object_schema(kind)) if node.get("type") == "array"}
+    silent = [path for path, node in lists.items() if "x-kubernetes-list-type" not in node]
+    assert (len(lists) > 3, silent) == (True, [])
 
 
-def test_every_text_and_list_is_bounded_so_that_rules_stay_cheap() -> None:
+@of_each_kind
+def test_every_list_of_objects_is_told_apart_by_keys_that_must_be_given(kind: Kind) -> None:
+    maps = {p: n for p, n in nodes(object_schema(kind)) if n.get("x-kubernetes-list-type") == "map"}
+    missing = [
+        path
+        for path, node in maps.items()
+        for key in node["x-kubernetes-list-map-keys"]
+        if key not in node["items"].get("required", [])
+    ]
+    assert (len(maps) > 1, missing) == (True, [])
+
+
+@of_each_kind
+def test_every_text_and_list_is_bounded_so_that_rules_stay_cheap(kind: Kind) -> None:
     free = [
         path
-        for path, node in nodes(object_schema()["properties"]["spec"])
+        for path, node in nodes(object_schema(kind)["properties"]["spec"])
         if (node.get("type") == "string" and not {"maxLength", "enum"} & node.keys())
         or (node.get("type") == "array" and "maxItems" not in node)
     ]
     assert free == []
 
 
-def test_nothing_a_structural_schema_may_not_hold_is_left() -> None:
+@of_each_kind
+def test_every_list_of_a_status_is_bounded(kind: Kind) -> None:
+    status = object_schema(kind)["properties"]["status"]
+    assert [p for p, node in nodes(status) if node.get("type") == "array" and "maxItems" not in node] == []
+
+
+@of_each_kind
+def test_nothing_a_structural_schema_may_not_hold_is_left(kind: Kind) -> None:
     banned = {"$ref", "$defs", "title", "const", "exclusiveMinimum", "exclusiveMaximum"}
-    found = [(path, banned & node.keys()) for path, node in nodes(object_schema()) if banned & node.keys()]
-    nulls = [path for path, node in nodes(object_schema()) if "default" in node and node["default"] is None]
+    found = [(path, banned & node.keys()) for path, node in nodes(object_schema(kind)) if banned & node.keys()]
+    nulls = [path for path, node in nodes(object_schema(kind)) if "default" in node and node["default"] is None]
     assert (found, nulls) == ([], [])
 
 
-def test_a_status_has_no_defaults_the_operator_writes_what_is() -> None:
-    assert [path for path, node in nodes(object_schema()["properties"]["status"]) if "default" in node] == []
+@of_each_kind
+def test_a_status_has_no_defaults_the_operator_writes_what_is(kind: Kind) -> None:
+    assert [p for p, node in nodes(object_schema(kind)["properties"]["status"]) if "default" in node] == []
 
 
 def test_a_choice_of_types_is_refused_by_name() -> None:
@@ -96,17 +122,25 @@ def test_every_condition_has_a_meaning() -> None:
 
 def test_the_defaults_of_the_schema_are_those_of_the_models() -> None:
     minimal = {"volumes": [{"name": "d", "source": {"claimName": "a"}, "target": {"claimName": "b"}}]}
-    pair = MirrorPair.read({"metadata": {"name": "p"}, "spec": minimal})
-    properties = object_schema()["properties"]["spec"]["properties"]
-    mirror = {k: v["default"] for k, v in properties["mirror"]["properties"].items() if "default" in v}
-    assert pair.spec.mirror.dump() == mirror
-    assert properties["agents"]["properties"]["resources"]["default"] == pair.spec.agents.resources.dump()
+    pair = MirrorPair.read({"metadata": {"name": "p"}, "spec": minimal}).spec
+    properties = object_schema(MIRROR_PAIR)["properties"]["spec"]["properties"]
+    for name, given in (("mirror", pair.mirror), ("monitoring", pair.monitoring), ("failover", pair.failover)):
+        assert given.dump() == defaults(properties[name])
+    assert properties["agents"]["properties"]["resources"]["default"] == pair.agents.resources.dump()
+    asked = {"pairName": "p", "fromEpoch": 1}
+    failover = Failover.read({"metadata": {"name": "f"}, "spec": asked}).spec
+    assert failover.dump() == asked | defaults(object_schema(FAILOVER)["properties"]["spec"])
+
+
+def defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    """The default of each field that has one."""
+    return {name: sub["default"] for name, sub in schema["properties"].items() if "default" in sub}
 
 
 class TestTheVerb:
     def test_it_prints_what_kubectl_apply_takes(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["crds"]) == 0
-        assert [d["kind"] for d in yaml.safe_load_all(capsys.readouterr().out)] == ["CustomResourceDefinition"]
+        assert [d["kind"] for d in yaml.safe_load_all(capsys.readouterr().out)] == ["CustomResourceDefinition"] * 2
 
     def test_it_writes_and_then_finds_it_fresh(self, tmp_path: Path) -> None:
         words = ["crds", "--out", str(tmp_path / "new" / "crds"), "--reference", str(tmp_path / "api.md")]
@@ -115,7 +149,8 @@ class TestTheVerb:
     def test_it_names_what_is_stale_and_changes_nothing(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        (tmp_path / NAME).write_text("old")
+        stale = next(iter(NAMES))
+        (tmp_path / stale).write_text("old")
         assert main(["crds", "--out", str(tmp_path), "--check"]) == 1
-        assert NAME in capsys.readouterr().err
-        assert (tmp_path / NAME).read_text() == "old"
+        assert stale in capsys.readouterr().err
+        assert (tmp_path / stale).read_text() == "old"

@@ -43,8 +43,8 @@ class TestAPair:
         assert pair.status == MirrorPairStatus()
 
     def test_what_a_later_release_added_is_passed_over(self) -> None:
-        pair = MirrorPair.read(given_pair(services=[{"name": "orders"}]))
-        assert "services" not in pair.spec.dump()
+        pair = MirrorPair.read(given_pair(drills=[{"name": "orders"}]))
+        assert "drills" not in pair.spec.dump()
 
     def test_what_does_not_fit_is_named(self) -> None:
         with pytest.raises(BadInput, match=r"spec\.mirror\.maxDeletePercent.*less than or equal to 100"):
