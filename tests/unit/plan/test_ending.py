@@ -83,6 +83,10 @@ GOES_ON: dict[str, Pod] = {
         status=status("Failed", KILLED, ephemeralContainerStatuses=[container("debug", running={})]), leaving=True
     ),
     "one of two containers runs": pod(status=status("Failed", KILLED, container("second", running={}))),
+    "killed while it initialized: its kubelet says Failed, and not that it is finished": pod(
+        status=failed_by_pod_gc(CREATING, initContainerStatuses=[container("init", terminated={"exitCode": 137})]),
+        leaving=True,
+    ),
     "one runs whose ID is not told": pod(status=status("Failed", KILLED, container("second", ran=False, running={}))),
     "its phase is not a terminal one, whatever the conditions": pod(status=ENDED | {"phase": "Running"}),
     "a status that says nothing of a container with an ID": pod(status=status("Failed", KILLED, container("second"))),
