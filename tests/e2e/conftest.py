@@ -16,9 +16,10 @@ from tests.cluster.packages import NEEDED, ensure_packages
 from tests.cluster.tools import ensure_tools
 from tests.support.cluster_kubectl import Kubectl, wait_for
 from tests.support.cluster_storage import Storage
+from tests.support.failover_fixtures import stages, two_operators
 from tests.support.fixtures import case, left_behind, product
 
-__all__ = ["case", "left_behind", "product"]
+__all__ = ["case", "left_behind", "product", "stages", "two_operators"]
 
 PREFIX = os.environ.get("STORAGEMIRROR_CLUSTER_PREFIX") or "sme"
 KEEP = os.environ.get("STORAGEMIRROR_KEEP_CLUSTER") == "1"
