@@ -114,8 +114,8 @@ def seen(of: MirrorPair | None = None, **more: Any) -> Observed:
     return Observed(of or pair(), Image("storagemirror:1"), Authority("ca"), NOW - timedelta(hours=1), **more)
 
 
-def agent(name: str = "orders-data-source-abc123-1", claim: str = SOURCE_CLAIM) -> Pod:
-    """An agent's pod, as an operator makes it."""
+def agent(name: str = "orders-data-source-abc123-1", claim: str = SOURCE_CLAIM, **marks: str) -> Pod:
+    """An agent's pod, as an operator makes it; `marks`: labels more."""
     owner = {"kind": "MirrorPair", "name": "orders", "uid": "uid-pair", "controller": True}
-    marks = {labels.APP_COMPONENT: labels.AGENT, labels.PAIR: "uid-pair"}
+    marks |= {labels.APP_COMPONENT: labels.AGENT, labels.PAIR: "uid-pair"}
     return pod(name, claims=(claim,), labels=marks, ownerReferences=[owner])

@@ -101,7 +101,7 @@ def _live(observed: Observed, service: Service) -> frozenset[str] | None:
 
 def _is_live(endpoint: Endpoint, live: Collection[str]) -> bool:
     ref = endpoint.target_ref
-    return ref is not None and ref.kind == "Pod" and ref.uid in live
+    return ref is not None and ref.uid in live
 
 
 def _stranger(service: Service, slices: tuple[EndpointSlice, ...], live: Collection[str]) -> _Missing | None:

@@ -282,10 +282,11 @@ def hold_steps(observed: Observed) -> tuple[HoldWriter, ...]:
 
 
 def release_steps(observed: Observed, pair: MirrorPair) -> tuple[ReleaseWriter, ...]:
-    """Off with the finalizer where nothing hangs on it: no operation of the pair is fencing; or the pod has ended and
-    the status as it is stored knows, so that the end is not forgotten with the object."""
+    """Off with the finalizer where nothing hangs on it: no operation of the pair is fencing, or the pair itself goes;
+    or the pod has ended and the status as it is stored knows, so that the end is not forgotten with the object."""
     operation = pair.status.operation
-    holding = operation is not None and operation.phase in _HOLDING
+    going = pair.metadata.deletion_timestamp is not None
+    holding = operation is not None and operation.phase in _HOLDING and not going
     stored = {proof.uid for proof in operation.proofs} if operation is not None else set()
     waiting = {w.uid for w in pair.status.writers} - stored
     return tuple(

@@ -194,7 +194,7 @@ def test_the_live_sides_pods_get_the_label_and_the_others_lose_it_first() -> Non
         standing("old", "orders", live="orders"),
         standing("old-without", "orders"),
         standing("stranger", "another", live="orders"),
-        agent(),
+        agent(app="orders-standby"),
     )
     observed = around(LABEL, SELECTS_LIVE, ON_TARGET, pods=pods)
     assert service_steps(observed, NOW) == (label("old", None), label("new", "orders"))
@@ -305,3 +305,11 @@ def test_a_label_service_is_turned_when_a_live_pod_bears_the_label_and_no_other(
     old = standing("old", "orders", live="orders")
     assert "pods of the source side still bear" in str(given(standing(live="orders"), old))
     assert "does not select" in str(given(standing(live="orders"), there=foreign(selector={})))
+
+
+def test_a_pod_that_both_sides_select_is_not_one_of_the_other_side() -> None:
+    alike = workloads(SOURCE, workload("orders-standby", "orders"))
+    pods = (standing("either", "orders", live="orders"),)
+    observed = around(LABEL, SELECTS_LIVE, ON_TARGET, pods=pods, workloads=alike)
+    assert service_steps(observed, NOW) == ()
+    assert turned(observed) is None

@@ -424,6 +424,14 @@ def test_without_an_operation_it_is_left_behind_and_goes() -> None:
     assert release_steps(observed, observed.pair) == (ReleaseWriter("shop", "orders-0", "uid-orders-0"),)
 
 
+def test_a_pair_that_is_being_deleted_holds_up_nothing() -> None:
+    observed = after(writer(), pods=(held(),), status={"operation": operation(OperationPhase.FENCING)})
+    meta = observed.pair.metadata.model_copy(update={"deletion_timestamp": ago(1)})
+    going = observed.pair.model_copy(update={"metadata": meta})
+    assert release_steps(observed, observed.pair) == ()
+    assert release_steps(observed, going) == (ReleaseWriter("shop", "orders-0", "uid-orders-0"),)
+
+
 def test_that_of_another_pair_of_the_same_claim_stays_while_that_pair_is_there() -> None:
     other = OtherPair("b", "uid-other", ago(60), frozenset({("orders-data", "b")}))
     pods = (held(by="uid-other"),)
