@@ -122,6 +122,7 @@ class Reason(StrEnum):
     SOURCE_NOT_HEARD = "SourceNotHeard"
     NO_PROOF = "NoProof"
     WRITERS_UNKNOWN = "WritersUnknown"
+    WRITERS_RUNNING = "WritersRunning"
     GATE_NOT_IN_FORCE = "GateNotInForce"
     WORKLOAD_MISSING = "WorkloadMissing"
     STANDBY_MISMATCH = "StandbyMismatch"
@@ -245,14 +246,18 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.PAST_EPOCH: "Nothing was done. To fail over now make a Failover with the pair's present status.epoch.",
         Reason.NOT_MIRRORED: "Wait until the pair is Ready: a copy that was never whole is not promoted.",
         Reason.TARGET_NOT_HEARD: "The copy's agent must run to hand the volume over: see its pod and its node.",
-        Reason.TARGET_BEHIND: "Set spec.acceptLoss.seconds of the Failover to lose that much, or bring the source back.",
-        Reason.LAG_UNKNOWN: "Set spec.acceptLoss.unknown of the Failover to go on all the same, or bring the source back.",
+        Reason.TARGET_BEHIND: "Set spec.acceptLoss.seconds of the Failover to lose that much, or bring the source "
+        "back.",
+        Reason.LAG_UNKNOWN: "Set spec.acceptLoss.unknown of the Failover to go on all the same, or bring the source "
+        "back.",
         Reason.REFUSED_LOSS: "Raise spec.acceptLoss.bytes of the Failover, or bring the source back.",
         Reason.SOURCE_NOT_HEARD: "A planned failover needs the source's agent: wait until it is back, or make an "
         "Unplanned one.",
         Reason.NO_PROOF: "Bring the node back; or, when you know that it is off, give it the taint "
         "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute and list Attested in "
         "spec.failover.sufficientProof; or take the risk with spec.acceptSplitBrain of the Failover.",
+        Reason.WRITERS_RUNNING: "It goes on by itself when their kubelets report them ended. Delete those that no "
+        "workload of the source side owns (a debug pod).",
         Reason.WRITERS_UNKNOWN: "It is known once every node that could hold the volumes was Ready at the same time.",
         Reason.GATE_NOT_IN_FORCE: "Install the chart with gate.enabled=true; `kubectl get "
         "validatingadmissionpolicies,validatingadmissionpolicybindings` shows it.",

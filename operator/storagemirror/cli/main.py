@@ -19,6 +19,7 @@ VERBS = {
     "mirror": "copy a tree to another directory or host, and keep what is equal",
     "agent": "the process in a sync pod (started by the operator)",
     "operator": "reconcile MirrorPairs (started by the chart)",
+    "release": "let go of every pod that the operator holds on to (run by helm uninstall)",
     "crds": "print the CustomResourceDefinitions",
 }
 

@@ -55,6 +55,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a replica follows a dead leader after so long (STORAGEMIRROR_LEASE_SECONDS, default %(default)s)",
     )
     parser.add_argument(
+        "--probe-account",
+        default=env.get("STORAGEMIRROR_PROBE_ACCOUNT", ""),
+        metavar="USER",
+        help="in whose name the admission gate is tried; empty: there is no gate (STORAGEMIRROR_PROBE_ACCOUNT)",
+    )
+    parser.add_argument(
+        "--gate-policy",
+        default=env.get("STORAGEMIRROR_GATE_POLICY", "storagemirror-gate"),
+        metavar="NAME",
+        help="the gate's ValidatingAdmissionPolicy (STORAGEMIRROR_GATE_POLICY, default %(default)s)",
+    )
+    parser.add_argument(
         "--log-level",
         default=env.get("STORAGEMIRROR_LOG_LEVEL", "info").lower(),
         choices=LOG_LEVELS,
@@ -75,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     # Here, not above: `--help` needs neither kopf nor a client.
     from storagemirror.handlers.logs import set_up
     from storagemirror.handlers.process import Operator, Options
+    from storagemirror.kube.gate import Gate
     from storagemirror.resources.pod import Image
 
     clock = SystemClock()
@@ -83,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         namespace=args.namespace,
         identity=args.identity,
         image=Image(args.image, args.image_pull_policy),
+        gate=Gate(args.probe_account, args.gate_policy),
         health_port=args.health_port,
         resync_seconds=args.resync,
         lease_seconds=args.lease,

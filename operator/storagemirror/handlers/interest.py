@@ -18,6 +18,20 @@ class Interest:
         self._lock = threading.Lock()
         self._claims: dict[Key, frozenset[str]] = {}
         self._keys: dict[tuple[str, str], set[Key]] = {}
+        self._named: dict[str, Key] = {}
+
+    def failover(self, uid: str, key: Key | None) -> None:
+        """A Failover of this UID names the pair `key` (None: it is gone)."""
+        with self._lock:
+            if key is None:
+                self._named.pop(uid, None)
+            else:
+                self._named[uid] = key
+
+    def named(self, key: Key) -> bool:
+        """Whether a Failover names this pair."""
+        with self._lock:
+            return key in self._named.values()
 
     def note(self, key: Key, claims: frozenset[str]) -> None:
         """The pair `key` has just these claims (none: it is gone)."""

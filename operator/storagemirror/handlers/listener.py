@@ -99,6 +99,8 @@ def _news(report: Report | None) -> tuple[object, ...]:
         report.mirrored_at,
         report.capture,
         report.lag_seconds is None,
+        report.peer.state if report.peer is not None else None,
+        report.proof,
         kept,
     )
 

@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 import kopf
@@ -25,20 +26,23 @@ from storagemirror.kube import paths
 from storagemirror.kube.authority import CertificateAuthority
 from storagemirror.kube.client import Api, connect
 from storagemirror.kube.election import LEASE_SECONDS, Election
+from storagemirror.kube.endings import Endings
 from storagemirror.kube.events import Events
 from storagemirror.kube.execute import Executor
 from storagemirror.kube.faults import Missing
+from storagemirror.kube.gate import Gate
 from storagemirror.kube.gather import Key, Sources, claim_names
 from storagemirror.kube.heartbeats import Heartbeats
 from storagemirror.kube.passes import Reconciler
+from storagemirror.kube.reach import reach
 from storagemirror.kube.throttle import Throttle
-from storagemirror.plan.objects import PartialObject
+from storagemirror.plan.objects import FailoverNames, PartialObject
 from storagemirror.resources.pod import Image
 
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "storagemirror-operator"
-PER_SECOND, BURST = 50.0, 100
+PER_SECOND, BURST = 100.0, 200
 WORKERS = 2
 BAD_INPUT_AGAIN = 60.0
 
@@ -50,6 +54,7 @@ class Options:
     namespace: str
     identity: str
     image: Image
+    gate: Gate
     health_port: int = 8080
     resync_seconds: float = 60.0
     lease_seconds: int = LEASE_SECONDS
@@ -84,7 +89,18 @@ class Operator:
         self._heartbeats = Heartbeats(clock)
         self._listener = Listener(self._api, self._heartbeats, self._queue, clock)
         authority = CertificateAuthority(self._api, options.namespace, clock)
-        sources = Sources(self._api, self._heartbeats, options.image, authority.authority)
+        self._endings = Endings()
+        sources = Sources(
+            self._api,
+            self._heartbeats,
+            options.image,
+            authority.authority,
+            clock,
+            partial(reach, clock),
+            options.gate,
+            self._endings,
+            self._interest.named,
+        )
         executor = Executor(self._api, authority)
         self._reconciler = Reconciler(
             sources, executor, Events(self._api, clock), clock, still_leading=self._election.leading
@@ -111,7 +127,8 @@ class Operator:
         ]
         registry = kopf.OperatorRegistry()
         # An event or a resync: in a cluster where nothing happens there are no events for hours.
-        register(registry, Watches(self._queue, self._interest, heard=lambda: self._pulse.beat("resync")))
+        watches = Watches(self._queue, self._interest, self._endings, heard=lambda: self._pulse.beat("resync"))
+        register(registry, watches)
         try:
             kopf.run(registry=registry, standalone=True, clusterwide=True)
         finally:
@@ -127,9 +144,10 @@ class Operator:
         while True:
             self._pulse.beat("election")
             try:
-                self._api.list(PartialObject, paths.PAIRS)
+                for kind in (paths.PAIRS, paths.FAILOVERS):
+                    self._api.list(PartialObject, kind)
             except Missing:
-                log.warning("MirrorPairs are not served: install the CRDs (`storagemirror crds | kubectl apply -f -`)")
+                log.warning("our kinds are not served: install the CRDs (`storagemirror crds | kubectl apply -f -`)")
             except StorageMirrorError as e:
                 log.warning("the pairs cannot be listed: %s", e.message)
             else:
@@ -173,10 +191,24 @@ class Operator:
                 wait = 2.0
                 continue
             there = {Key(p.metadata.namespace, p.metadata.name) for p in pairs}
+            self._failovers()
             now = self._clock.monotonic()
             for key in there | self._interest.keys():
                 if now - self._passed_at.get(key, -self._options.resync_seconds) >= self._options.resync_seconds:
                     self._queue.add(key)
+
+    def _failovers(self) -> None:
+        """Which pairs Failovers name: what the watch missed is found here."""
+        try:
+            found = self._api.list(FailoverNames, paths.FAILOVERS)
+        except StorageMirrorError as e:
+            log.warning("the Failovers cannot be listed: %s", e.message)
+            return
+        for one in found:
+            key = Key(one.metadata.namespace, one.spec.pair_name)
+            self._interest.failover(one.metadata.uid, key)
+            if not one.status.ended_at:
+                self._queue.add(key)
 
     def _worker(self, name: str) -> Callable[[], None]:
         def work() -> None:

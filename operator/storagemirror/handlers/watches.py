@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import kopf
+import msgspec
 
 from storagemirror.api.model import GROUP, VERSION
 from storagemirror.handlers.interest import Interest
 from storagemirror.handlers.queue import WorkQueue
+from storagemirror.kube.endings import Endings
 from storagemirror.kube.gather import Key
+from storagemirror.plan.ending import has_ended
+from storagemirror.plan.objects import Pod
 from storagemirror.resources import labels
 
 BACKOFFS = (0.2, 0.5, 1.0)
@@ -45,9 +49,10 @@ class Endless:
 class Watches:
     """Turns events into keys. `heard` is called at each event (for liveness)."""
 
-    def __init__(self, queue: WorkQueue, interest: Interest, heard: Callable[[], None]) -> None:
+    def __init__(self, queue: WorkQueue, interest: Interest, endings: Endings, heard: Callable[[], None]) -> None:
         self._queue = queue
         self._interest = interest
+        self._endings = endings
         self._heard = heard
         self._generations: dict[str, tuple[Any, ...]] = {}
 
@@ -65,17 +70,33 @@ class Watches:
             self._queue.add(Key(str(meta["namespace"]), str(meta["name"])))
 
     def pod(self, namespace: str, body: Mapping[str, Any]) -> None:
-        """An agent's pod, or one that mounts a claim of a pair."""
+        """An agent's pod, or one that mounts a claim of a pair. What it says of its end is kept: the object may be gone
+        before a pass can read it."""
         self._heard()
-        found = self._interest.of(namespace, claims_of(body)) | owners_of(namespace, body)
+        concerned = self._interest.of(namespace, claims_of(body))
+        if concerned and has_ended(read_pod(body)):
+            self._endings.note(str(body["metadata"]["uid"]))
+        found = concerned | owners_of(namespace, body)
         for key in found:
             self._queue.add(key)
+
+    def failover(self, kind: str | None, namespace: str, body: Mapping[str, Any]) -> None:
+        """A Failover: its pair is looked at."""
+        self._heard()
+        key = Key(namespace, str((body.get("spec") or {}).get("pairName")))
+        self._interest.failover(str(body["metadata"]["uid"]), None if kind == "DELETED" else key)
+        self._queue.add(key)
 
     def claim(self, namespace: str, name: str) -> None:
         """A claim of a pair."""
         self._heard()
         for key in self._interest.of(namespace, (name,)):
             self._queue.add(key)
+
+
+def read_pod(body: Mapping[str, Any]) -> Pod:
+    """What decisions read of a pod, from the event's body."""
+    return msgspec.convert({key: dict(body.get(key) or {}) for key in ("metadata", "spec", "status")}, type=Pod)
 
 
 def claims_of(pod: Mapping[str, Any]) -> set[str]:
@@ -106,8 +127,7 @@ def register(registry: kopf.OperatorRegistry, watches: Watches) -> None:
         settings.watching.server_timeout = WATCH_SECONDS
         settings.watching.client_timeout = WATCH_SECONDS + 30.0
         settings.watching.chunk_size = PAGE
-        # Pods that have ended cannot become writers, and there may be many.
-        settings.watching.field_selectors["pods"] = "status.phase!=Succeeded,status.phase!=Failed"
+        # Pods that have ended are watched too: how they ended is the proof that they write no more.
         # A worker lingers after its object, and is all that is kept of it.
         settings.queueing.idle_timeout = 1.0
 
@@ -119,6 +139,10 @@ def register(registry: kopf.OperatorRegistry, watches: Watches) -> None:
     @kopf.on.event(GROUP, VERSION, "mirrorpairs", registry=registry)
     def on_pair(type: str | None, meta: kopf.Meta, **_: Any) -> None:  # noqa: A002 - kopf's name for it
         watches.pair(type, meta)
+
+    @kopf.on.event(GROUP, VERSION, "failovers", registry=registry)
+    def on_failover(type: str | None, namespace: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+        watches.failover(type, namespace or "", body)
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     def on_pod(namespace: str | None, body: kopf.Body, **_: Any) -> None:

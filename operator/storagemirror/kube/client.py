@@ -76,9 +76,17 @@ class Api:
         self.requests = 0
 
     def request(
-        self, method: str, where: str, *, query: Mapping[str, str] | None = None, body: Any = None, kind: str = ""
+        self,
+        method: str,
+        where: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        kind: str = "",
+        user: str = "",
     ) -> bytes:
-        """The answer's body. `kind` is the content type of `body`, or what is accepted of a GET.
+        """The answer's body. `kind` is the content type of `body`, or what is accepted of a GET. `user`: ask in the
+        name of that user.
 
         Raises `Missing`, `Conflict`, `Denied` or `ApiUnavailable`; after the last of these a write may have happened.
         """
@@ -89,6 +97,8 @@ class Api:
         headers = {"Accept": kind if method == "GET" and kind else "application/json"}
         if method != "GET":
             headers["Content-Type"] = kind or "application/json"
+        if user:
+            headers["Impersonate-User"] = user
         # Server-side apply takes bytes; what is JSON by its name the client encodes itself.
         payload = msgspec.json.encode(body) if kind == APPLY else body
         url = where + (f"?{urlencode(query)}" if query else "")
@@ -127,11 +137,30 @@ class Api:
                 return found
             query["continue"] = page.metadata.continue_
 
-    def create(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> bytes:
-        """Make an object that must not exist yet."""
+    def create(
+        self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False, user: str = ""
+    ) -> bytes:
+        """Make an object that must not exist yet. `user`: in the name of that user."""
         query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
         where = path(resource, manifest["metadata"].get("namespace"))
-        return self.request("POST", where, query=query, body=dict(manifest))
+        return self.request("POST", where, query=query, body=dict(manifest), user=user)
+
+    def merge(self, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any]) -> bytes:
+        """JSON merge patch (RFC 7386). With `metadata.uid` or `metadata.resourceVersion` in it, only of exactly that
+        object, or that version of it; else `Conflict`."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return self.request("PATCH", path(resource, namespace, name), query=query, body=dict(patch), kind=MERGE)
+
+    def scale(self, resource: Resource, namespace: str, name: str, replicas: int, version: str) -> bytes:
+        """Set the replicas of a workload, by compare-and-swap on its resourceVersion."""
+        body = {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {"name": name, "namespace": namespace, "resourceVersion": version},
+            "spec": {"replicas": replicas},
+        }
+        where = path(resource, namespace, name) + "/scale"
+        return self.request("PUT", where, query={"fieldManager": FIELD_MANAGER}, body=body)
 
     def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> bytes:
         """Server-side apply: exactly the fields of `manifest` are ours, and taken back where others changed them."""

@@ -1,4 +1,4 @@
-"""Events for people, on the pair. One that says the same again is counted, not repeated."""
+"""Events for people, on a pair or a Failover. One that says the same again is counted, not repeated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import logging
 from typing import Any
 
-from storagemirror.api.mirrorpair import KIND, MirrorPair
+from storagemirror.api.failover import Failover
+from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.model import API_VERSION
 from storagemirror.api.reasons import advised
 from storagemirror.clock import Clock, rfc3339
@@ -18,6 +19,7 @@ from storagemirror.plan.decisions import Note
 
 log = logging.getLogger(__name__)
 
+About = MirrorPair | Failover
 COMPONENT = "storagemirror"
 MAX_MESSAGE = 1024
 """The API's limit."""
@@ -30,21 +32,21 @@ class Events:
         self._api = api
         self._clock = clock
 
-    def say(self, pair: MirrorPair, note: Note) -> None:
+    def say(self, about: About, note: Note) -> None:
         """Make the event, or count it once more."""
-        meta = pair.metadata
+        meta = about.metadata
         log.info("%s/%s: %s: %s", meta.namespace, meta.name, note.reason, note.message)
         try:
-            self._say(pair, note)
+            self._say(about, note)
         except StorageMirrorError as e:
             log.warning("%s/%s: event %s not written: %s", meta.namespace, meta.name, note.reason, e.message)
 
-    def _say(self, pair: MirrorPair, note: Note) -> None:
-        meta = pair.metadata
+    def _say(self, about: About, note: Note) -> None:
+        meta = about.metadata
         now = _seconds(self._clock.now_ns())
-        name = event_name(pair, note)
+        name = event_name(about, note)
         try:
-            self._api.create(paths.EVENTS, event(pair, note, name=name, now=now))
+            self._api.create(paths.EVENTS, event(about, note, name=name, now=now))
         except Conflict:
             where = paths.path(paths.EVENTS, meta.namespace, name)
             there = self._api.get(dict[str, Any], paths.EVENTS, meta.namespace, name)
@@ -52,15 +54,15 @@ class Events:
             self._api.request("PATCH", where, body=again, kind=MERGE)
 
 
-def event_name(pair: MirrorPair, note: Note) -> str:
+def event_name(about: About, note: Note) -> str:
     """The same for what says the same of the same pair."""
-    digest = hashlib.sha256(f"{pair.metadata.uid}/{note.type}/{note.reason}/{note.message}".encode()).hexdigest()
-    return f"{pair.metadata.name}.{digest[:16]}"
+    digest = hashlib.sha256(f"{about.metadata.uid}/{note.type}/{note.reason}/{note.message}".encode()).hexdigest()
+    return f"{about.metadata.name}.{digest[:16]}"
 
 
-def event(pair: MirrorPair, note: Note, *, name: str, now: str) -> dict[str, Any]:
+def event(about: About, note: Note, *, name: str, now: str) -> dict[str, Any]:
     """As core/v1, which `kubectl describe` shows under the object."""
-    meta = pair.metadata
+    meta = about.metadata
     text = advised(note.message, note.reason) if note.type == "Warning" else note.message
     return {
         "apiVersion": "v1",
@@ -68,7 +70,7 @@ def event(pair: MirrorPair, note: Note, *, name: str, now: str) -> dict[str, Any
         "metadata": {"name": name, "namespace": meta.namespace},
         "involvedObject": {
             "apiVersion": API_VERSION,
-            "kind": KIND,
+            "kind": type(about).__name__,
             "name": meta.name,
             "namespace": meta.namespace,
             "uid": meta.uid,

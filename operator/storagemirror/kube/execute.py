@@ -9,6 +9,7 @@ from storagemirror.api.reasons import Reason
 from storagemirror.kube import paths
 from storagemirror.kube.authority import CertificateAuthority
 from storagemirror.kube.client import Api
+from storagemirror.kube.execute_failover import carry_out, subject
 from storagemirror.kube.faults import Conflict, Denied, Missing, reason_of
 from storagemirror.plan.decisions import (
     Action,
@@ -17,12 +18,13 @@ from storagemirror.plan.decisions import (
     CreatePod,
     DeletePod,
     EventType,
+    Failing,
     IssueCertificate,
     Note,
     ProbePod,
     WriteOrder,
 )
-from storagemirror.plan.observed import Refusal, RefusalOf
+from storagemirror.plan.observed import Denial, Refusal, RefusalOf
 from storagemirror.resources.certificate import certificate_secret
 from storagemirror.resources.names import AgentRef
 from storagemirror.resources.order import order_config_map
@@ -33,6 +35,8 @@ class Outcome:
     """What became of the actions."""
 
     refusals: list[Refusal] = field(default_factory=list)
+    denied: list[Denial] = field(default_factory=list)
+    """Steps of a failover that were refused; the others go on."""
     notes: list[Note] = field(default_factory=list)
     done: int = 0
 
@@ -57,6 +61,9 @@ class Executor:
         for action in actions:
             if not still_leading():
                 raise Conflict("no longer the leader")
+            if isinstance(action, Failing):
+                self._failover(action, outcome)
+                continue
             if outcome.refused(action.ref):
                 continue
             try:
@@ -68,6 +75,15 @@ class Executor:
             else:
                 outcome.done += 0 if isinstance(action, ProbePod) else 1
         return outcome
+
+    def _failover(self, action: Failing, outcome: Outcome) -> None:
+        try:
+            done = carry_out(self._api, action)
+        except Denied as e:
+            outcome.denied.append(Denial(subject(action), reason_of(e), e.message))
+            return
+        if done:
+            outcome.done += 1
 
     def _one(self, action: Action, outcome: Outcome) -> None:
         api = self._api

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from storagemirror.api.mirrorpair import MirrorPair
+from storagemirror.clock import Clock
 from storagemirror.contract import ORDER_KEY, Order, Role, decode
-from storagemirror.errors import ApiUnavailable, BadInput
+from storagemirror.errors import BadInput
 from storagemirror.kube import paths
 from storagemirror.kube.client import Api
-from storagemirror.kube.faults import Denied, Missing
+from storagemirror.kube.endings import Endings
+from storagemirror.kube.faults import Denied
+from storagemirror.kube.gate import Gate
+from storagemirror.kube.gather_failover import Reach, before_pods, list_failovers, with_failover, workload_pods
 from storagemirror.kube.heartbeats import Heartbeats
+from storagemirror.kube.look import look
+from storagemirror.plan.course import operation_of
 from storagemirror.plan.lifecycle import SILENT_SECONDS
 from storagemirror.plan.objects import Claim, ConfigMap, Lease, Node, PartialObject, Pod, StorageClass
 from storagemirror.plan.observed import (
@@ -32,8 +39,6 @@ from storagemirror.resources import labels
 from storagemirror.resources.names import AgentRef
 from storagemirror.resources.order import kept_of
 from storagemirror.resources.pod import Image
-
-T = TypeVar("T")
 
 _LISTED = (("ServiceAccount", paths.ACCOUNTS), ("Role", paths.ROLES), ("RoleBinding", paths.BINDINGS))
 
@@ -62,6 +67,12 @@ class Sources:
     heartbeats: Heartbeats
     image: Image
     authority: Callable[[], Authority]
+    clock: Clock
+    reach: Reach
+    gate: Gate = field(default_factory=Gate)
+    endings: Endings = field(default_factory=Endings)
+    named: Callable[[Key], bool] = lambda key: False
+    """Whether a Failover names this pair, as far as a watch has told: for pairs that name no sides."""
 
 
 def gather(sources: Sources, key: Key) -> Gathered | None:
@@ -74,9 +85,16 @@ def gather(sources: Sources, key: Key) -> Gathered | None:
     pair = MirrorPair.read(raw)
     attentive = sources.heartbeats.attentive_since()
     base = Observed(pair=pair, image=sources.image, authority=_authority(sources), attentive_since=attentive)
+    if pair.metadata.deletion_timestamp is not None and pair.spec.sides is not None:
+        # What it holds must be let go of.
+        return Gathered(replace(base, pods=_pods(sources.api, pair)), raw)
     if pair.metadata.deletion_timestamp is not None or pair.status.epoch is None:
         return Gathered(base, raw)
-    pods = _pods(sources.api, pair)
+    concerned = pair.spec.sides is not None or operation_of(pair.status) is not None
+    failovers = list_failovers(sources.api, key.namespace, key.name) if concerned or sources.named(key) else None
+    gate = before_pods(sources.api, sources.gate, pair, _moment(sources.clock))
+    every_pod = look(lambda: sources.api.list(Pod, paths.PODS, key.namespace), "the pods")
+    pods = _pods_of(pair, every_pod)
     claims = _claims(sources.api, pair)
     agents = _agents(sources, pair)
     observed = replace(
@@ -87,8 +105,22 @@ def gather(sources: Sources, key: Key) -> Gathered | None:
         classes=_classes(sources.api, claims),
         nodes=_nodes(sources.api, pods, agents),
         agents=agents,
+        ended=sources.endings.known(),
+        gate=gate,
     )
+    if failovers is not None:
+        observed = replace(observed, failovers=failovers.of_pair, failover_names=failovers.names)
+    if concerned:
+        observed = with_failover(sources.api, sources.reach, observed)
+        if isinstance(every_pod, list) and isinstance(pods, tuple):
+            seen = {p.metadata.uid for p in pods}
+            more = (p for p in workload_pods(every_pod, observed.workloads) if p.metadata.uid not in seen)
+            observed = replace(observed, pods=(*pods, *more))
     return Gathered(observed, raw)
+
+
+def _moment(clock: Clock) -> datetime:
+    return datetime.fromtimestamp(clock.now_ns() / 1e9, UTC)
 
 
 def _authority(sources: Sources) -> Authority | Unseen:
@@ -101,20 +133,12 @@ def _authority(sources: Sources) -> Authority | Unseen:
         return Unseen(f"the CA of the agents cannot be read: {e.message}", forbidden=True)
 
 
-def look(read: Callable[[], T], what: str) -> T | Unseen | None:
-    """What `read` brings; None when it is not there; `Unseen` when that cannot be said."""
-    try:
-        return read()
-    except Missing:
-        return None
-    except Denied as e:
-        return Unseen(f"{what} cannot be read: {e.message}", forbidden=True)
-    except ApiUnavailable as e:
-        return Unseen(f"{what} cannot be read: {e.message}")
-
-
 def _pods(api: Api, pair: MirrorPair) -> tuple[Pod, ...] | Unseen:
-    found = look(lambda: api.list(Pod, paths.PODS, pair.metadata.namespace), "the pods")
+    return _pods_of(pair, look(lambda: api.list(Pod, paths.PODS, pair.metadata.namespace), "the pods"))
+
+
+def _pods_of(pair: MirrorPair, found: list[Pod] | Unseen | None) -> tuple[Pod, ...] | Unseen:
+    """Agents of this pair, and pods that mount a claim of it."""
     if isinstance(found, Unseen):
         return found
     wanted = claim_names(pair)

@@ -8,20 +8,28 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from storagemirror.api.failover import KIND
 from storagemirror.api.mirrorpair import MirrorPair
+from storagemirror.api.model import API_VERSION
 from storagemirror.api.status import MirrorPairStatus
 from storagemirror.clock import Clock
+from storagemirror.errors import Changed
 from storagemirror.kube import paths
 from storagemirror.kube.client import Api
 from storagemirror.kube.events import Events
 from storagemirror.kube.execute import Executor, Outcome
 from storagemirror.kube.faults import Conflict
 from storagemirror.kube.gather import Key, Sources, gather
+from storagemirror.kube.gather_failover import list_failovers
 from storagemirror.plan.decide import decide
-from storagemirror.plan.publish import notes
+from storagemirror.plan.decisions import Shown
+from storagemirror.plan.publish import failover_note, notes
+from storagemirror.plan.telling import without_pair
 
 log = logging.getLogger(__name__)
 
+ORPHANS_AGAIN = 10.0
+"""Seconds until a Failover without its pair is looked at again."""
 AFTER_ACTING = 1.0
 """Seconds until a pass that changed something looks at what came of it, in case no event tells."""
 
@@ -51,18 +59,34 @@ class Reconciler:
         """One pass. `Conflict` and `ApiUnavailable` mean: look again soon."""
         gathered = gather(self._sources, key)
         if gathered is None:
-            return Passed(None)
+            return self._without_pair(key)
         observed = gathered.observed
-        now = datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC)
+        now = self._now()
         plan = decide(observed, now)
         outcome = self._executor.execute(plan.actions, still_leading=self._still_leading)
-        if outcome.refusals:
-            plan = decide(replace(observed, refusals=tuple(outcome.refusals)), now)
+        if outcome.refusals or outcome.denied:
+            refused = replace(observed, refusals=tuple(outcome.refusals), denied=tuple(outcome.denied))
+            plan = decide(refused, now)
         wrote = self._publish(observed.pair, gathered.raw_pair, plan.status, outcome)
+        told = self._show(plan.shown)
         again = plan.requeue
         if outcome.done:
             again = min(AFTER_ACTING, again if again is not None else AFTER_ACTING)
-        return Passed(observed.pair, again, wrote or outcome.done > 0)
+        return Passed(observed.pair, again, wrote or told or outcome.done > 0)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC)
+
+    def _without_pair(self, key: Key) -> Passed:
+        """Failovers that name a pair that is not there are told so."""
+        if not self._sources.named(key):
+            return Passed(None)
+        found = list_failovers(self._sources.api, key.namespace, key.name).of_pair
+        waiting = [f for f in found if not f.status.ended] if isinstance(found, tuple) else []
+        now = self._now()
+        shown = tuple(Shown(f, status) for f in waiting if (status := without_pair(f, now)) != f.status)
+        told = self._show(shown)
+        return Passed(None, ORPHANS_AGAIN if waiting else None, told)
 
     def _publish(self, pair: MirrorPair, raw: Mapping[str, Any], status: MirrorPairStatus, outcome: Outcome) -> bool:
         """Write the status where it says something new, by compare-and-swap; then tell people."""
@@ -74,6 +98,35 @@ class Reconciler:
         for note in (*outcome.notes, *(notes(pair.status, status) if changed else ())):
             self._events.say(pair, note)
         return changed
+
+    def _show(self, shown: tuple[Shown, ...]) -> bool:
+        """Write what Failovers show, each by compare-and-swap. One that was changed or is gone is shown next time."""
+        told = False
+        for one in shown:
+            if not self._still_leading():
+                raise Conflict("no longer the leader")
+            meta = one.failover.metadata
+            manifest = {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "metadata": {
+                    "name": meta.name,
+                    "namespace": meta.namespace,
+                    "uid": meta.uid,
+                    "resourceVersion": meta.resource_version,
+                },
+                "spec": one.failover.spec.dump(),
+                "status": one.status.dump(),
+            }
+            try:
+                self._sources.api.replace_status(paths.FAILOVERS, manifest)
+            except Changed:
+                continue
+            told = True
+            note = failover_note(one.failover.status, one.status)
+            if note is not None:
+                self._events.say(one.failover, note)
+        return told
 
 
 def write_status(api: Api, raw: Mapping[str, Any], status: MirrorPairStatus) -> None:

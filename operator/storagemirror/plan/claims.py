@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from storagemirror.api.conditions import ConditionType
 from storagemirror.api.reasons import Reason
+from storagemirror.api.status import MirrorPairStatus
 from storagemirror.contract import Role
 from storagemirror.errors import BadInput
+from storagemirror.plan.course import fenced, over
 from storagemirror.plan.decisions import Effect, Verdict
 from storagemirror.plan.objects import Claim, StorageClass
 from storagemirror.plan.observed import OtherPair, RefusalOf, Unseen
@@ -174,6 +176,17 @@ RULES: tuple[Rule, ...] = (
     target_made,
     target_bound,
 )
+
+
+_OF_THE_COPY: tuple[Rule, ...] = (could_look, two_claims, target_is_ours, target_exists, target_usable, target_bound)
+"""What counts while a failover takes the copy: whatever has become of the source claim."""
+
+
+def rules_for(status: MirrorPairStatus) -> tuple[Rule, ...]:
+    """Which rules count now."""
+    if over(status):
+        return (could_look,)
+    return _OF_THE_COPY if fenced(status) else RULES
 
 
 def warning(view: View) -> tuple[Reason | str, str] | None:

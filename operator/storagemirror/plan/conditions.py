@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from storagemirror.api.conditions import Condition, ConditionStatus, ConditionType, condition, set_condition
+from storagemirror.api.conditions import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    condition,
+    drop_condition,
+    set_condition,
+)
 from storagemirror.api.reasons import Reason
 from storagemirror.api.status import Phase, VolumeStatus
 from storagemirror.contract import Role
@@ -33,6 +40,11 @@ class Whole:
     judged: Sequence[Judged]
     volumes: Sequence[VolumeStatus]
     paused: bool
+    more: Sequence[tuple[ConditionType, Told]] = ()
+    """What the failover part has found: conditions that only pairs with sides have."""
+    failing: Told | None = None
+    """A failover goes on, or has put the target in the source's place: the copy is no measure of Ready then."""
+    failing_open: bool = False
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -52,12 +64,17 @@ class Whole:
 
 
 def ready(whole: Whole) -> Told:
+    if whole.failing is not None:
+        return whole.failing
     if whole.verdicts:
         return Told(FALSE, whole.verdicts[0].reason, whole.verdicts[0].message)
     return replicating(whole)
 
 
 def reconciling(whole: Whole) -> Told:
+    if whole.failing is not None:
+        reason = Reason.PROGRESSING if whole.failing_open else Reason.SETTLED
+        return Told(TRUE if whole.failing_open else FALSE, reason, whole.failing.message)
     if whole.following or whole.paused:
         return Told(FALSE, Reason.SETTLED, "")
     if any(v.stalled for v in whole.verdicts):
@@ -72,6 +89,8 @@ def stalled(whole: Whole) -> Told:
 
 
 def replicating(whole: Whole) -> Told:
+    if whole.failing is not None:
+        return whole.failing
     found = whole.of(ConditionType.REPLICATING)
     if found is not None:
         return Told(FALSE, found.reason, found.message)
@@ -174,6 +193,9 @@ TELLERS: tuple[tuple[ConditionType, Callable[[Whole], Told]], ...] = (
 )
 
 
+ONLY_WITH_SIDES = frozenset({ConditionType.FENCEABLE, ConditionType.PROMOTABLE, ConditionType.SERVICES_READY})
+
+
 def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) -> tuple[Condition, ...]:
     """All of them, each with the time at which its status last flipped."""
     found = tuple(before)
@@ -182,4 +204,12 @@ def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) ->
         told = tell(whole)
         new = condition(kind, told.status, told.reason, told.message, generation=generation, now=now)
         found = set_condition(found, new)
+    for kind, told in whole.more:
+        new = condition(kind, told.status, told.reason, told.message, generation=generation, now=now)
+        found = set_condition(found, new)
+    gone = {ConditionType.FENCEABLE, ConditionType.PROMOTABLE, ConditionType.SERVICES_READY} - {
+        k for k, _ in whole.more
+    }
+    for kind in gone:
+        found = drop_condition(found, kind)
     return found

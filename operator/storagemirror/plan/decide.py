@@ -10,13 +10,16 @@ from storagemirror.contract import FIRST_EPOCH, Role
 from storagemirror.plan import claims
 from storagemirror.plan.agents import Agent, verdict_of
 from storagemirror.plan.conditions import Whole, conditions
+from storagemirror.plan.course import fenced
 from storagemirror.plan.decisions import Action, DeletePod, Effect, Plan, Verdict, WriteOrder
+from storagemirror.plan.failing import Failing, failing, failing_told, phase_told
 from storagemirror.plan.lifecycle import agent_steps, claim_steps
 from storagemirror.plan.observed import Observed, Unseen
 from storagemirror.plan.publish import settled, summed
 from storagemirror.plan.view import View
 from storagemirror.plan.volumes import Judged, volume_status
 from storagemirror.plan.where import Where, source_place, target_place
+from storagemirror.plan.writers import release_steps
 from storagemirror.resources import labels
 from storagemirror.resources.names import AgentRef
 
@@ -31,6 +34,7 @@ _WORST_FIRST = (
     Phase.MIRRORING,
     Phase.PAUSED,
     Phase.REPLICATING,
+    Phase.FAILED_OVER,
 )
 
 
@@ -39,7 +43,7 @@ def decide(observed: Observed, now: datetime) -> Plan:
     pair = observed.pair
     if pair.metadata.deletion_timestamp is not None:
         # The children go with their owner; nothing of ours waits for anything.
-        return Plan((), pair.status)
+        return Plan(release_steps(observed, pair), pair.status)
     if pair.status.epoch is None or pair.status.active_side is None:
         # The one write that says which side is live, before anything acts on it.
         first = {"epoch": pair.status.epoch or FIRST_EPOCH, "active_side": pair.status.active_side or Side.SOURCE}
@@ -55,11 +59,13 @@ def decide(observed: Observed, now: datetime) -> Plan:
     if any(v.effect is Effect.KEEP and not v.stalled for j in judged for v in j.verdicts):
         # What cannot be seen just now is no news.
         return Plan((), pair.status, BLIND_AGAIN)
-    return Plan(tuple(actions), _status(pair, judged), min(again, default=None))
+    part = failing(observed, judged, now)
+    again.extend(part.again)
+    return Plan((*actions, *part.actions), _status(pair, judged, part), min(again, default=None), part.shown)
 
 
 def _volume(view: View) -> tuple[Judged, list[Action], list[float]]:
-    verdict = claims.first(claims.RULES, view)
+    verdict = claims.first(claims.rules_for(view.observed.pair.status), view)
     source = source_place(view)
     target = target_place(view, source)
     places: dict[Role, Where] = {Role.SOURCE: source, Role.TARGET: target}
@@ -75,7 +81,7 @@ def _volume(view: View) -> tuple[Judged, list[Action], list[float]]:
             again.append(steps.again)
     verdicts: list[Verdict] = [verdict] if verdict is not None else []
     if verdict is None or verdict.effect is Effect.WAIT:
-        paused = view.observed.pair.spec.paused
+        paused = view.observed.pair.spec.paused and not fenced(view.observed.pair.status)
         for role in Role:
             agent = Agent(view, role, places[role])
             if paused and agent.pod is None:
@@ -108,16 +114,18 @@ def _forgotten(observed: Observed) -> list[Action]:
     return found
 
 
-def _status(pair: MirrorPair, judged: list[Judged]) -> MirrorPairStatus:
+def _status(pair: MirrorPair, judged: list[Judged], found: Failing) -> MirrorPairStatus:
     fresh = [volume_status(j) for j in judged]
     before = {v.name: v for v in pair.status.volumes}
     volumes = tuple(settled(before[v.name], v) if v.name in before else v for v in fresh)
-    whole = Whole(judged, volumes, pair.spec.paused)
+    status = pair.status.model_copy(update=dict(found.status))
+    told, going_on = failing_told(status)
+    whole = Whole(judged, volumes, pair.spec.paused, found.conditions, told, going_on)
     return summed(
-        pair.status.model_copy(
+        status.model_copy(
             update={
                 "observed_generation": pair.metadata.generation,
-                "phase": worst(volumes),
+                "phase": phase_told(status, worst(volumes)),
                 "conditions": conditions(whole, pair.status.conditions, generation=pair.metadata.generation),
                 "volumes": volumes,
             }

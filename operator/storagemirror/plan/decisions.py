@@ -8,7 +8,9 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from storagemirror.api.conditions import ConditionType
+from storagemirror.api.failover import Failover, FailoverStatus
 from storagemirror.api.reasons import Reason
+from storagemirror.api.sides import WorkloadKind
 from storagemirror.api.status import MirrorPairStatus
 from storagemirror.contract import Order
 from storagemirror.resources.names import AgentRef
@@ -97,7 +99,104 @@ class DeletePod:
     why: str
 
 
-Action = Apply | WriteOrder | IssueCertificate | CreateClaim | ProbePod | CreatePod | DeletePod
+@dataclass(frozen=True)
+class HoldWriter:
+    """Put the finalizer `storagemirror.io/end-proof` on a pod, so that its end can be read whoever deletes it."""
+
+    namespace: str
+    name: str
+    uid: str
+    pair_uid: str
+
+
+@dataclass(frozen=True)
+class ReleaseWriter:
+    """Take that finalizer off."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class EndWriter:
+    """Delete exactly the pod of this UID, which mounts a claim of a side that is being fenced."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class ScaleWorkload:
+    """Set a workload's replicas, by compare-and-swap on the version that was read."""
+
+    namespace: str
+    kind: WorkloadKind
+    name: str
+    replicas: int
+    resource_version: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class NudgeWorkload:
+    """Set the annotation `storagemirror.io/nudge` to `mark`: its controller looks at once, whatever its back-off."""
+
+    namespace: str
+    kind: WorkloadKind
+    name: str
+    mark: str
+
+
+@dataclass(frozen=True)
+class ApplyService:
+    """Make a Service of ours so, server-side."""
+
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LabelPod:
+    """Set (or with None remove) one label of exactly the pod of this UID."""
+
+    namespace: str
+    name: str
+    uid: str
+    label: str
+    value: str | None
+
+
+@dataclass(frozen=True)
+class MakeFailover:
+    """Make a Failover of the operator's own; one that is there already is left as it is."""
+
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RemoveFailover:
+    """Delete exactly the Failover of this UID (history limit; only what the operator made)."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+Failing = (
+    HoldWriter
+    | ReleaseWriter
+    | EndWriter
+    | ScaleWorkload
+    | NudgeWorkload
+    | ApplyService
+    | LabelPod
+    | MakeFailover
+    | RemoveFailover
+)
+"""What is done for a failover, and belongs to no agent."""
+
+Action = Failing | Apply | WriteOrder | IssueCertificate | CreateClaim | ProbePod | CreatePod | DeletePod
 
 
 class EventType(StrEnum):
@@ -115,9 +214,19 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A Failover whose status is to say something new."""
+
+    failover: Failover
+    status: FailoverStatus
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to do, what to say, and when to look again (seconds; None: when something happens, or at the resync)."""
 
     actions: tuple[Action, ...]
     status: MirrorPairStatus
     requeue: float | None = None
+    shown: tuple[Shown, ...] = ()
+    """Failovers whose status is to say something new; written after the pair's."""

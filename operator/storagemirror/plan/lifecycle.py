@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storagemirror.contract import FIRST_EPOCH, HEARTBEAT_SECONDS, MirrorOrder, Order, Peer, Role
-from storagemirror.contract import Action as OrderAction
+from storagemirror.api.durations import seconds
+from storagemirror.contract import FIRST_EPOCH, HEARTBEAT_SECONDS, BeatOrder, MirrorOrder, Order, Peer, Role
 from storagemirror.plan.children import missing_children
+from storagemirror.plan.course import action_of, fenced, prove_of
 from storagemirror.plan.decisions import (
     Action,
     CreateClaim,
@@ -141,7 +142,9 @@ def started_ago(view: View, pod: Pod) -> float | None:
 
 def _wanted(view: View, place: Where, verdict: Verdict | None) -> bool:
     """Whether a pod that is missing is to be made now."""
-    return verdict is None and isinstance(place, Run) and not view.observed.pair.spec.paused
+    pair = view.observed.pair
+    paused = pair.spec.paused and not fenced(pair.status)
+    return verdict is None and isinstance(place, Run) and not paused
 
 
 def _remove_outdated(view: View, which: Role) -> tuple[Action, ...]:
@@ -208,8 +211,10 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
         revision=last.revision if last is not None else _revision(view, which),
         instance=instance,
         epoch=pair.status.epoch or FIRST_EPOCH,
-        action=OrderAction.PAUSE if spec.paused else OrderAction.RUN,
+        action=action_of(pair, which),
         peer=_peer(view) if which is Role.SOURCE else None,
+        beat=BeatOrder(interval_seconds=seconds(spec.monitoring.interval), missed=spec.monitoring.missed),
+        prove=prove_of(pair, which),
         mirror=MirrorOrder(
             target=spec.mirror.target,
             max_delete_percent=spec.mirror.max_delete_percent,

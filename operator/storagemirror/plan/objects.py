@@ -26,6 +26,8 @@ class Meta(_Read, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     owner_references: tuple[OwnerReference, ...] = ()
+    finalizers: tuple[str, ...] = ()
+    generation: int = 0
 
 
 class PersistentVolumeClaimSource(_Read, frozen=True, kw_only=True):
@@ -111,6 +113,13 @@ class PodStatus(_Read, frozen=True, kw_only=True):
     pod_ip: str = msgspec.field(default="", name="podIP")
     conditions: tuple[PodCondition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+    ephemeral_container_statuses: tuple[ContainerStatus, ...] = ()
+
+    @property
+    def all_statuses(self) -> tuple[ContainerStatus, ...]:
+        """Of every container, init and ephemeral ones too."""
+        return (*self.init_container_statuses, *self.container_statuses, *self.ephemeral_container_statuses)
 
 
 class Pod(_Read, frozen=True, kw_only=True):
@@ -148,6 +157,11 @@ class Pod(_Read, frozen=True, kw_only=True):
     @property
     def leaving(self) -> bool:
         return self.metadata.deletion_timestamp is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether its kubelet calls it Ready, and it is not on its way out."""
+        return not self.leaving and any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
 
 
 class ClaimRequests(_Read, frozen=True, kw_only=True):
@@ -188,13 +202,33 @@ class StorageClass(_Read, frozen=True, kw_only=True):
     volume_binding_mode: str = "Immediate"
 
 
+class Taint(_Read, frozen=True, kw_only=True):
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(_Read, frozen=True, kw_only=True):
+    taints: tuple[Taint, ...] = ()
+
+
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+"""Taint by which a person or a fencing controller says that a node is off."""
+
+
 class NodeStatus(_Read, frozen=True, kw_only=True):
     conditions: tuple[PodCondition, ...] = ()
 
 
 class Node(_Read, frozen=True, kw_only=True):
     metadata: Meta = Meta()
+    spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+    @property
+    def out_of_service(self) -> bool:
+        """Whether it bears the taint by which somebody says that it is off."""
+        return any(t.key == OUT_OF_SERVICE for t in self.spec.taints)
 
     @property
     def ready(self) -> bool:
@@ -225,3 +259,110 @@ class PartialObject(_Read, frozen=True, kw_only=True):
     """Of anything, only its metadata."""
 
     metadata: Meta = Meta()
+
+
+class LabelSelector(_Read, frozen=True, kw_only=True):
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[dict[str, object], ...] = ()
+
+
+class PodTemplate(_Read, frozen=True, kw_only=True):
+    metadata: Meta = Meta()
+    spec: PodSpec = PodSpec()
+
+
+class ClaimTemplateObject(_Read, frozen=True, kw_only=True):
+    metadata: Meta = Meta()
+
+
+class WorkloadSpec(_Read, frozen=True, kw_only=True):
+    replicas: int = 1
+    selector: LabelSelector = LabelSelector()
+    template: PodTemplate = PodTemplate()
+    volume_claim_templates: tuple[ClaimTemplateObject, ...] = ()
+
+
+class WorkloadStatus(_Read, frozen=True, kw_only=True):
+    replicas: int = 0
+    ready_replicas: int = 0
+    observed_generation: int = 0
+
+
+class WorkloadObject(_Read, frozen=True, kw_only=True):
+    """A Deployment or StatefulSet."""
+
+    metadata: Meta = Meta()
+    spec: WorkloadSpec = WorkloadSpec()
+    status: WorkloadStatus = WorkloadStatus()
+
+    def owns_by_labels(self, pod: Pod) -> bool:
+        """Whether the pod bears all labels of its selector (matchLabels)."""
+        wanted = self.spec.selector.match_labels
+        return bool(wanted) and all(pod.metadata.labels.get(k) == v for k, v in wanted.items())
+
+
+class ServicePortObject(_Read, frozen=True, kw_only=True):
+    name: str = ""
+    port: int = 0
+    target_port: int | str | None = None
+    protocol: str = "TCP"
+
+
+class ServiceSpec(_Read, frozen=True, kw_only=True):
+    selector: dict[str, str] = {}
+    ports: tuple[ServicePortObject, ...] = ()
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    publish_not_ready_addresses: bool = False
+    type: str = "ClusterIP"
+
+
+class ServiceObject(_Read, frozen=True, kw_only=True):
+    """A Service."""
+
+    metadata: Meta = Meta()
+    spec: ServiceSpec = ServiceSpec()
+
+
+class TargetReference(_Read, frozen=True, kw_only=True):
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class EndpointConditions(_Read, frozen=True, kw_only=True):
+    ready: bool | None = None
+    terminating: bool | None = None
+
+
+class Endpoint(_Read, frozen=True, kw_only=True):
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    target_ref: TargetReference | None = None
+
+
+class EndpointPort(_Read, frozen=True, kw_only=True):
+    name: str | None = None
+    port: int | None = None
+    protocol: str = "TCP"
+
+
+class EndpointSlice(_Read, frozen=True, kw_only=True):
+    metadata: Meta = Meta()
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+
+class FailoverSpecNames(_Read, frozen=True, kw_only=True):
+    pair_name: str = ""
+
+
+class FailoverStatusNames(_Read, frozen=True, kw_only=True):
+    ended_at: str | None = None
+
+
+class FailoverNames(_Read, frozen=True, kw_only=True):
+    """Of a Failover: which pair it names, and whether it has ended."""
+
+    metadata: Meta = Meta()
+    spec: FailoverSpecNames = FailoverSpecNames()
+    status: FailoverStatusNames = FailoverStatusNames()

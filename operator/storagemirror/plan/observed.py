@@ -8,10 +8,21 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from storagemirror.api.failover import Failover
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.reasons import Reason
+from storagemirror.api.sides import WorkloadKind
+from storagemirror.api.status import Side
 from storagemirror.contract import Order, Report, Role
-from storagemirror.plan.objects import Claim, Node, Pod, StorageClass
+from storagemirror.plan.objects import (
+    Claim,
+    EndpointSlice,
+    Node,
+    Pod,
+    ServiceObject,
+    StorageClass,
+    WorkloadObject,
+)
 from storagemirror.resources.names import AgentRef
 from storagemirror.resources.order import Kept
 from storagemirror.resources.pod import Image
@@ -118,6 +129,35 @@ class Authority:
 
 
 @dataclass(frozen=True)
+class GateSeen:
+    """What admission said to a pod that mounts a claim of a side, asked by an account that is not exempt."""
+
+    refused: bool
+    """By the gate's own policy, by name; any other refusal proves nothing."""
+    message: str = ""
+    """What was said instead."""
+
+
+@dataclass(frozen=True)
+class Denial:
+    """The API server said no to a step of a failover."""
+
+    what: str
+    """The object, as `Kind name`."""
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What came of a TCP connection to an address of an endpoint."""
+
+    address: str
+    connected: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that a decision may rest on."""
 
@@ -136,6 +176,26 @@ class Observed:
     """Nodes of silent agents."""
     agents: Mapping[tuple[str, Role], AgentSeen] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    failovers: tuple[Failover, ...] | Unseen = ()
+    """The namespace's Failovers that name this pair."""
+    failover_names: frozenset[str] = frozenset()
+    """Of every Failover of the namespace, whichever pair it names."""
+    denied: tuple[Denial, ...] = ()
+    """What the API server refused of this pass's steps for a failover."""
+    ended: frozenset[str] = frozenset()
+    """UIDs of pods whose end a watch has told (an object of that UID with every container terminated), although their
+    objects may be gone by now."""
+    every_node: tuple[Node, ...] | Unseen | None = None
+    """All nodes of the cluster; None where they were not asked for."""
+    workloads: Mapping[tuple[WorkloadKind, str], WorkloadObject | Unseen | None] = field(default_factory=dict)
+    """Of both sides, by kind and name."""
+    services: Mapping[str, ServiceObject | Unseen | None] = field(default_factory=dict)
+    endpoints: Mapping[str, tuple[EndpointSlice, ...] | Unseen] = field(default_factory=dict)
+    """Slices of the pair's Services; read only while a failover is being verified."""
+    reached: Mapping[str, tuple[Reached, ...]] = field(default_factory=dict)
+    """By Service: connections tried in this pass, only while a failover is being verified."""
+    gate: Mapping[Side, GateSeen | Unseen] = field(default_factory=dict)
+    """Tried in this pass; empty where it was not."""
 
     def refusal(self, volume: str, role: Role) -> Refusal | None:
         """What was refused of this agent in this pass."""

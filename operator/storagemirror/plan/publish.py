@@ -9,6 +9,8 @@ quiet. So an idle pair costs two writes a minute, and a pass with nothing new to
 from __future__ import annotations
 
 from storagemirror.api.conditions import Condition, ConditionStatus, ConditionType
+from storagemirror.api.failover import FailoverStatus
+from storagemirror.api.operation import OperationPhase
 from storagemirror.api.reasons import Reason
 from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus, lag_text
 from storagemirror.plan.claims import TARGET_SMALLER
@@ -26,7 +28,7 @@ _NO_EVENT = (ConditionType.READY, ConditionType.RECONCILING)
 """They repeat what another condition says."""
 _WARNINGS = (TARGET_SMALLER, Reason.TARGET_IN_USE, Reason.WRITERS_ON_SEVERAL_NODES)
 """Reasons of conditions that hold and are worth a warning all the same."""
-_QUIET_REASONS = ("Starting", "AgentsStarting", "Connecting", "Unknown", "Progressing", "Mirroring")
+_QUIET_REASONS = ("FailingOver", "Starting", "AgentsStarting", "Connecting", "Unknown", "Progressing", "Mirroring")
 
 
 def settled(old: VolumeStatus, new: VolumeStatus) -> VolumeStatus:
@@ -85,7 +87,7 @@ def summed(status: MirrorPairStatus) -> MirrorPairStatus:
 
 def notes(old: MirrorPairStatus, new: MirrorPairStatus) -> tuple[Note, ...]:
     """Events for what has changed: warnings for what went wrong, a word when the copy became whole."""
-    found: list[Note] = []
+    found: list[Note] = _operation_notes(old, new)
     said: set[tuple[str, str]] = set()
     before = {c.type: c for c in old.conditions}
     for now in new.conditions:
@@ -97,6 +99,41 @@ def notes(old: MirrorPairStatus, new: MirrorPairStatus) -> tuple[Note, ...]:
         elif good(now) and now.type == ConditionType.REPLICATING:
             found.append(Note(EventType.NORMAL, now.reason, now.message))
     return tuple(found)
+
+
+_OPERATION_WARNINGS = (
+    OperationPhase.FENCING,
+    OperationPhase.ROLLING_BACK,
+    OperationPhase.ROLLED_BACK,
+    OperationPhase.FAILED,
+    OperationPhase.SUPERSEDED,
+)
+"""Phases that a person should notice."""
+
+
+def _operation_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
+    """A word for each phase that a failover enters."""
+    before, now = old.operation, new.operation
+    if now is None or (before is not None and (before.attempt, before.phase) == (now.attempt, now.phase)):
+        return []
+    kind = EventType.WARNING if now.phase in _OPERATION_WARNINGS else EventType.NORMAL
+    text = now.timeline[-1].message if now.timeline else now.message
+    return [Note(kind, _phase_reason(now.phase), f"Failover {now.name}: {now.phase}: {text}")]
+
+
+def failover_note(old: FailoverStatus, new: FailoverStatus) -> Note | None:
+    """What is worth an event on the Failover itself: a new phase, or a new reason why it waits."""
+    if (old.phase, old.reason) == (new.phase, new.reason) or not new.message:
+        return None
+    stalled = any(c.type == ConditionType.STALLED and c.is_true for c in new.conditions)
+    kind = EventType.WARNING if stalled or new.phase in _OPERATION_WARNINGS else EventType.NORMAL
+    return Note(kind, new.reason or _phase_reason(new.phase), f"{new.phase}: {new.message}")
+
+
+def _phase_reason(phase: OperationPhase) -> str:
+    return {OperationPhase.COMPLETED: Reason.FAILOVER_COMPLETED, OperationPhase.VALIDATING: Reason.FAILOVER_BEGUN}.get(
+        phase, phase
+    )
 
 
 def good(condition: Condition) -> bool:

@@ -44,7 +44,14 @@ class View:
         old = any(self.claims_changed(role) or _number(found, role) < self.kept(role).fresh_from for role in Role)
         if not old:
             return found
-        of_the_copy = {"synced_through": None, "last_full_mirror": None, "not_kept": (), "hold": None}
+        of_the_copy = {
+            "synced_through": None,
+            "last_full_mirror": None,
+            "not_kept": (),
+            "hold": None,
+            "last_contact": None,
+            "source_time": None,
+        }
         return found.model_copy(update=of_the_copy)
 
     @property

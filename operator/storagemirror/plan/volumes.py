@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from storagemirror.api.conditions import ConditionType
 from storagemirror.api.status import AgentStatus, Hold, NotKept, Phase, Problem, Progress, VolumeStatus
+from storagemirror.contract import PeerState, Report, Role
 from storagemirror.contract import Phase as AgentPhase
-from storagemirror.contract import Report, Role
+from storagemirror.plan.course import over
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS
 from storagemirror.plan.times import later, written
@@ -49,6 +50,8 @@ def heard_report(view: View, role: Role) -> Report | None:
 def phase_of(judged: Judged) -> Phase:
     """The first of these that holds."""
     view = judged.view
+    if over(view.observed.pair.status):
+        return Phase.FAILED_OVER
     source = heard_report(view, Role.SOURCE)
     conditions = {v.condition for v in judged.verdicts}
     if ConditionType.HELD in conditions:
@@ -82,6 +85,7 @@ def volume_status(judged: Judged) -> VolumeStatus:
         if report is not None:
             through = later(through, report.synced_through)
             mirrored = later(mirrored, report.mirrored_at)
+    heard_at, source_time = _last_contact(view, target)
     following = source is not None and phase in (Phase.REPLICATING, Phase.DISCONNECTED)
     return VolumeStatus(
         name=view.volume.name,
@@ -94,9 +98,22 @@ def volume_status(judged: Judged) -> VolumeStatus:
         capture=source.capture if source is not None and source.capture is not None else before.capture,
         hold=_hold(view),
         not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
+        last_contact=heard_at,
+        source_time=source_time,
         source=_agent(judged, Role.SOURCE),
         target=_agent(judged, Role.TARGET),
     )
+
+
+def _last_contact(view: View, target: Report | None) -> tuple[str | None, str | None]:
+    """When the source was last heard, on the target's clock and on its own: kept from the moment it is lost until it is
+    heard again, so that a new target agent does not make it unknown."""
+    peer = target.peer if target is not None else None
+    if peer is None or peer.state is PeerState.NEVER:
+        return view.before.last_contact, view.before.source_time
+    if peer.state is PeerState.CONNECTED:
+        return None, None
+    return peer.last_heard or view.before.last_contact, peer.source_time or view.before.source_time
 
 
 def _whole_seconds(seconds: float | None) -> int | None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from storagemirror.api.agents import Privilege
 from storagemirror.contract import Phase, Role
+from storagemirror.plan.course import over, source_leaves, source_stays
 from storagemirror.plan.objects import Claim, Container, Pod, SecurityContext
 from storagemirror.plan.observed import OrderSeen
 from storagemirror.plan.times import read, seconds_since, written
@@ -14,6 +15,7 @@ from storagemirror.plan.view import View, node_of
 from storagemirror.resources import labels
 from storagemirror.resources.placement import ANYWHERE, NO_WRITER, Apart, Placement, WriterTraits
 
+LIVE_ELSEWHERE = "the target is the live side"
 IDLE_LINGER = 60.0
 """Seconds that a source agent stays after the last writer has gone: a restart of the application is shorter."""
 SKEW = 5.0
@@ -61,8 +63,15 @@ def source_place(view: View) -> Where:
     for a while. With no writer at all, the agent lingers until a minute has passed and its copy is whole up to a time
     when nobody wrote any more; its last report stays readable, so it does not come back before a writer does.
     """
+    status = view.observed.pair.status
+    if over(status):
+        return Leave(LIVE_ELSEWHERE)
+    if source_leaves(status):
+        return Leave("a failover is taking the copy")
     drawing, pod = view.drawing, view.current_pod(Role.SOURCE)
     traits = known_traits(view) or NO_WRITER
+    if source_stays(status) and pod is not None and not pod.leaving and node_of(pod):
+        return Run(Placement(node=node_of(pod)), traits)
     if drawing:
         nodes = [p.spec.node_name for p in drawing]
         here = node_of(pod) if pod is not None and not pod.leaving else ""
@@ -72,7 +81,7 @@ def source_place(view: View) -> Where:
         age = seconds_since(coming[-1].metadata.creation_timestamp, view.now)
         if age is not None and age < SCHEDULING_PATIENCE:
             return Hesitate("a pod that uses the source is waiting for its node", SCHEDULING_PATIENCE - age)
-    if nothing_to_mirror(view):
+    if nothing_to_mirror(view) and not source_stays(status):
         return Leave("no pod uses the source, and its copy is whole")
     return Run(ANYWHERE, traits)
 
@@ -109,6 +118,8 @@ def nothing_to_mirror(view: View) -> bool:
 
 def target_place(view: View, source: Where) -> Where:
     """Away from the source's node: for sure while the volume is not bound, if it can be helped afterwards."""
+    if over(view.observed.pair.status):
+        return Leave(LIVE_ELSEWHERE)
     away = source_node(view, source)
     claim = view.target_claim
     bound = isinstance(claim, Claim) and claim.bound

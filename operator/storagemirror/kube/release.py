@@ -1,0 +1,119 @@
+"""Before the chart goes: nothing of the operator's keeps an application's pods from going.
+
+While a side is fenced its writers carry a finalizer, and only the operator takes it off. So the operator is stopped
+first (its Deployment scaled to zero, its Lease taken, so that nobody puts one on again), then every finalizer goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from storagemirror.clock import Clock
+from storagemirror.errors import Permanent, StorageMirrorError
+from storagemirror.kube import paths
+from storagemirror.kube.client import Api
+from storagemirror.kube.election import RETRY_SECONDS, Election
+from storagemirror.kube.faults import Conflict, Missing
+from storagemirror.plan.objects import Meta, PartialObject
+from storagemirror.resources import labels
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 10
+"""How often a pod is read again because somebody else wrote it first."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """What came of it: pods that are free, and those that could not be freed with the reason."""
+
+    pods: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def stop_operator(api: Api, election: Election, clock: Clock, *, namespace: str, name: str, seconds: float) -> None:
+    """Scale the Deployment to zero and take the lead; returns when no operator acts any more.
+
+    An operator that is dead is waited out: its Lease runs out by itself. `Permanent` when another leads after `seconds`.
+    """
+    _scale_to_zero(api, namespace, name)
+    end = clock.monotonic() + seconds
+    while not _leads(election):
+        if clock.monotonic() > end:
+            raise Permanent(
+                f"an operator still works {seconds:.0f} s after Deployment {namespace}/{name} was scaled to zero",
+                hint="See who holds the Lease (`kubectl get lease -n NAMESPACE`), stop it, and try again.",
+            )
+        clock.sleep(RETRY_SECONDS)
+
+
+def release_writers(api: Api, *, freed: Callable[[str], None] = lambda pod: None) -> Released:
+    """Take the finalizer off every pod that has the label; all else of the pods stays. `freed` is told each at once."""
+    pods: list[str] = []
+    failed: list[str] = []
+    for found in api.list(PartialObject, paths.PODS, labels=labels.END_PROOF):
+        where = f"{found.metadata.namespace}/{found.metadata.name}"
+        try:
+            if _release(api, found.metadata):
+                pods.append(where)
+                freed(where)
+        except StorageMirrorError as e:
+            failed.append(f"{where}: {e.message}")
+    return Released(tuple(pods), tuple(failed))
+
+
+def _leads(election: Election) -> bool:
+    try:
+        return election.step()
+    except Conflict:
+        return False
+
+
+def _scale_to_zero(api: Api, namespace: str, name: str) -> None:
+    scale = paths.path(paths.DEPLOYMENTS, namespace, name) + "/scale"
+    for _ in range(ATTEMPTS):
+        try:
+            there = msgspec.json.decode(api.request("GET", scale))
+            if there["spec"].get("replicas", 0) == 0:
+                return
+            api.scale(paths.DEPLOYMENTS, namespace, name, 0, there["metadata"]["resourceVersion"])
+        except Missing:
+            return
+        except Conflict:
+            continue
+        log.info("Deployment %s/%s is scaled to zero", namespace, name)
+        return
+    raise Permanent(f"Deployment {namespace}/{name} changes faster than it can be scaled")
+
+
+def _release(api: Api, meta: Meta) -> bool:
+    """Whether there was something to take off. A list is replaced as a whole: only the version that was read."""
+    for _ in range(ATTEMPTS):
+        if labels.END_PROOF not in meta.finalizers:
+            return False
+        change: dict[str, Any] = {
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+            "finalizers": [f for f in meta.finalizers if f != labels.END_PROOF],
+            "labels": {labels.END_PROOF: None},
+        }
+        try:
+            api.merge(paths.PODS, meta.namespace, meta.name, {"metadata": change})
+        except Missing:
+            return False
+        except Conflict:
+            try:
+                now = api.get_metadata(PartialObject, paths.PODS, meta.namespace, meta.name).metadata
+            except Missing:
+                return False
+            if now.uid != meta.uid:
+                return False
+            meta = now
+        else:
+            return True
+    raise Permanent(f"it was written by others {ATTEMPTS} times in between")

@@ -1,0 +1,177 @@
+"""The failover part of a pass: who may write, who has the lock, one step, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from storagemirror.api.conditions import ConditionStatus, ConditionType
+from storagemirror.api.failover import AcceptLoss, Failover
+from storagemirror.api.operation import FENCED, HARMLESS, Mode, Operation, OperationPhase
+from storagemirror.api.reasons import Reason
+from storagemirror.api.status import GateStatus, MirrorPairStatus, Phase, Side, Writer
+from storagemirror.plan.conditions import Told
+from storagemirror.plan.course import fenced, operation_of, over
+from storagemirror.plan.decisions import Action, Shown
+from storagemirror.plan.loss import source_lost
+from storagemirror.plan.observed import GateSeen, Observed, Unseen
+from storagemirror.plan.operate import step
+from storagemirror.plan.operating import Move, Stage
+from storagemirror.plan.queueing import opening
+from storagemirror.plan.services import service_steps, service_verdict, service_warning
+from storagemirror.plan.telling import is_its_own, own_steps, shown
+from storagemirror.plan.times import written
+from storagemirror.plan.validating import Asked, promotable
+from storagemirror.plan.volumes import Judged
+from storagemirror.plan.writers import fenceable, known_since, release_steps, tracked
+
+SUSPECT_AGAIN = 1.0
+"""Seconds until a pass looks again while the source is missed and not yet called lost."""
+
+
+@dataclass(frozen=True)
+class Failing:
+    """What the failover part comes to."""
+
+    status: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the pair's status."""
+    actions: tuple[Action, ...] = ()
+    shown: tuple[Shown, ...] = ()
+    conditions: tuple[tuple[ConditionType, Told], ...] = ()
+    again: tuple[float, ...] = ()
+
+
+def failing(observed: Observed, judged: Sequence[Judged], now: datetime) -> Failing:
+    """For one pair, after its volumes were judged."""
+    status = observed.pair.status
+    if observed.pair.spec.sides is None and operation_of(status) is None:
+        released = release_steps(observed, observed.pair)
+        told = shown(observed, status.operation, status.epoch or 1, now)
+        return Failing({"closed_sides": (), "writers": (), "gate": None}, released, told)
+    writers, known = tracked(observed, now), known_since(observed, now)
+    move = _move(observed, judged, writers, known, now)
+    operation = move.operation if move is not None else status.operation
+    fields: dict[str, object] = {
+        "writers": writers,
+        "writers_known_since": known,
+        "gate": _gate(observed, now),
+        "closed_sides": _closed(status, operation),
+        "operation": operation,
+    }
+    if operation is not None:
+        fields["attempt"] = max(status.attempt, operation.attempt)
+    if move is not None:
+        fields |= move.status
+    epoch = fields.get("epoch", status.epoch)
+    steady = () if fenced(status) else service_steps(observed, now)
+    actions = (
+        *own_steps(observed, operation),
+        *(move.actions if move is not None else ()),
+        *steady,
+        *release_steps(observed, observed.pair),
+    )
+    told = shown(observed, operation, epoch if isinstance(epoch, int) else 1, now)
+    again = (move.again,) if move is not None and move.again is not None else ()
+    return Failing(fields, actions, told, _conditions(observed, judged, writers, known, now), again)
+
+
+def _move(
+    observed: Observed, judged: Sequence[Judged], writers: tuple[Writer, ...], known: str | None, now: datetime
+) -> Move | None:
+    """One step of the open operation, or the beginning of one; None where there is neither."""
+    views = [j.view for j in judged]
+    lost = source_lost(observed, views) if all(j.whole for j in judged) and not observed.pair.spec.paused else None
+    begun = opening(observed, lost, now)
+    if begun is not None:
+        return Move(begun, again=0.0)
+    operation = operation_of(observed.pair.status)
+    if operation is None:
+        return None
+    operation, failover = _object(observed, operation)
+    return step(Stage(observed, judged, writers, known, operation, failover, now))
+
+
+def _object(observed: Observed, operation: Operation) -> tuple[Operation, Failover | None]:
+    """The operation's Failover; an automatic one's is known by its UID once it was seen."""
+    found = observed.failovers if isinstance(observed.failovers, tuple) else ()
+    if operation.uid:
+        return operation, next((f for f in found if f.metadata.uid == operation.uid), None)
+    own = next((f for f in found if is_its_own(f, operation)), None)
+    if own is None:
+        return operation, None
+    return operation.model_copy(update={"uid": own.metadata.uid}), own
+
+
+def _closed(status: MirrorPairStatus, operation: Operation | None) -> tuple[Side, ...]:
+    """What the gate is to keep closed, where no phase says otherwise in this very write."""
+    if operation is not None and operation.phase in FENCED and operation.phase is not OperationPhase.ROLLING_BACK:
+        return (Side.SOURCE, Side.TARGET)
+    return (Side.SOURCE,) if status.active_side is Side.TARGET else (Side.TARGET,)
+
+
+def _gate(observed: Observed, now: datetime) -> GateStatus | None:
+    """What came of trying it, where it was tried in this pass."""
+    before, seen = observed.pair.status.gate, observed.gate
+    if not seen or any(isinstance(s, Unseen) for s in seen.values()):
+        return before
+    wrong = [f"{side}: {s.message}" for side, s in seen.items() if isinstance(s, GateSeen) and not s.refused]
+    if before is not None and before.in_force and not wrong and fenced(observed.pair.status):
+        return before
+    return GateStatus(checked_at=written(now), in_force=not wrong, message="; ".join(wrong))
+
+
+def _conditions(
+    observed: Observed,
+    judged: Sequence[Judged],
+    writers: tuple[Writer, ...],
+    known: str | None,
+    now: datetime,
+) -> tuple[tuple[ConditionType, Told], ...]:
+    if observed.pair.spec.sides is None:
+        return ()
+    fence = fenceable(observed)
+    found = [(ConditionType.FENCEABLE, Told(fence.status, fence.reason, fence.message))]
+    status = observed.pair.status
+    if not over(status):
+        asked = Asked(observed, judged, writers, known, Mode.UNPLANNED, AcceptLoss(), False, now)
+        wrong = promotable(asked)
+        good = Told(ConditionStatus.TRUE, Reason.COPY_READY, "")
+        bad = Told(ConditionStatus.FALSE, wrong.reason, wrong.message) if wrong is not None else good
+        found.append((ConditionType.PROMOTABLE, bad))
+    if observed.pair.spec.services:
+        found.append((ConditionType.SERVICES_READY, _services(observed)))
+    return tuple(found)
+
+
+def _services(observed: Observed) -> Told:
+    wrong = service_verdict(observed)
+    if wrong is not None:
+        return Told(ConditionStatus.FALSE, wrong.reason, wrong.message)
+    if observed.denied:
+        denied = observed.denied[0]
+        return Told(ConditionStatus.FALSE, Reason.SERVICE_REFUSED, f"{denied.what} was refused: {denied.message}")
+    warned = service_warning(observed)
+    if warned is not None:
+        return Told(ConditionStatus.TRUE, *warned)
+    return Told(ConditionStatus.TRUE, Reason.SERVICES_TURNED, "")
+
+
+def failing_told(status: MirrorPairStatus) -> tuple[Told | None, bool]:
+    """What Ready says because of a failover, and whether it goes on; (None, False) where there is none to tell of."""
+    operation = operation_of(status)
+    if operation is not None and operation.phase not in HARMLESS:
+        text = f"Failover {operation.name} is {operation.phase}: {operation.message}"
+        return Told(ConditionStatus.FALSE, Reason.FAILING_OVER, text), True
+    if over(status):
+        text = f"The target is the live side since epoch {status.epoch}; it has no copy."
+        return Told(ConditionStatus.FALSE, Reason.FAILED_OVER, text), False
+    return None, False
+
+
+def phase_told(status: MirrorPairStatus, phase: Phase) -> Phase:
+    """The pair's phase: a failover outranks what the volumes say."""
+    operation = operation_of(status)
+    if operation is not None and operation.phase not in HARMLESS:
+        return Phase.FAILING_OVER
+    return Phase.FAILED_OVER if over(status) else phase

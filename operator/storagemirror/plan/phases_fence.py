@@ -1,0 +1,227 @@
+"""The phases in which both sides are closed, and which can still go back: Fencing, Draining, Promoting, RollingBack."""
+
+from __future__ import annotations
+
+from storagemirror.api.operation import Grade, Mode, OperationPhase, WriterProof
+from storagemirror.api.reasons import Reason
+from storagemirror.api.sides import WorkloadKind
+from storagemirror.api.status import Side
+from storagemirror.contract import Phase as AgentPhase
+from storagemirror.contract import ProofStage, Role
+from storagemirror.plan.contact import contact_of, worst_contact
+from storagemirror.plan.course import proven
+from storagemirror.plan.decisions import Action, EndWriter, NudgeWorkload, ScaleWorkload
+from storagemirror.plan.objects import WorkloadObject
+from storagemirror.plan.observed import GateSeen, Unseen
+from storagemirror.plan.operating import LATER, SOON, Move, Stage, back, end, go, stay
+from storagemirror.plan.phases_before import equal
+from storagemirror.plan.standby import nudge_mark
+from storagemirror.plan.times import read, written
+from storagemirror.plan.validating import proof_can_be_had
+from storagemirror.plan.view import is_agent
+from storagemirror.plan.volumes import heard_report
+from storagemirror.plan.writers import has_ended, hold_steps, proof_of
+from storagemirror.resources import labels
+
+GATE_SETTLES = 1.0
+"""Seconds between the gate's first refusal and the look at pods that counts: a pod that admission had let through just
+before is stored by then, and seen."""
+
+RETURN_SECONDS = 30.0
+"""For so long the source's controllers are woken until their pods are there: the gate opens a moment later than its
+status says."""
+
+
+def fencing(stage: Stage) -> Move:
+    """Until every writer's end is proven while the gate keeps new ones away."""
+    proofs = _proofs(stage)
+    stopped_at, stops = _stop(stage)
+    confirmed, gate_open = _gate(stage)
+    also: dict[str, object] = {"proofs": proofs, "stopped_at": stopped_at, "gate_confirmed": confirmed}
+    unproven = _unproven(stage, proofs)
+    if not unproven and stopped_at is not None and gate_open is None and _settled(stage, confirmed):
+        grades = sorted({p.grade.value for p in proofs})
+        text = f"Nobody writes the source any more ({', '.join(grades) or 'nobody did'}); the copy takes in the rest."
+        return go(stage, OperationPhase.DRAINING, text, also=also)
+    # The finalizers first: who is deleted without one may be gone before its end can be read.
+    holds = hold_steps(stage.observed)
+    actions: tuple[Action, ...] = (*holds, *stops, *_end_writers(stage))
+    if gate_open is not None:
+        return stay(stage, Reason.GATE_NOT_IN_FORCE, gate_open, actions=actions, again=SOON, also=also)
+    if unproven:
+        patience = SOON if stage.waited < 30 else LATER
+        reason = Reason.WRITERS_RUNNING if obstacle_to_proof(stage) is None else Reason.NO_PROOF
+        return stay(stage, reason, unproven, actions=actions, again=patience, also=also)
+    return stay(stage, Reason.FENCING, "The source's workloads are being stopped.", actions=actions, also=also)
+
+
+def draining(stage: Stage) -> Move:
+    """Until the copy has all there is: planned, the rest is sent and proven first."""
+    if (lost := _copy_lost(stage)) is not None:
+        return back(stage, Reason.NOT_MIRRORED, lost)
+    operation = stage.operation
+    if operation.mode is Mode.PLANNED and not proven(operation, stage.volumes, ProofStage.FINAL):
+        equality = equal(stage, ProofStage.FINAL)
+        text = "What was left is sent and proven equal, by both sides on their own."
+        return stay(stage, Reason.DRAINING, text, also={"equality": equality})
+    waiting = [v.volume.name for v in stage.views if not _reports(stage, v.volume.name, AgentPhase.DRAINED)]
+    if waiting:
+        return stay(stage, Reason.DRAINING, f"Volume {', '.join(waiting)} takes in what has come.")
+    contact = worst_contact([contact_of(v) for v in stage.views])
+    planned = operation.mode is Mode.PLANNED
+    epoch = (stage.observed.pair.status.epoch or 1) + 1
+    return go(
+        stage,
+        OperationPhase.PROMOTING,
+        f"The target becomes the live side, of epoch {epoch}.",
+        status={"epoch": epoch, "active_side": Side.TARGET},
+        also={
+            "synced_through": contact.synced_through or operation.synced_through,
+            "last_contact": contact.last_heard or operation.last_contact,
+            "lag_seconds": 0 if planned else contact.lag_seconds,
+            "rpo_seconds": 0 if planned else contact.lag_seconds,
+        },
+    )
+
+
+def promoting(stage: Stage) -> Move:
+    """Until every target volume bears the new epoch and is let go of. After that there is no way back."""
+    if (lost := _copy_lost(stage)) is not None:
+        return back(stage, Reason.NOT_MIRRORED, lost)
+    waiting = [v.volume.name for v in stage.views if not _reports(stage, v.volume.name, AgentPhase.PROMOTED)]
+    if waiting:
+        text = f"Volume {', '.join(waiting)} is handed over: the epoch is written on it."
+        return stay(stage, Reason.PROMOTING, text)
+    text = "The volumes are handed over; the standby starts, the Services turn. From here on only forward."
+    return go(stage, OperationPhase.SWITCHING, text, status={"closed_sides": (Side.SOURCE,)})
+
+
+def rolling_back(stage: Stage) -> Move:
+    """Until the source's workloads have their pods back."""
+    actions: list[Action] = []
+    for stored in stage.operation.replicas:
+        found = stage.observed.workloads.get((stored.kind, stored.name))
+        if not isinstance(found, WorkloadObject):
+            continue
+        if found.spec.replicas == 0 and stored.replicas:
+            actions.append(_scale(stage, stored.kind, found, stored.replicas, "the failover is rolled back"))
+        elif stored.replicas and (mark := nudge_mark(stage, found)) is not None:
+            actions.append(NudgeWorkload(found.metadata.namespace, stored.kind, stored.name, mark))
+    if any(isinstance(a, ScaleWorkload) for a in actions) or (actions and stage.waited < RETURN_SECONDS):
+        return stay(stage, _why(stage), stage.operation.message, actions=tuple(actions))
+    why = next((s.message for s in reversed(stage.operation.timeline) if s.phase is OperationPhase.ROLLING_BACK), "")
+    text = f"{why} The source is the live side as before.".strip()
+    return end(stage, OperationPhase.ROLLED_BACK, _why(stage), text)
+
+
+def _why(stage: Stage) -> Reason:
+    try:
+        return Reason(stage.operation.reason)
+    except ValueError:
+        return Reason.ROLLED_BACK
+
+
+def _proofs(stage: Stage) -> tuple[WriterProof, ...]:
+    """All that are in, those of this pass too. A better one takes the place of a weaker one."""
+    observed = stage.observed
+    found = {p.uid: p for p in stage.operation.proofs}
+    sufficient = observed.pair.spec.failover.sufficient_proof
+    known = {w.uid: w for w in (*observed.pair.status.writers, *stage.writers)}
+    for writer in known.values():
+        if writer.side is not Side.SOURCE or (writer.uid in found and found[writer.uid].grade is Grade.PROVEN):
+            continue
+        proof = proof_of(writer, observed, sufficient, stage.accepted, stage.now)
+        if proof is not None and (writer.uid not in found or proof.grade is Grade.PROVEN):
+            found[writer.uid] = proof
+    return tuple(found[uid] for uid in sorted(found))[:256]
+
+
+def _unproven(stage: Stage, proofs: tuple[WriterProof, ...]) -> str:
+    """Whose end is not proven; empty where everybody's is."""
+    done = {p.uid for p in proofs}
+    left = [w for w in stage.writers if w.side is Side.SOURCE and w.uid not in done]
+    if not left:
+        return ""
+    names = ", ".join(f"{w.name}{f' on node {w.node}' if w.node else ''}" for w in left[:5])
+    more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+    return f"Not proven to have ended: pod {names}{more}."
+
+
+def obstacle_to_proof(stage: Stage) -> str | None:
+    """Why the end of some writer cannot even be expected; None where it is a matter of waiting."""
+    found = proof_can_be_had(stage.asked)
+    return found.message if found is not None else None
+
+
+def _stop(stage: Stage) -> tuple[str | None, tuple[Action, ...]]:
+    """When the source's workloads were first seen at zero, and what brings them there."""
+    sides, before = stage.observed.pair.spec.sides, stage.operation.stopped_at
+    actions: list[Action] = []
+    blind = False
+    for workload in sides.source.workloads if sides is not None else ():
+        found = stage.observed.workloads.get((workload.kind, workload.name))
+        blind = blind or isinstance(found, Unseen)
+        if isinstance(found, WorkloadObject) and found.spec.replicas:
+            actions.append(_scale(stage, workload.kind, found, 0, "its side is being fenced"))
+    if before is None and not actions and not blind:
+        before = written(stage.now)
+    return before, tuple(actions)
+
+
+def _scale(stage: Stage, kind: WorkloadKind, found: WorkloadObject, replicas: int, why: str) -> ScaleWorkload:
+    meta = found.metadata
+    return ScaleWorkload(stage.observed.pair.metadata.namespace, kind, meta.name, replicas, meta.resource_version, why)
+
+
+def _end_writers(stage: Stage) -> tuple[EndWriter, ...]:
+    """Unplanned: whoever else mounts the source is ended too: on a node that comes back its pod would start again.
+    Planned: a person's pod is a person's to end."""
+    if stage.operation.mode is Mode.PLANNED:
+        return ()
+    claims = {v.source.claim_name for v in stage.observed.pair.spec.volumes}
+    pods = stage.observed.pods if isinstance(stage.observed.pods, tuple) else ()
+    return tuple(
+        EndWriter(p.metadata.namespace, p.metadata.name, p.metadata.uid)
+        for p in pods
+        if p.claims & claims
+        and not is_agent(p)
+        and not p.leaving
+        and not has_ended(p)
+        # Its finalizer first: its end must stay readable.
+        and labels.END_PROOF in p.metadata.finalizers
+    )
+
+
+def _gate(stage: Stage) -> tuple[str | None, str | None]:
+    """Since when the gate was seen in force, and why it is not; both sides, in this very pass."""
+    before = stage.operation.gate_confirmed
+    for side in Side:
+        seen = stage.observed.gate.get(side)
+        if isinstance(seen, GateSeen) and seen.refused:
+            continue
+        if stage.accepted:
+            return before or written(stage.now), None
+        said = seen.message if isinstance(seen, GateSeen) else seen.why if isinstance(seen, Unseen) else "not tried yet"
+        return None, f"The admission gate does not refuse pods of the {side.value.lower()} side: {said}"
+    return before or written(stage.now), None
+
+
+def _settled(stage: Stage, confirmed: str | None) -> bool:
+    """Whether the refusal that counts was stored by an earlier pass, long enough ago."""
+    since = read(stage.operation.gate_confirmed)
+    if since is None or confirmed is None:
+        return False
+    return (stage.now - since).total_seconds() >= GATE_SETTLES
+
+
+def _reports(stage: Stage, volume: str, phase: AgentPhase) -> bool:
+    """Whether the target agent of `volume` says that it is so far, under the pair's present epoch."""
+    view = next(v for v in stage.views if v.volume.name == volume)
+    report = heard_report(view, Role.TARGET)
+    return report is not None and report.phase is phase and report.epoch == stage.observed.pair.status.epoch
+
+
+def _copy_lost(stage: Stage) -> str | None:
+    """The target claim was made anew meanwhile: what is in it now is no copy."""
+    gone = [j.view.volume.name for j in stage.judged if not j.whole]
+    return f"The copy of volume {', '.join(gone)} is not there any more." if gone else None

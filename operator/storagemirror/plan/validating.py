@@ -1,0 +1,205 @@
+"""May this failover be done? Asked before anything is touched; the list `RULES` is the specification.
+
+Each rule is `(Asked) -> Obstacle | None`; the first that speaks is heard. An obstacle may pass: the failover waits, and
+nothing is closed, stopped or promoted meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from storagemirror.api.durations import seconds
+from storagemirror.api.failover import AcceptLoss
+from storagemirror.api.operation import Mode
+from storagemirror.api.reasons import Reason
+from storagemirror.api.sides import WorkloadKind
+from storagemirror.api.status import Phase, Side, Writer
+from storagemirror.contract import Phase as AgentPhase
+from storagemirror.contract import Role
+from storagemirror.plan.contact import connected, contact_of, worst_contact
+from storagemirror.plan.objects import PodSpec, WorkloadObject
+from storagemirror.plan.observed import Observed
+from storagemirror.plan.view import View
+from storagemirror.plan.volumes import Judged, heard_report
+from storagemirror.plan.writers import attainable
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why it is not begun (yet)."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A failover, and what it meets."""
+
+    observed: Observed
+    judged: Sequence[Judged]
+    writers: tuple[Writer, ...]
+    """As this pass sees them."""
+    known_since: str | None
+    mode: Mode
+    accept_loss: AcceptLoss
+    accept_split_brain: bool
+    now: datetime
+
+    @property
+    def views(self) -> list[View]:
+        return [j.view for j in self.judged]
+
+
+Rule = Callable[[Asked], Obstacle | None]
+
+
+def obstacle(asked: Asked) -> Obstacle | None:
+    """What stands in the way; None where nothing does."""
+    return next((found for rule in RULES if (found := rule(asked)) is not None), None)
+
+
+def not_paused(asked: Asked) -> Obstacle | None:
+    if not asked.observed.pair.spec.paused or asked.mode is Mode.UNPLANNED:
+        return None
+    return Obstacle(Reason.PAUSED, "The pair is paused: both sides cannot be proven equal.")
+
+
+def workloads_exist(asked: Asked) -> Obstacle | None:
+    sides = asked.observed.pair.spec.sides
+    if sides is None:
+        return Obstacle(Reason.NO_SIDES, "The pair does not say which workloads are on its sides.")
+    for workload in sides.target.workloads:
+        if asked.observed.workloads.get((workload.kind, workload.name)) is None:
+            return Obstacle(Reason.WORKLOAD_MISSING, f"The standby {workload.kind} {workload.name} does not exist.")
+    return None
+
+
+def standby_mounts_the_copy(asked: Asked) -> Obstacle | None:
+    """A standby that does not mount the copy would start on nothing."""
+    pair = asked.observed.pair
+    if pair.spec.sides is None:
+        return None
+    wanted = {v.target.claim_name for v in pair.spec.volumes}
+    mounted: set[str] = set()
+    for workload in pair.spec.sides.target.workloads:
+        found = asked.observed.workloads.get((workload.kind, workload.name))
+        if not isinstance(found, WorkloadObject):
+            return None
+        mounted |= _claims(found.spec.template.spec, workload.kind, found)
+    if wanted <= mounted:
+        return None
+    missing = ", ".join(sorted(wanted - mounted))
+    return Obstacle(Reason.STANDBY_MISMATCH, f"No standby workload's pods mount the target claim {missing}.")
+
+
+def _claims(spec: PodSpec, kind: WorkloadKind, found: WorkloadObject) -> set[str]:
+    own = {v.persistent_volume_claim.claim_name for v in spec.volumes if v.persistent_volume_claim is not None}
+    if kind is WorkloadKind.STATEFUL_SET:
+        own |= {f"{t.metadata.name}-{found.metadata.name}-0" for t in found.spec.volume_claim_templates}
+    return own
+
+
+def copy_is_whole(asked: Asked) -> Obstacle | None:
+    behind = [j.view.volume.name for j in asked.judged if not j.whole]
+    if not behind:
+        return None
+    return Obstacle(Reason.NOT_MIRRORED, f"The first mirror of {', '.join(behind)} is not finished: no whole copy.")
+
+
+def not_held(asked: Asked) -> Obstacle | None:
+    """Planned: a hold says that the two sides differ by more than may be made equal."""
+    held = [j.view.volume.name for j in asked.judged if j.view.before.hold is not None]
+    if not held or asked.mode is Mode.UNPLANNED:
+        return None
+    return Obstacle(Reason.HELD, f"Volume {', '.join(held)} is held: see status.volumes[].hold of the pair.")
+
+
+def target_is_heard(asked: Asked) -> Obstacle | None:
+    silent = [v.volume.name for v in asked.views if heard_report(v, Role.TARGET) is None]
+    if not silent:
+        return None
+    return Obstacle(Reason.TARGET_NOT_HEARD, f"The target agent of {', '.join(silent)} is not heard.")
+
+
+def source_is_heard(asked: Asked) -> Obstacle | None:
+    if asked.mode is Mode.UNPLANNED:
+        return None
+    for view in asked.views:
+        report = heard_report(view, Role.SOURCE)
+        if report is None or not connected(view) or report.phase is not AgentPhase.REPLICATING:
+            name = view.volume.name
+            return Obstacle(Reason.SOURCE_NOT_HEARD, f"The source agent of {name} is not heard, or does not replicate.")
+    return None
+
+
+def near_enough(asked: Asked) -> Obstacle | None:
+    """What would be lost, as of the last contact. Unknown is not zero."""
+    if asked.mode is Mode.PLANNED:
+        return None
+    contact = worst_contact([contact_of(v) for v in asked.views])
+    accepted, limit = asked.accept_loss, seconds(asked.observed.pair.spec.failover.max_lag)
+    if accepted.bytes is not None and (contact.lag_bytes is None or contact.lag_bytes > accepted.bytes):
+        known = "not known how many" if contact.lag_bytes is None else str(contact.lag_bytes)
+        text = f"Bytes of known changes that are not on the copy: {known}; the Failover accepts {accepted.bytes}."
+        return Obstacle(Reason.REFUSED_LOSS, text)
+    if limit == 0:
+        return None
+    if contact.lag_seconds is None:
+        if accepted.unknown:
+            return None
+        return Obstacle(
+            Reason.LAG_UNKNOWN, "It is not known how far the copy was behind when the source was last heard."
+        )
+    if contact.lag_seconds <= max(limit, float(accepted.seconds or 0)):
+        return None
+    behind, over = contact.lag_seconds, contact.lag_seconds - limit
+    return Obstacle(
+        Reason.TARGET_BEHIND,
+        f"The copy was {behind} s behind when the source was last heard ({contact.last_heard or 'unknown when'}): "
+        f"{over:g} s more than maxLag allows.",
+    )
+
+
+def writers_are_known(asked: Asked) -> Obstacle | None:
+    if asked.known_since is not None or asked.accept_split_brain:
+        return None
+    return Obstacle(
+        Reason.WRITERS_UNKNOWN, "Not every node has been Ready since the pair was made: a pod may write unseen."
+    )
+
+
+def proof_can_be_had(asked: Asked) -> Obstacle | None:
+    sufficient = asked.observed.pair.spec.failover.sufficient_proof
+    for writer in asked.writers:
+        if writer.side is not Side.SOURCE:
+            continue
+        why = attainable(writer, asked.observed, sufficient, asked.accept_split_brain)
+        if why is not None:
+            return Obstacle(Reason.NO_PROOF, f"No proof that nobody writes the source any more: {why}.")
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    workloads_exist,
+    standby_mounts_the_copy,
+    not_paused,
+    copy_is_whole,
+    not_held,
+    target_is_heard,
+    source_is_heard,
+    near_enough,
+    writers_are_known,
+    proof_can_be_had,
+)
+
+
+def promotable(asked: Asked) -> Obstacle | None:
+    """What of these rules speaks of the copy alone: shown as a condition all the time."""
+    rules = (workloads_exist, standby_mounts_the_copy, copy_is_whole, target_is_heard)
+    found = next((o for rule in rules if (o := rule(asked)) is not None), None)
+    if found is None and any(j.view.before.phase is Phase.HELD for j in asked.judged):
+        return Obstacle(Reason.HELD, "A volume is held: the copy is of the time before.")
+    return found

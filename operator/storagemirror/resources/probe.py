@@ -1,0 +1,39 @@
+"""The pod that nobody makes: asked about, to see whether the admission gate refuses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PROBE_NAME = "storagemirror-gate-probe"
+
+
+def probe_pod(namespace: str, claim: str) -> dict[str, Any]:
+    """Mounts `claim`; fits the PodSecurity level restricted, and asks for so little that no quota is in the way."""
+    tiny = {"cpu": "1m", "memory": "1Mi"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": PROBE_NAME, "namespace": namespace},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "probe",
+                    "image": "storagemirror.invalid/probe",
+                    "resources": {"requests": tiny, "limits": tiny},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": "volume", "mountPath": "/volume"}],
+                }
+            ],
+            "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}],
+        },
+    }
