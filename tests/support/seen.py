@@ -9,6 +9,7 @@ import msgspec
 
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.operation import OperationPhase
+from storagemirror.api.status import Side, Writer
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import Authority, Observed
 from storagemirror.plan.times import written
@@ -119,3 +120,17 @@ def agent(name: str = "orders-data-source-abc123-1", claim: str = SOURCE_CLAIM, 
     owner = {"kind": "MirrorPair", "name": "orders", "uid": "uid-pair", "controller": True}
     marks |= {labels.APP_COMPONENT: labels.AGENT, labels.PAIR: "uid-pair"}
     return pod(name, claims=(claim,), labels=marks, ownerReferences=[owner])
+
+
+def writer(
+    name: str = "orders-0", *, on: str = "node-a", side: Side = Side.SOURCE, gone: float | None = None
+) -> Writer:
+    """`gone`: for how many seconds."""
+    since = ago(gone) if gone is not None else None
+    return Writer(uid=f"uid-{name}", name=name, side=side, node=on, since=ago(3600), gone_since=since)
+
+
+def after(*writers: Writer, status: dict[str, Any] | None = None, **more: Any) -> Observed:
+    """A pass after one that knew `writers`."""
+    told = {"writers": [w.dump() for w in writers], **(status or {})}
+    return seen(pair(told), **more)
