@@ -58,8 +58,8 @@ class Agent:
         self.api.put_order(self.namespace, self.name, self.order)
         return self.order
 
-    def start(self, instance: int = 1, **settings: str) -> None:
-        """Start the process; its log is one file for all its lives."""
+    def start(self, instance: int = 1, program: list[str] | None = None, **settings: str) -> None:
+        """Start the process (another `program` in its place); its log is one file for all its lives."""
         at = self.api.settings()
         env = {
             **os.environ,
@@ -80,7 +80,8 @@ class Agent:
             **self.settings,
             **settings,
         }
-        words = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "storagemirror.cli.main", "agent"]
+        agent = [sys.executable, "-m", "storagemirror.cli.main", "agent"]
+        words = ["setpriv", "--pdeathsig", "KILL", "--", *(program or agent)]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
