@@ -137,7 +137,8 @@ def test_a_pod_that_has_a_node_goes_only_when_its_kubelet_says_so(api: Api, name
 def _operator(api: FragileApi) -> Reconciler:
     clock = SystemClock()
     authority = CertificateAuthority(api, "default", clock)
-    sources = Sources(api, Heartbeats(clock), Image("storagemirror:test"), authority.authority)
+    image = Image("storagemirror:test")
+    sources = Sources(api, Heartbeats(clock), image, authority.authority, clock, lambda targets: {})
     return Reconciler(sources, Executor(api, authority), Events(api, clock), clock, lambda: True)
 
 

@@ -37,6 +37,7 @@ class FakeApi(Api):
         self._uids = 0
         self.writes = 0
         self.requests = 0
+        self._user = ""
         self.admission: Callable[[str, Object], str | None] = lambda plural, manifest: None
         """Says why an object of that plural is refused (status 403), or None."""
         self.kill_at: tuple[int, bool] | None = None
@@ -51,9 +52,17 @@ class FakeApi(Api):
         """Every write that was carried out: method and address."""
 
     def request(
-        self, method: str, where: str, *, query: Mapping[str, str] | None = None, body: Any = None, kind: str = ""
+        self,
+        method: str,
+        where: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        kind: str = "",
+        user: str = "",
     ) -> bytes:
         self.requests += 1
+        self._user = user
         if self.down or self.blind(where):
             raise ApiUnavailable(f"{method} {where}: 503")
         if self.forbidden(where):
@@ -117,6 +126,8 @@ class FakeApi(Api):
         version = body["metadata"].get("resourceVersion")
         if version is not None and version != found["metadata"]["resourceVersion"]:
             raise fault_of(409, _status("the object has been modified"), "PUT")
+        if sub == "scale":
+            return self._store(address, found | {"spec": found["spec"] | {"replicas": body["spec"]["replicas"]}})
         if sub == "status":
             return self._store(address, found | {"status": body["status"]})
         kept = {k: found["metadata"][k] for k in ("uid", "creationTimestamp", "generation")}
@@ -126,14 +137,29 @@ class FakeApi(Api):
         if address not in self.objects:
             return self._create(address, body, dry=False)
         found = copy.deepcopy(self.objects[address])
-        return self._store(address, merged(found, body))
+        given = body.get("metadata", {})
+        for key in ("uid", "resourceVersion"):
+            if given.get(key, found["metadata"][key]) != found["metadata"][key]:
+                raise fault_of(409, _status(f"the {key} in the precondition does not match"), "PATCH")
+        change = {k: v for k, v in given.items() if k != "resourceVersion"}
+        stored = self._store(address, merged(found, body | {"metadata": change}))
+        if found["metadata"].get("finalizers"):
+            self._let_go(address)
+        return stored
+
+    def _let_go(self, address: Address) -> None:
+        """What waited for its last finalizer goes, unless a kubelet has yet to speak."""
+        found = self.objects[address]
+        waits = found["metadata"].get("finalizers") or _awaits_kubelet(address, found)
+        if "deletionTimestamp" in found["metadata"] and not waits:
+            del self.objects[address]
 
     def _delete(self, address: Address, body: Object | None) -> bytes:
         found = self._there(address)
         uid = ((body or {}).get("preconditions") or {}).get("uid")
         if uid is not None and uid != found["metadata"]["uid"]:
             raise fault_of(409, _status("the UID in the precondition does not match"), "DELETE")
-        if address[0] == "pods" and found["spec"].get("nodeName"):
+        if found["metadata"].get("finalizers") or _awaits_kubelet(address, found):
             # Goes when its kubelet says so: `finish`.
             stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
             found["metadata"].setdefault("deletionTimestamp", stamp)
@@ -159,6 +185,10 @@ class FakeApi(Api):
         self.objects[address] = body
         return json.dumps(body).encode()
 
+    def take_over(self, other: FakeApi) -> None:
+        """Everything that another one holds."""
+        self.objects, self._version, self._uids = copy.deepcopy(other.objects), other._version, other._uids
+
     def put(self, plural: str, body: Object) -> None:
         """Somebody else makes an object, or changes it (merged)."""
         meta = body["metadata"]
@@ -175,6 +205,14 @@ class FakeApi(Api):
     def all(self, plural: str) -> list[Object]:
         """Objects of one kind, sorted by name."""
         return [o for (p, _, _), o in sorted(self.objects.items()) if p == plural]
+
+
+def _awaits_kubelet(address: Address, found: Object) -> bool:
+    """A pod on a node goes only when its kubelet says that its containers have ended."""
+    if address[0] != "pods" or not found["spec"].get("nodeName"):
+        return False
+    states = [s["state"] for s in found["status"].get("containerStatuses", ())]
+    return not states or not all("terminated" in state for state in states)
 
 
 def merged(base: Any, change: Any) -> Any:

@@ -30,12 +30,19 @@ class FragileApi(Api):
         self.kill_at: tuple[int, bool] | None = None
 
     def request(
-        self, method: str, where: str, *, query: Mapping[str, str] | None = None, body: Any = None, kind: str = ""
+        self,
+        method: str,
+        where: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        kind: str = "",
+        user: str = "",
     ) -> bytes:
         writes = method != "GET" and "dryRun" not in (query or {})
         if writes and self.kill_at == (self.writes + 1, False):
             raise Killed
-        answer = super().request(method, where, query=query, body=body, kind=kind)
+        answer = super().request(method, where, query=query, body=body, kind=kind, user=user)
         if writes and self.kill_at == (self.writes, True):
             raise Killed
         return answer

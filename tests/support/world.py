@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,12 +11,15 @@ from storagemirror.clock import rfc3339
 from storagemirror.contract import ORDER_KEY, REPORT_ANNOTATION, Order, Phase, Report, Role, decode, encode
 from storagemirror.errors import BadInput, Passing
 from storagemirror.kube.authority import CertificateAuthority
+from storagemirror.kube.endings import Endings
 from storagemirror.kube.events import Events
 from storagemirror.kube.execute import Executor
+from storagemirror.kube.gate import Gate
 from storagemirror.kube.gather import Key, Sources
 from storagemirror.kube.heartbeats import Heartbeats
 from storagemirror.kube.passes import Reconciler
 from storagemirror.plan.objects import Lease
+from storagemirror.plan.observed import Reached
 from storagemirror.resources import labels
 from storagemirror.resources.pod import Image
 from tests.support.fake_api import FakeApi, Killed, Object
@@ -68,8 +72,23 @@ class World:
         api, clock = self.api, self.clock
         self.heartbeats = Heartbeats(clock)
         authority = CertificateAuthority(api, HOME, clock)
-        sources = Sources(api, self.heartbeats, Image(self.image), authority.authority)
+        self.endings = Endings()
+        sources = Sources(
+            api,
+            self.heartbeats,
+            Image(self.image),
+            authority.authority,
+            clock,
+            self.reach,
+            Gate("system:serviceaccount:storagemirror-system:storagemirror-probe"),
+            self.endings,
+            lambda key: True,
+        )
         self.operator = Reconciler(sources, Executor(api, authority), Events(api, clock), clock, lambda: True)
+
+    def reach(self, targets: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[Reached, ...]]:
+        """Every address takes connections."""
+        return {service: tuple(Reached(address, True) for address in some) for service, some in targets.items()}
 
     # what users do
 

@@ -12,16 +12,15 @@ from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.operation import OperationPhase
 from storagemirror.api.sides import WorkloadKind
 from storagemirror.api.status import Side
-from storagemirror.contract import PeerState, Role
 from storagemirror.errors import BadInput
 from storagemirror.kube import paths
 from storagemirror.kube.client import Api
 from storagemirror.kube.gate import Gate, try_gate
 from storagemirror.kube.look import look
 from storagemirror.plan.course import operation_of
-from storagemirror.plan.lifecycle import SILENT_SECONDS
+from storagemirror.plan.missed import source_missed
 from storagemirror.plan.objects import EndpointSlice, Node, Pod, ServiceObject, WorkloadObject
-from storagemirror.plan.observed import AgentSeen, GateSeen, Heard, Observed, Reached, Unseen
+from storagemirror.plan.observed import GateSeen, Observed, Reached, Unseen
 from storagemirror.plan.services import targets_to_reach
 from storagemirror.plan.times import read
 
@@ -111,16 +110,7 @@ def _suspect(observed: Observed) -> bool:
     status = observed.pair.status
     if operation_of(status) is not None or any(w.gone_since is not None for w in status.writers):
         return True
-    return any(_missed(agent) for agent in observed.agents.values())
-
-
-def _missed(agent: AgentSeen) -> bool:
-    if not isinstance(agent.heard, Heard):
-        return False
-    if agent.ref.role is Role.SOURCE:
-        return agent.heard.silent_for >= SILENT_SECONDS
-    report = agent.heard.report
-    return report is not None and report.peer is not None and report.peer.state is PeerState.LOST
+    return source_missed(observed)
 
 
 def _every_node(api: Api, observed: Observed) -> tuple[Node, ...] | Unseen | None:

@@ -66,7 +66,8 @@ def failing(observed: Observed, judged: Sequence[Judged], now: datetime) -> Fail
     epoch = fields.get("epoch", status.epoch)
     steady = () if fenced(status) else service_steps(observed, now)
     actions = (
-        *own_steps(observed, operation),
+        # As it is stored: what this pass has only just thought of is not acted on.
+        *own_steps(observed, status.operation),
         *(move.actions if move is not None else ()),
         *steady,
         *release_steps(observed, observed.pair),

@@ -30,7 +30,7 @@ class Loss:
 def source_lost(observed: Observed, views: Sequence[View]) -> Loss | None:
     """Why the source counts as lost; None where it does not, or where that cannot be said."""
     status = observed.pair.status
-    nodes = sorted({w.node for w in status.writers if w.side is Side.SOURCE and w.node})
+    nodes = _nodes(observed)
     if status.active_side is not Side.SOURCE or not nodes or not _wanted(observed):
         return None
     told = [_dead(observed, node) for node in nodes]
@@ -53,6 +53,15 @@ def _missed(view: View, attested: bool) -> bool:
     if attested:
         return lost(view) or source_silent(view)
     return (lost(view) and source_silent(view)) or source_silent(view, LONG_SECONDS)
+
+
+def _nodes(observed: Observed) -> list[str]:
+    """Where the source is written. What only lies about (a pod that its kubelet refused) does not count, unless there
+    is nothing else."""
+    pods = observed.pods if isinstance(observed.pods, tuple) else ()
+    lying = {p.metadata.uid for p in pods if p.over}
+    writers = [w for w in observed.pair.status.writers if w.side is Side.SOURCE and w.node]
+    return sorted({w.node for w in writers if w.uid not in lying} or {w.node for w in writers})
 
 
 def source_back(views: Sequence[View]) -> bool:

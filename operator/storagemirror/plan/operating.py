@@ -15,6 +15,7 @@ from storagemirror.api.operation import HARMLESS, Operation, OperationPhase, Ste
 from storagemirror.api.reasons import Reason, advised
 from storagemirror.api.status import Side, Writer
 from storagemirror.plan.decisions import Action
+from storagemirror.plan.objects import Claim
 from storagemirror.plan.observed import Observed
 from storagemirror.plan.times import read, written
 from storagemirror.plan.validating import Asked
@@ -192,6 +193,17 @@ def given_up(stage: Stage) -> Move | None:
         )
     if operation.phase in (OperationPhase.FENCING, OperationPhase.DRAINING) and stage.cancelled:
         return back(stage, Reason.CANCELLED, "The Failover was deleted: the source goes on.")
+    if operation.phase in DEADLINES and (gone := _copy_goes(stage)) is not None:
+        return back(stage, Reason.CLAIM_DELETING, gone)
     if operation.phase in DEADLINES and stage.late:
         return back(stage, Reason.TIMED_OUT, f"{operation.phase} took too long: {operation.message}")
+    return None
+
+
+def _copy_goes(stage: Stage) -> str | None:
+    """Whether a target claim is being deleted: the standby would find nothing to start on."""
+    for view in stage.views:
+        claim = view.target_claim
+        if claim is None or (isinstance(claim, Claim) and claim.metadata.deletion_timestamp is not None):
+            return f"The target claim {view.volume.target.claim_name} is being deleted."
     return None

@@ -175,9 +175,8 @@ def _scale(stage: Stage, kind: WorkloadKind, found: WorkloadObject, replicas: in
 
 def _end_writers(stage: Stage) -> tuple[EndWriter, ...]:
     """Unplanned: whoever else mounts the source is ended too: on a node that comes back its pod would start again.
-    Planned: a person's pod is a person's to end."""
-    if stage.operation.mode is Mode.PLANNED:
-        return ()
+    Planned: a person's pod is a person's to end, unless it only lies about (its kubelet refused it, say)."""
+    planned = stage.operation.mode is Mode.PLANNED
     claims = {v.source.claim_name for v in stage.observed.pair.spec.volumes}
     pods = stage.observed.pods if isinstance(stage.observed.pods, tuple) else ()
     return tuple(
@@ -187,6 +186,7 @@ def _end_writers(stage: Stage) -> tuple[EndWriter, ...]:
         and not is_agent(p)
         and not p.leaving
         and not has_ended(p)
+        and (p.over or not planned)
         # Its finalizer first: its end must stay readable.
         and labels.END_PROOF in p.metadata.finalizers
     )

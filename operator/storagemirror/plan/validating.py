@@ -19,6 +19,7 @@ from storagemirror.api.status import Phase, Side, Writer
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.contract import Role
 from storagemirror.plan.contact import connected, contact_of, worst_contact
+from storagemirror.plan.decisions import Effect
 from storagemirror.plan.objects import PodSpec, WorkloadObject
 from storagemirror.plan.observed import Observed
 from storagemirror.plan.view import View
@@ -100,6 +101,15 @@ def _claims(spec: PodSpec, kind: WorkloadKind, found: WorkloadObject) -> set[str
     if kind is WorkloadKind.STATEFUL_SET:
         own |= {f"{t.metadata.name}-{found.metadata.name}-0" for t in found.spec.volume_claim_templates}
     return own
+
+
+def claims_usable(asked: Asked) -> Obstacle | None:
+    """What the rules of mirroring say against the claims stands against a failover too."""
+    for judged in asked.judged:
+        for verdict in judged.verdicts:
+            if verdict.effect is Effect.STOP and isinstance(verdict.reason, Reason):
+                return Obstacle(verdict.reason, verdict.message)
+    return None
 
 
 def copy_is_whole(asked: Asked) -> Obstacle | None:
@@ -185,6 +195,7 @@ def proof_can_be_had(asked: Asked) -> Obstacle | None:
 RULES: tuple[Rule, ...] = (
     workloads_exist,
     standby_mounts_the_copy,
+    claims_usable,
     not_paused,
     copy_is_whole,
     not_held,

@@ -19,6 +19,7 @@ from storagemirror.api.sides import ProofGrade
 from storagemirror.api.status import Side, Writer
 from storagemirror.plan import ending
 from storagemirror.plan.decisions import HoldWriter, ReleaseWriter
+from storagemirror.plan.missed import source_missed
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import Observed, Unseen
 from storagemirror.plan.times import seconds_since, written
@@ -225,13 +226,14 @@ def _evidence(
 
 
 def _called_off(writer: Writer, observed: Observed) -> str | None:
-    """Who says that the writer's node is off. A taint on a node whose kubelet is heard says nothing: it is on."""
+    """Who says that the writer's node is off. A taint on a node that is Ready while its agent is heard says nothing: it
+    is on. (For a while after its power is cut a node is called Ready all the same: then its agent tells.)"""
     if not writer.node or writer.node not in observed.nodes:
         return None
     node = observed.nodes[writer.node]
     if node is None:
         return f"node {writer.node} was deleted"
-    if isinstance(node, Node) and node.out_of_service and not node.ready:
+    if isinstance(node, Node) and node.out_of_service and (not node.ready or source_missed(observed)):
         return f"node {writer.node} bears the taint out-of-service"
     return None
 
@@ -263,8 +265,7 @@ def attainable(writer: Writer, observed: Observed, sufficient: Collection[ProofG
         return f"pod {writer.name}{where}: the node could not be looked at{why}"
     if not node.ready:
         return f"pod {writer.name}{where}: the node is not Ready and nobody has said that it is off"
-    if pod is not None and pod.over and not pod.status.all_statuses:
-        return f"pod {writer.name}{where}: its kubelet refused it and tells of no container; delete the pod"
+    # One that its kubelet refused tells of no container until it is deleted: fencing does that.
     return None
 
 

@@ -13,6 +13,7 @@ from storagemirror.handlers.interest import Interest
 from storagemirror.handlers.listener import Listener
 from storagemirror.handlers.queue import LAST_RETRY, WorkQueue
 from storagemirror.handlers.watches import BACKOFF_CAP, Endless, Watches
+from storagemirror.kube.endings import Endings
 from storagemirror.kube.gather import Key
 from tests.support.world import KEY, HeldClock, World
 
@@ -83,7 +84,7 @@ def test_an_event_of_a_writer_wakes_just_the_pairs_of_its_claim() -> None:
     interest = Interest()
     interest.note(A, frozenset({"data", "standby"}))
     interest.note(B, frozenset({"other"}))
-    watches = Watches(q, interest, heard=lambda: None)
+    watches = Watches(q, interest, Endings(), heard=lambda: None)
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "tmp", "emptyDir": {}}]
     watches.pod("shop", {"metadata": {"name": "p"}, "spec": {"volumes": volumes}})
     watches.pod("elsewhere", {"metadata": {"name": "p"}, "spec": {"volumes": volumes}})
@@ -94,7 +95,7 @@ def test_an_event_of_a_writer_wakes_just_the_pairs_of_its_claim() -> None:
 def test_a_claim_of_no_pair_wakes_nobody_and_one_that_changed_hands_the_new_pair() -> None:
     q, _ = queue()
     interest = Interest()
-    watches = Watches(q, interest, heard=lambda: None)
+    watches = Watches(q, interest, Endings(), heard=lambda: None)
     interest.note(A, frozenset({"data"}))
     interest.note(A, frozenset())
     interest.note(B, frozenset({"data"}))
@@ -107,7 +108,7 @@ def test_a_claim_of_no_pair_wakes_nobody_and_one_that_changed_hands_the_new_pair
 
 def test_our_own_status_writes_wake_nobody() -> None:
     q, _ = queue()
-    watches = Watches(q, Interest(), heard=lambda: None)
+    watches = Watches(q, Interest(), Endings(), heard=lambda: None)
     meta = {"uid": "u", "namespace": "shop", "name": "a", "generation": 1}
     watches.pair(None, meta)
     assert q.take(0) == A
@@ -123,7 +124,7 @@ def test_our_own_status_writes_wake_nobody() -> None:
 
 def test_an_agents_pod_wakes_its_pair() -> None:
     q, _ = queue()
-    watches = Watches(q, Interest(), heard=lambda: None)
+    watches = Watches(q, Interest(), Endings(), heard=lambda: None)
     owner = {"kind": "MirrorPair", "name": "a"}
     meta = {"name": "p", "labels": {"storagemirror.io/pair": "u"}, "ownerReferences": [owner]}
     watches.pod("shop", {"metadata": meta, "spec": {}})
