@@ -144,6 +144,30 @@ def test_where_traffic_is_restricted_agents_reach_each_other_and_nobody_else_rea
     assert others == {("TCP", 443), ("TCP", 6443), ("UDP", 53), ("TCP", 53)}
 
 
+def _egress(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = one(documents, "NetworkPolicy")["spec"]["egress"]
+    return found
+
+
+def test_the_operator_reaches_every_pod_to_see_whether_it_answers_unless_told_not_to(helm: Path, chart: Path) -> None:
+    answers = {"to": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP"}]}
+    assert answers in _egress(rendered(helm, chart))
+    without = _egress(rendered(helm, chart, "--set=networkPolicy.verifyAnswers=false"))
+    assert (answers in without, [e for e in without if "to" in e]) == (False, [])
+
+
+def test_the_policy_of_the_operator_is_also_that_of_the_job_before_an_uninstall(helm: Path, chart: Path) -> None:
+    documents = rendered(helm, chart)
+    selector = one(documents, "NetworkPolicy")["spec"]["podSelector"]
+    (some,) = selector["matchExpressions"]
+    for kind in ("Deployment", "Job"):
+        labels = one(documents, kind)["spec"]["template"]["metadata"]["labels"]
+        assert selector["matchLabels"].items() <= labels.items()
+        assert labels[some["key"]] in some["values"]
+    job = one(documents, "Job")["spec"]["template"]["metadata"]["labels"]
+    assert not one(documents, "Deployment")["spec"]["selector"]["matchLabels"].items() <= job.items()
+
+
 class TestTheOperatorsPod:
     @pytest.fixture
     def template(self, helm: Path, chart: Path) -> dict[str, Any]:
@@ -286,7 +310,8 @@ class TestARelease:
         self, apiserver: ApiServer, helm: Path, chart: Path, namespace: str
     ) -> None:
         assert _make_pair(apiserver, namespace).status == 201
-        _helm(apiserver, helm, "uninstall", RELEASE, "--namespace", HOME)
+        # Nobody runs the Job of its hook here: test_uninstall.py.
+        _helm(apiserver, helm, "uninstall", RELEASE, "--namespace", HOME, "--no-hooks")
         pair = apiserver.client().get(f"/apis/{API_VERSION}/namespaces/{namespace}/mirrorpairs/orders").value
         assert "finalizers" not in pair["metadata"]
         assert "deletionTimestamp" not in apiserver.client().get(CRD).value["metadata"]

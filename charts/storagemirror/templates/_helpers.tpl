@@ -20,6 +20,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
+{{/* Of the Job that runs before an uninstall: not those by which the Deployment knows its pods. */}}
+{{- define "storagemirror.releaseLabels" -}}
+{{ include "storagemirror.labels" . | replace "component: operator" "component: release" }}
+{{- end -}}
+
 {{- define "storagemirror.serviceAccount" -}}
 {{- .Values.serviceAccount.name | default (include "storagemirror.fullname" .) -}}
 {{- end -}}
@@ -53,4 +58,30 @@ storagemirror-gate
 - ports:
     - {protocol: UDP, port: 53}
     - {protocol: TCP, port: 53}
+{{- end -}}
+
+{{/* What the operator's pods and the Job's have in common. */}}
+{{- define "storagemirror.podSettings" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}

@@ -39,7 +39,7 @@ class Released:
 def stop_operator(api: Api, election: Election, clock: Clock, *, namespace: str, name: str, seconds: float) -> None:
     """Scale the Deployment to zero and take the lead; returns when no operator acts any more.
 
-    An operator that is dead is waited out: its Lease runs out by itself. `Permanent` when another leads after `seconds`.
+    One that is dead is waited out: its Lease runs out by itself. `Permanent` when another still leads after `seconds`.
     """
     _scale_to_zero(api, namespace, name)
     end = clock.monotonic() + seconds

@@ -1,0 +1,298 @@
+"""An uninstall leaves no pod that cannot be deleted: `storagemirror release`, and `helm uninstall`, which runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.command import run, wait_for
+from tests.cluster.tools import ensure_tools
+from tests.support.api_client import ApiClient
+from tests.support.apiserver import ApiServer
+from tests.support.operator_process import OperatorProcess
+from tests.support.pairs import CORE, Playground
+
+pytestmark = pytest.mark.apiserver
+
+RELEASE, HOME = "storagemirror", "storagemirror-system"
+PROOF = "storagemirror.io/end-proof"
+PODS = CORE.format(HOME, "pods")
+SCALE = f"/apis/apps/v1/namespaces/{HOME}/deployments/{RELEASE}/scale"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases"
+
+
+@pytest.fixture(scope="module")
+def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A server of its own, with the controllers that run Jobs and remove what belongs to them."""
+    tools = ensure_tools(("hyperkube", "kubectl"))
+    server = ApiServer(tmp_path_factory.mktemp("uninstall"), tools["hyperkube"], [tools["kubectl"]])
+    try:
+        server.start()
+        server.start_controllers("job-controller,garbage-collector-controller")
+        server.namespace(HOME, {"pod-security.kubernetes.io/enforce": "restricted"})
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def helm(apiserver: ApiServer, chart: Path) -> Iterator[list[str | Path]]:
+    """The words of helm for this server; the release is installed, and gone afterwards."""
+    words: list[str | Path] = [
+        *(ensure_tools(("helm",))["helm"], "--kubeconfig", apiserver.kubeconfig(), "--namespace", HOME),
+    ]
+    run(*words, "install", RELEASE, chart, timeout=120)
+    yield words
+    run(*words, "uninstall", RELEASE, "--no-hooks", "--ignore-not-found", timeout=120)
+    for name in ("storagemirror-operator",):
+        apiserver.client().delete(f"{LEASE}/{name}", check=False)
+
+
+def held(server: ApiServer, namespace: str, name: str, *finalizers: str, marked: bool = True) -> str:
+    """A pod that runs and has these finalizers; returns where it is."""
+    Playground(server, namespace).writer(name, "orders-data")
+    where = f"{CORE.format(namespace, 'pods')}/{name}"
+    labels = {"app": "orders"} | ({PROOF: "uid-of-a-pair"} if marked else {})
+    server.client().merge(where, {"metadata": {"finalizers": list(finalizers), "labels": labels}})
+    return where
+
+
+def metadata(server: ApiServer, where: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.client().get(where).value["metadata"]
+    return found
+
+
+def gone(client: ApiClient, where: str) -> bool:
+    return client.get(where, check=False).status == 404
+
+
+def release(server: ApiServer, *words: str) -> subprocess.CompletedProcess[str]:
+    """`storagemirror release` with the rights of the operator, and no others."""
+    kubeconfig = server.kubeconfig("released", server.service_account_token(HOME, RELEASE))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("KUBERNETES_")}
+    return subprocess.run(
+        [sys.executable, "-m", "storagemirror.cli.main", "release", *words],
+        env=kept | {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": "operator", "POD_NAMESPACE": HOME},
+        check=False,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.usefixtures("helm")
+class TestRelease:
+    def test_it_frees_the_pods_of_all_namespaces_and_leaves_all_else_of_them(
+        self, apiserver: ApiServer, namespace: str
+    ) -> None:
+        elsewhere = apiserver.namespace(f"{namespace}-other")
+        one = held(apiserver, namespace, "orders-0", "example.com/a", PROOF, "example.com/b")
+        two = held(apiserver, elsewhere, "bills-0", PROOF)
+        theirs = held(apiserver, namespace, "theirs", "example.com/a", marked=False)
+        version = metadata(apiserver, theirs)["resourceVersion"]
+        done = release(apiserver)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(done.stdout.splitlines()) == sorted(
+            [f"released: pod {namespace}/orders-0", f"released: pod {elsewhere}/bills-0"]
+        )
+        assert metadata(apiserver, one)["finalizers"] == ["example.com/a", "example.com/b"]
+        assert metadata(apiserver, one)["labels"] == {"app": "orders"}
+        assert "finalizers" not in metadata(apiserver, two)
+        assert metadata(apiserver, theirs)["resourceVersion"] == version
+        again = release(apiserver)
+        assert (again.returncode, again.stdout) == (0, "nothing to release: no pod has the finalizer\n")
+
+    def test_a_pod_that_was_deleted_already_goes(self, apiserver: ApiServer, namespace: str) -> None:
+        where = held(apiserver, namespace, "orders-0", PROOF)
+        apiserver.client().delete(f"{where}?gracePeriodSeconds=0")
+        assert "deletionTimestamp" in metadata(apiserver, where)
+        assert release(apiserver).returncode == 0
+        assert gone(apiserver.client(), where)
+
+    def test_a_pod_that_others_write_all_the_time_is_freed_and_their_writes_stay(
+        self, apiserver: ApiServer, namespace: str
+    ) -> None:
+        wheres = [held(apiserver, namespace, f"orders-{i}", PROOF) for i in range(10)]
+        stop, writes = threading.Event(), dict.fromkeys(wheres, 0)
+
+        def write() -> None:
+            client = apiserver.client()
+            while not stop.is_set():
+                for where in wheres:
+                    writes[where] += 1
+                    client.merge(where, {"metadata": {"annotations": {"n": str(writes[where])}}})
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        try:
+            done = release(apiserver)
+        finally:
+            stop.set()
+            writer.join(10)
+        assert (done.returncode, done.stderr) == (0, "")
+        for where in wheres:
+            found = metadata(apiserver, where)
+            assert ("finalizers" not in found, found["annotations"]["n"]) == (True, str(writes[where]))
+
+    def test_what_could_not_be_freed_is_named_and_the_rest_is_free(self, apiserver: ApiServer, namespace: str) -> None:
+        stuck, free = held(apiserver, namespace, "stuck", PROOF), held(apiserver, namespace, "free", PROOF)
+        expression = "object.metadata.name != 'stuck' || object.metadata.namespace != '" + namespace + "'"
+        rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"]}]
+        policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
+        client = apiserver.client()
+        spec = {"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": expression}]}
+        client.post(f"{policies}ies", {"metadata": {"name": "stuck"}, "spec": spec})
+        binding = {"policyName": "stuck", "validationActions": ["Deny"]}
+        client.post(f"{policies}ybindings", {"metadata": {"name": "stuck"}, "spec": binding})
+        patch = {"metadata": {"annotations": {"a": "b"}}}
+        try:
+            wait_for("the policy", lambda: client.merge(stuck, patch, check=False).status >= 400, 10)
+            done = release(apiserver)
+        finally:
+            client.delete(f"{policies}ybindings/stuck")
+            client.delete(f"{policies}ies/stuck")
+        assert (done.returncode, "1 pods could not be released" in done.stderr) == (1, True), done.stderr
+        assert f"{namespace}/stuck" in done.stderr
+        assert "finalizers" not in metadata(apiserver, free)
+        wait_for("the policy to be gone", lambda: client.merge(stuck, patch, check=False).status == 200, 10)
+        assert release(apiserver).returncode == 0
+
+
+class TestReleaseWithTheOperator:
+    def test_it_is_stopped_first_so_that_none_is_put_on_again(
+        self, apiserver: ApiServer, helm: list[str | Path], namespace: str, tmp_path: Path
+    ) -> None:
+        account = apiserver.service_account_token(HOME, RELEASE)
+        operator = OperatorProcess(tmp_path, apiserver.kubeconfig("leader", account), namespace=HOME)
+        client = apiserver.client()
+        where = held(apiserver, namespace, "orders-0", PROOF)
+        operator.start()
+        try:
+            wait_for("it to lead", lambda: "leading" in operator.log, 30)
+            seen: list[bool] = []
+
+            def deployment() -> None:
+                """What the Deployment's controller and the kubelet would do."""
+                wait_for("zero replicas", lambda: client.get(SCALE).value["spec"] == {}, 30)
+                time.sleep(2)
+                seen.append(PROOF in metadata(apiserver, where).get("finalizers", []))
+                operator.stop()
+
+            played = threading.Thread(target=deployment, daemon=True)
+            played.start()
+            done = release(apiserver, "--operator", RELEASE)
+            played.join(30)
+        finally:
+            operator.kill()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert seen == [True], "nothing is freed while an operator works"
+        assert "finalizers" not in metadata(apiserver, where)
+        lease = client.get(f"{LEASE}/storagemirror-operator").value["spec"]
+        assert lease["holderIdentity"] == "", "the next operator need not wait"
+
+    @pytest.mark.parametrize("dead", [True, False], ids=["died without a word", "never ran"])
+    def test_an_operator_that_is_not_there_is_not_needed(
+        self, apiserver: ApiServer, helm: list[str | Path], namespace: str, dead: bool
+    ) -> None:
+        if dead:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            spec = {"holderIdentity": "gone", "leaseDurationSeconds": 4, "renewTime": now, "acquireTime": now}
+            apiserver.client().post(LEASE, {"metadata": {"name": "storagemirror-operator"}, "spec": spec})
+        where = held(apiserver, namespace, "orders-0", PROOF)
+        began = time.monotonic()
+        done = release(apiserver, "--operator", RELEASE)
+        print(f"released without an operator (dead: {dead}) after {time.monotonic() - began:.1f} s")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "finalizers" not in metadata(apiserver, where)
+        assert time.monotonic() - began < 15
+
+
+class Kubelet(threading.Thread):
+    """Runs the pod of the uninstall's Job: its words, with the rights of its account; says how it ended."""
+
+    def __init__(self, server: ApiServer, *, works: bool = True) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._works = works
+        self.ran: list[subprocess.CompletedProcess[str]] = []
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        client = self._server.client()
+        done: set[str] = set()
+        while not self.stop.wait(0.1):
+            pods = client.get(f"{PODS}?labelSelector=app.kubernetes.io/component=release").value["items"]
+            for pod in pods:
+                if pod["metadata"]["uid"] not in done:
+                    done.add(pod["metadata"]["uid"])
+                    self._run(client, pod)
+
+    def _run(self, client: ApiClient, pod: dict[str, Any]) -> None:
+        (container,) = pod["spec"]["containers"]
+        assert pod["spec"]["serviceAccountName"] == RELEASE
+        ended = release(self._server, *container["args"][1:]) if self._works else None
+        if ended is not None:
+            self.ran.append(ended)
+        code = 1 if ended is None else ended.returncode
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        terminated = {"exitCode": code, "startedAt": now, "finishedAt": now, "containerID": "c://1"}
+        state = {"name": "release", "image": "i", "imageID": "i", "ready": False, "restartCount": 0}
+        status = {
+            "phase": "Failed" if code else "Succeeded",
+            "containerStatuses": [state | {"state": {"terminated": terminated}}],
+        }
+        client.merge(f"{PODS}/{pod['metadata']['name']}/status", {"status": status})
+
+
+class TestHelmUninstall:
+    @pytest.fixture
+    def kubelet(self, apiserver: ApiServer) -> Iterator[Kubelet]:
+        found = Kubelet(apiserver)
+        found.start()
+        yield found
+        found.stop.set()
+        found.join(60)
+
+    def test_it_frees_the_pods_and_leaves_nothing(
+        self, apiserver: ApiServer, helm: list[str | Path], namespace: str, kubelet: Kubelet
+    ) -> None:
+        client = apiserver.client()
+        running, going = held(apiserver, namespace, "orders-0", PROOF), held(apiserver, namespace, "orders-1", PROOF)
+        client.delete(f"{going}?gracePeriodSeconds=0")
+        began = time.monotonic()
+        run(*helm, "uninstall", RELEASE, "--timeout", "60s", timeout=120)
+        print(f"helm uninstall took {time.monotonic() - began:.1f} s")
+        assert [r.returncode for r in kubelet.ran] == [0], kubelet.ran
+        assert gone(client, going)
+        assert "finalizers" not in metadata(apiserver, running)
+        assert apiserver.kubectl("get", "jobs", "-n", HOME, "-o", "name").text == ""
+        wait_for("the Job's pod to go", lambda: client.get(PODS).value["items"] == [], 20)
+        left = apiserver.kubectl(
+            *("get", "deploy,sa,role,rolebinding,networkpolicy,pdb", "-n", HOME, "-o", "name"),
+            *("-l", "app.kubernetes.io/name=storagemirror"),
+        ).text
+        assert left == ""
+
+    def test_where_the_job_cannot_run_it_says_so_removes_nothing_and_there_is_a_way_on(
+        self, apiserver: ApiServer, helm: list[str | Path]
+    ) -> None:
+        nobody = Kubelet(apiserver, works=False)
+        nobody.start()
+        try:
+            done = run(*helm, "uninstall", RELEASE, "--timeout", "90s", check=False, timeout=120)
+        finally:
+            nobody.stop.set()
+            nobody.join(10)
+        assert (done.returncode != 0, "Job Failed" in done.stderr) == (True, True), done.stderr
+        assert apiserver.client().get(SCALE).status == 200
+        run(*helm, "uninstall", RELEASE, "--no-hooks", timeout=60)
+        assert apiserver.client().get(SCALE, check=False).status == 404
