@@ -11,7 +11,7 @@ from storagemirror.contract import ProofStage, Role
 from storagemirror.plan.contact import contact_of, worst_contact
 from storagemirror.plan.course import proven
 from storagemirror.plan.decisions import Action, EndWriter, NudgeWorkload, ScaleWorkload
-from storagemirror.plan.objects import WorkloadObject
+from storagemirror.plan.objects import Pod, WorkloadObject
 from storagemirror.plan.observed import GateSeen, Unseen
 from storagemirror.plan.operating import LATER, SOON, Move, Stage, back, end, go, stay
 from storagemirror.plan.phases_before import equal
@@ -175,8 +175,10 @@ def _scale(stage: Stage, kind: WorkloadKind, found: WorkloadObject, replicas: in
 
 def _end_writers(stage: Stage) -> tuple[EndWriter, ...]:
     """Unplanned: whoever else mounts the source is ended too: on a node that comes back its pod would start again.
-    Planned: a person's pod is a person's to end, unless it only lies about (its kubelet refused it, say)."""
+    Planned: a person's pod is a person's to end, unless it only lies about (its kubelet refused it, say); those of the
+    source's workloads go with their workload, which somebody may be scaling up again against us."""
     planned = stage.operation.mode is Mode.PLANNED
+    stopped = stage.operation.stopped_at is not None and stage.operation.gate_confirmed is not None
     claims = {v.source.claim_name for v in stage.observed.pair.spec.volumes}
     pods = stage.observed.pods if isinstance(stage.observed.pods, tuple) else ()
     return tuple(
@@ -186,10 +188,17 @@ def _end_writers(stage: Stage) -> tuple[EndWriter, ...]:
         and not is_agent(p)
         and not p.leaving
         and not has_ended(p)
-        and (p.over or not planned)
+        and (p.over or not planned or (stopped and _of_a_workload(stage, p)))
         # Its finalizer first: its end must stay readable.
         and labels.END_PROOF in p.metadata.finalizers
     )
+
+
+def _of_a_workload(stage: Stage, pod: Pod) -> bool:
+    """Whether a workload of the source side selects the pod."""
+    sides = stage.observed.pair.spec.sides
+    found = [stage.observed.workloads.get((w.kind, w.name)) for w in (sides.source.workloads if sides else ())]
+    return any(isinstance(w, WorkloadObject) and w.owns_by_labels(pod) for w in found)
 
 
 def _gate(stage: Stage) -> tuple[str | None, str | None]:
