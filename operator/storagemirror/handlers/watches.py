@@ -87,6 +87,13 @@ class Watches:
         self._interest.failover(str(body["metadata"]["uid"]), None if kind == "DELETED" else key)
         self._queue.add(key)
 
+    def service(self, namespace: str, marks: Mapping[str, str]) -> None:
+        """A Service that the operator made: somebody may have turned it."""
+        self._heard()
+        name = marks.get(labels.PAIR_NAME)
+        if name:
+            self._queue.add(Key(namespace, name))
+
     def claim(self, namespace: str, name: str) -> None:
         """A claim of a pair."""
         self._heard()
@@ -147,6 +154,10 @@ def register(registry: kopf.OperatorRegistry, watches: Watches) -> None:
     @kopf.on.event("", "v1", "pods", registry=registry)
     def on_pod(namespace: str | None, body: kopf.Body, **_: Any) -> None:
         watches.pod(namespace or "", body)
+
+    @kopf.on.event("", "v1", "services", registry=registry, labels={labels.APP_MANAGED_BY: labels.STORAGEMIRROR})
+    def on_service(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
+        watches.service(namespace or "", labels)
 
     @kopf.on.event("", "v1", "persistentvolumeclaims", registry=registry)
     def on_claim(namespace: str | None, name: str, **_: Any) -> None:

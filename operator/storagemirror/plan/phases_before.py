@@ -48,7 +48,8 @@ def awaiting_approval(stage: Stage) -> Move:
         preview = "" if found is None else f" As it is now it would wait: {found.message}"
         return stay(stage, Reason.AWAITING_APPROVAL, f"{_would_lose(stage)}{preview}", again=LATER)
     if found is not None:
-        return stay(stage, found.reason, found.message, again=SOON)
+        # From here on its patience counts: what was approved long ago must not happen some day.
+        return go(stage, OperationPhase.VALIDATING, f"Approved by {by}; it waits: {found.message}")
     return _begin(stage, by)
 
 
