@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -62,3 +63,22 @@ def test_a_peer_that_is_busy_but_speaks_is_waited_for(ends: tuple[SocketStream, 
     stream.send(MORE_THAN_ANY_BUFFER)
     late.join()
     assert got == len(MORE_THAN_ANY_BUFFER)
+
+
+class SaysZeroReturn(socket.socket):
+    """As OpenSSL does once it has read the peer's end: a send takes nothing, and makes no call of the kernel."""
+
+    pending = 0
+
+    def send(self, data: object, flags: int = 0) -> int:
+        raise ssl.SSLZeroReturnError(ssl.SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed")
+
+
+def test_a_send_that_takes_nothing_is_not_tried_for_ever() -> None:
+    """Seen between two agents: the target had gone in the middle of a large file, and the source went round and round."""
+    ours, theirs = socket.socketpair()
+    stream = SocketStream(SaysZeroReturn(ours.family, ours.type, fileno=ours.detach()))
+    with pytest.raises(Disconnected):
+        stream.send(b"x")
+    stream.close()
+    theirs.close()

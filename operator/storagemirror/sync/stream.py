@@ -104,6 +104,8 @@ class SocketStream:
             sent, events = self._try(self._socket.send, rest, select.POLLOUT)
             if sent is None:
                 self._wait(events)
+            elif sent == 0:  # OpenSSL, once the peer's end has been read: for ever
+                raise Disconnected("the peer closed the connection")
             else:
                 rest = rest[sent:]
 
