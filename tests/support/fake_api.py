@@ -99,11 +99,16 @@ class FakeApi(Api):
         if name:
             found = self._there(address)
             return json.dumps({"metadata": found["metadata"]} if kind == METADATA else found).encode()
-        wanted = dict(part.split("=", 1) for part in query.get("labelSelector", "").split(",") if part)
+        parts = [part for part in query.get("labelSelector", "").split(",") if part]
+        wanted = dict(part.split("=", 1) for part in parts if "=" in part)
+        present = {part for part in parts if "=" not in part}
         items = [
             o
             for (p, n, _), o in sorted(self.objects.items())
-            if p == plural and namespace in ("", n) and wanted.items() <= o["metadata"].get("labels", {}).items()
+            if p == plural
+            and namespace in ("", n)
+            and wanted.items() <= o["metadata"].get("labels", {}).items()
+            and present <= o["metadata"].get("labels", {}).keys()
         ]
         return json.dumps({"items": items, "metadata": {"resourceVersion": str(self._version)}}).encode()
 

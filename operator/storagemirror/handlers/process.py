@@ -35,6 +35,7 @@ from storagemirror.kube.gather import Key, Sources, claim_names
 from storagemirror.kube.heartbeats import Heartbeats
 from storagemirror.kube.passes import Reconciler
 from storagemirror.kube.reach import reach
+from storagemirror.kube.release import release_orphans
 from storagemirror.kube.throttle import Throttle
 from storagemirror.plan.objects import FailoverNames, PartialObject
 from storagemirror.resources.pod import Image
@@ -192,10 +193,18 @@ class Operator:
                 continue
             there = {Key(p.metadata.namespace, p.metadata.name) for p in pairs}
             self._failovers()
+            self._orphans()
             now = self._clock.monotonic()
             for key in there | self._interest.keys():
                 if now - self._passed_at.get(key, -self._options.resync_seconds) >= self._options.resync_seconds:
                     self._queue.add(key)
+
+    def _orphans(self) -> None:
+        """A pair may have gone while no operator ran: pods that were held for it are let go of."""
+        try:
+            release_orphans(self._api)
+        except StorageMirrorError as e:
+            log.warning("pods of pairs that are gone cannot be let go of: %s", e.message)
 
     def _failovers(self) -> None:
         """Which pairs Failovers name: what the watch missed is found here."""

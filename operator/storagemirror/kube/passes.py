@@ -21,6 +21,7 @@ from storagemirror.kube.execute import Executor, Outcome
 from storagemirror.kube.faults import Conflict
 from storagemirror.kube.gather import Key, Sources, gather
 from storagemirror.kube.gather_failover import list_failovers
+from storagemirror.kube.release import release_orphans
 from storagemirror.plan.decide import decide
 from storagemirror.plan.decisions import Shown
 from storagemirror.plan.publish import failover_note, notes
@@ -78,7 +79,8 @@ class Reconciler:
         return datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC)
 
     def _without_pair(self, key: Key) -> Passed:
-        """Failovers that name a pair that is not there are told so."""
+        """Failovers that name a pair that is not there are told so; pods that were held for it are let go of."""
+        release_orphans(self._sources.api, key.namespace)
         if not self._sources.named(key):
             return Passed(None)
         found = list_failovers(self._sources.api, key.namespace, key.name).of_pair

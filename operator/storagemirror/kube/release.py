@@ -7,7 +7,7 @@ first (its Deployment scaled to zero, its Lease taken, so that nobody puts one o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +52,30 @@ def stop_operator(api: Api, election: Election, clock: Clock, *, namespace: str,
         clock.sleep(RETRY_SECONDS)
 
 
-def release_writers(api: Api, *, freed: Callable[[str], None] = lambda pod: None) -> Released:
-    """Take the finalizer off every pod that has the label; all else of the pods stays. `freed` is told each at once."""
+def release_orphans(api: Api, namespace: str | None = None) -> Released:
+    """Take the finalizer off pods whose pair is gone: a pair goes at once, in the middle of a failover too."""
+    held = api.list(PartialObject, paths.PODS, namespace, labels=labels.END_PROOF)
+    if not held:
+        return Released((), ())
+    # The pairs after the pods: a pair whose pods are held was there before them.
+    living = frozenset(p.metadata.uid for p in api.list(PartialObject, paths.PAIRS, namespace))
+    return release_writers(api, keep=living, namespace=namespace)
+
+
+def release_writers(
+    api: Api,
+    *,
+    freed: Callable[[str], None] = lambda pod: None,
+    keep: Collection[str] = (),
+    namespace: str | None = None,
+) -> Released:
+    """Take the finalizer off every pod that has the label (of all namespaces, or of one); all else of the pods stays.
+    `freed` is told each at once; pods that are held for a pair of the UIDs `keep` are left."""
     pods: list[str] = []
     failed: list[str] = []
-    for found in api.list(PartialObject, paths.PODS, labels=labels.END_PROOF):
+    for found in api.list(PartialObject, paths.PODS, namespace, labels=labels.END_PROOF):
+        if found.metadata.labels.get(labels.END_PROOF) in keep:
+            continue
         where = f"{found.metadata.namespace}/{found.metadata.name}"
         try:
             if _release(api, found.metadata):

@@ -396,6 +396,20 @@ def test_promotion_that_is_taken_back_wears_an_epoch_of_its_own() -> None:
     assert world.two_writers == []
 
 
+def test_a_pair_deleted_while_it_fences_holds_no_pod() -> None:
+    world = replicating()
+    world.cut_nodes.add("node-a")
+    world.failover(mode="Unplanned", acceptLoss={"unknown": True, "seconds": 600})
+    world.until("Fencing")
+    world.run(3)
+    assert world.api.objects[("pods", NAMESPACE, "orders-1")]["metadata"]["finalizers"] == [
+        "storagemirror.io/end-proof"
+    ]
+    world.api.remove(("mirrorpairs", NAMESPACE, "orders"))
+    world.run(3)
+    assert not world.api.objects[("pods", NAMESPACE, "orders-1")]["metadata"].get("finalizers")
+
+
 def _named(pod: dict[str, Any]) -> dict[str, Any]:
     return {"name": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"]}
 
