@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench crds
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench crds campaign-failover
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.ready: pyproject.toml
 	@tests/setup/python "$(PYTHON)" "$(VENV)"
@@ -58,3 +58,6 @@ crds: venv ## write crds/, the chart's copy and the field reference anew from th
 
 bench: venv ## the promised figures, measured on the real cluster
 	$(BIN)/python -m tests.bench.numbers
+
+campaign-failover: venv ## 20 power cuts and 20 planned failovers, timed and counted (RUNS=20)
+	$(BIN)/python -m tests.bench.campaign_failover $(if $(RUNS),--runs $(RUNS))

@@ -67,9 +67,11 @@ class Stage:
         self.case.apply(
             *([objects.label_service(self.name, self.name)] if self.shape.strategy == "Label" else []),
             self.workload("source"),
-            self.workload("target"),
             *([self.pair()] if paired else []),
         )
+        if self.shape.start == "Gate":  # it would start on the copy before the gate is there
+            self.until("the gate to close the target", lambda: self.status().get("closedSides") == ["Target"])
+        self.case.apply(self.workload("target"))
 
     def workload(self, side: str) -> Json:
         """The object of a side's workload, as it stands in Git."""
