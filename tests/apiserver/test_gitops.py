@@ -1,18 +1,23 @@
-"""What Argo CD makes of a pair: its health script, run by the Lua that Argo CD's own is a port of."""
+"""What Argo CD makes of pairs and failovers: the health script, run by the Lua that Argo CD's own is a port of; and
+the other words of docs/gitops.md, by the API server."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.command import run
 from tests.cluster.layout import checkout
 from tests.cluster.packages import ensure_packages
+from tests.support import manifests
+from tests.support.apiserver import ApiServer
 
 pytestmark = pytest.mark.apiserver
 
@@ -52,6 +57,18 @@ def pair(generation: int = 1, observed: int | None = 1, *, paused: bool = False,
     return {"metadata": {"name": "orders", "generation": generation}, "spec": {"paused": paused}, "status": status}
 
 
+def failover(phase: str, generation: int = 1, *, ended: bool = False, **conditions: str) -> dict[str, Any]:
+    found = pair(generation, 1, paused=False, **conditions)
+    found["status"] |= {"phase": phase} | ({"endedAt": "2026-01-02T03:04:05Z"} if ended else {})
+    return {"kind": "Failover", **found}
+
+
+def failed_over() -> dict[str, Any]:
+    found = pair(Ready="False", Reconciling="False", Stalled="False")
+    found["status"]["conditions"][0]["reason"] = "FailedOver"
+    return found
+
+
 @pytest.mark.parametrize(
     ("given", "status", "message"),
     [
@@ -65,6 +82,19 @@ def pair(generation: int = 1, observed: int | None = 1, *, paused: bool = False,
         (pair(2, 1, Ready="False", Stalled="True"), "Progressing", "Waiting for the operator to take up the change"),
         ({"metadata": {"generation": 1}, "spec": {}}, "Progressing", "Waiting for the operator"),
         ({"metadata": {"generation": 1}, "spec": {}, "status": {}}, "Progressing", "Waiting for the operator"),
+        (pair(Ready="False", Reconciling="True", Stalled="False"), "Progressing", "Ready is False."),
+        (failed_over(), "Degraded", "Ready is False."),
+        (failover("Fencing", Ready="False", Reconciling="True"), "Progressing", "Ready is False."),
+        (failover("AwaitingApproval", Ready="False", Stalled="True"), "Suspended", "Ready is False."),
+        (failover("Validating", Ready="False", Stalled="True"), "Degraded", "Stalled is True."),
+        (failover("Completed", Ready="True", ended=True), "Healthy", "Ready is True."),
+        (failover("Completed", 2, Ready="True", ended=True), "Healthy", "Ready is True."),
+        (failover("RolledBack", Ready="False", Stalled="True", ended=True), "Degraded", "Stalled is True."),
+        (
+            failover("AwaitingApproval", 2, Stalled="True"),
+            "Progressing",
+            "Waiting for the operator to take up the change",
+        ),
     ],
     ids=[
         "following",
@@ -77,13 +107,48 @@ def pair(generation: int = 1, observed: int | None = 1, *, paused: bool = False,
         "stalled by an older spec",
         "without a status",
         "with an empty status",
+        "failing over",
+        "failed over",
+        "a failover that goes on",
+        "a failover that waits for its approval",
+        "a failover that waits for somebody",
+        "a failover that completed",
+        "a failover that completed and was touched afterwards",
+        "a failover that was rolled back",
+        "a failover whose approval was just given",
     ],
 )
 def test_argo_cd_judges_rightly(lua: str, tmp_path: Path, given: dict[str, Any], status: str, message: str) -> None:
     assert judged(lua, given, tmp_path) == (status, message)
 
 
-def test_the_page_shows_the_script_that_is_shipped() -> None:
+def blocks(language: str) -> list[str]:
+    """The examples of the page."""
     page = (checkout() / "docs" / "gitops.md").read_text()
+    return [textwrap.dedent(b) for b in re.findall(rf"^ *```{language}\n(.*?)^ *```$", page, re.M | re.S)]
+
+
+def test_the_page_shows_the_script_that_is_shipped_for_both_kinds() -> None:
+    (text,) = [b for b in blocks("yaml") if "resource.customizations" in b]
     script = (checkout() / SCRIPT).read_text()
-    assert textwrap.indent(script, "    ") in page
+    keys = [f"resource.customizations.health.storagemirror.io_{kind}" for kind in ("Failover", "MirrorPair")]
+    assert yaml.safe_load(text)["data"] == dict.fromkeys(keys, script)
+
+
+def test_the_failover_of_the_page_is_accepted(apiserver: ApiServer, namespace: str) -> None:
+    (text,) = [b for b in blocks("yaml") if "kind: Failover" in b]
+    for document in yaml.safe_load_all(text):
+        document["metadata"]["namespace"] = namespace
+        answer = apiserver.kubectl("apply", "-f", "-", stdin=json.dumps(document))
+        assert "created" in answer.text, answer.text
+
+
+def test_the_approval_of_the_page_works_and_git_leaves_it_alone(apiserver: ApiServer, namespace: str) -> None:
+    body = json.dumps({**manifests.failover("orders-move-1"), "metadata": {"name": "orders-move-1"}})
+    apiserver.kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=body)
+    (command,) = [b for b in blocks("sh") if "kubectl patch failover" in b]
+    kubectl = f"{apiserver.kubectl_command()} "
+    run("bash", "-euc", command.replace("kubectl ", kubectl).replace("-n shop", f"-n {namespace}"))
+    apiserver.kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=body)
+    spec = apiserver.client().get(manifests.endpoint(namespace, manifests.failover()) + "/orders-move-1").value["spec"]
+    assert (spec["approved"], spec["approvedBy"]) == (True, "admin")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -174,9 +175,16 @@ class ApiServer:
 
     def kubectl(self, *words: str | Path, check: bool = True, stdin: str | None = None) -> ApiAnswer:
         """Run kubectl as administrator; its standard output is the answer's text. `CommandFailed` when it fails."""
+        return ApiAnswer.of_command([*self._kubectl_words(), *[str(w) for w in words]], check, stdin)
+
+    def kubectl_command(self) -> str:
+        """The same kubectl as words of a shell."""
+        return shlex.join(self._kubectl_words())
+
+    def _kubectl_words(self) -> list[str]:
         # A cache of its own: ports come again, and kubectl keeps what it learned by port.
         flags = ["--kubeconfig", str(self.kubeconfig()), "--cache-dir", str(self._dir / "kubectl-cache")]
-        return ApiAnswer.of_command([*self._kubectl, *flags, *[str(w) for w in words]], check, stdin)
+        return [*self._kubectl, *flags]
 
     def apply(self, *files: Path) -> None:
         """kubectl apply of these files or directories, by the server; waits until every CRD there is served."""
