@@ -2,114 +2,32 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.cluster.command import run, wait_for
-from tests.cluster.layout import checkout
-from tests.cluster.tools import ensure_tools
-from tests.support.api_client import ApiAnswer, ApiClient
+from tests.cluster.command import wait_for
 from tests.support.apiserver import ApiServer
-from tests.support.pairs import CORE, PAIRS
+from tests.support.chart import CRDS, HOME, PROBE, RELEASE, apply, bare_server
+from tests.support.gate import GATE, SOURCE, TARGET, Place, pod
+from tests.support.pairs import CORE
 
 pytestmark = pytest.mark.apiserver
 
-RELEASE, HOME = "storagemirror", "storagemirror-system"
-OPERATOR = f"system:serviceaccount:{HOME}:{RELEASE}"
-PROBE = f"system:serviceaccount:{HOME}:storagemirror-probe"
 APPS = "/apis/apps/v1/namespaces/{}/{}"
-SOURCE, TARGET = "orders-data", "orders-standby"
-GATE = "ValidatingAdmissionPolicy 'storagemirror-gate'"
-TEMPLATES = ("crds", "serviceaccount", "rbac", "gate")
+CONTROLLERS = "replicaset-controller,statefulset-controller,validatingadmissionpolicy-status-controller"
 
 
 @pytest.fixture(scope="module")
-def apiserver(tmp_path_factory: pytest.TempPathFactory, chart: Path) -> Iterator[ApiServer]:
+def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A server of its own with the chart's gate and rights, and the controllers that make pods."""
-    tools = ensure_tools(("hyperkube", "kubectl", "helm"))
-    server = ApiServer(tmp_path_factory.mktemp("gate"), tools["hyperkube"], [tools["kubectl"]])
-    only = [f"--show-only=templates/{name}.yaml" for name in TEMPLATES]
-    try:
-        server.start()
-        server.start_controllers(
-            "replicaset-controller,statefulset-controller,validatingadmissionpolicy-status-controller"
-        )
+    with bare_server(tmp_path_factory.mktemp("gate"), CONTROLLERS) as server:
         server.namespace(HOME)
-        server.apply(checkout() / "crds")
-        manifests = run(tools["helm"], "template", RELEASE, chart, "--namespace", HOME, *only).stdout
-        server.kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+        server.apply(CRDS)
+        apply(server, "serviceaccount", "rbac", "gate")
         yield server
-    finally:
-        server.stop()
-
-
-@dataclass(frozen=True)
-class Place:
-    """A namespace with pairs, and somebody who makes pods in it."""
-
-    server: ApiServer
-    namespace: str
-    client: ApiClient
-
-    def pair(self, name: str = "orders", source: str = SOURCE, target: str = TARGET) -> None:
-        volume = {"name": "data", "source": {"claimName": source}, "target": {"claimName": target}}
-        body = {
-            "apiVersion": "storagemirror.io/v1alpha1",
-            "kind": "MirrorPair",
-            "metadata": {"name": name},
-            "spec": {"volumes": [volume]},
-        }
-        self.server.client().post(PAIRS.format(self.namespace), body)
-
-    def status(self, name: str = "orders", **status: Any) -> None:
-        """What the operator would write."""
-        self.server.client().merge(f"{PAIRS.format(self.namespace)}/{name}/status", {"status": status})
-
-    def close(self, *sides: str, live: str = "Source", name: str = "orders") -> None:
-        """Close these sides, and wait until the gate has heard of it."""
-        epoch = self.server.client().get(f"{PAIRS.format(self.namespace)}/{name}").value.get("status", {}).get("epoch")
-        self.status(name, closedSides=list(sides), activeSide=live, epoch=(epoch or 0) + 1)
-        pair = self.server.client().get(f"{PAIRS.format(self.namespace)}/{name}").value
-        (volume,) = pair["spec"]["volumes"]
-        for side in ("Source", "Target"):
-            claim = volume[side.lower()]["claimName"]
-            self.until_admits(claim, side not in sides)
-
-    def until(self, check: Callable[[], bool], what: str) -> float:
-        """Wait for `check`; returns seconds."""
-        began = time.monotonic()
-        while not check():
-            assert time.monotonic() - began < 10, f"the gate never turned: {what}"
-            time.sleep(0.005)
-        return time.monotonic() - began
-
-    def until_admits(self, claim: str, wanted: bool) -> float:
-        """Wait until the gate does (or does not) let pass a pod that mounts `claim`; returns seconds."""
-        return self.until(lambda: self.admits(claim) == wanted, f"{claim} is to be {'open' if wanted else 'closed'}")
-
-    def admits(self, claim: str) -> bool:
-        """Whether an administrator could make a pod that mounts `claim`."""
-        answer = replace(self, client=self.server.client()).make(claim, dry_run=True)
-        assert answer.status in {201, 403, 422}, answer.message
-        return answer.status == 201
-
-    def make(self, *claims: str, dry_run: bool = False, body: dict[str, Any] | None = None) -> ApiAnswer:
-        """Make a pod that mounts these claims."""
-        where = CORE.format(self.namespace, "pods") + ("?dryRun=All" if dry_run else "")
-        return self.client.post(where, body or pod(*claims), check=False)
-
-
-def pod(*claims: str, name: str = "app", **spec: Any) -> dict[str, Any]:
-    volumes = [{"name": f"v{i}", "persistentVolumeClaim": {"claimName": c}} for i, c in enumerate(claims)]
-    mounts = [{"name": f"v{i}", "mountPath": f"/v{i}"} for i in range(len(claims))]
-    container = {"name": "app", "image": "app:1", "volumeMounts": mounts}
-    return {"metadata": {"name": name}, "spec": {"containers": [container], "volumes": volumes, **spec}}
 
 
 @pytest.fixture
@@ -297,77 +215,3 @@ class TestWhoMakesThePod:
         wait_for("the controller to be refused", lambda: bool(told()), 20)
         assert "the live side is Source" in told()[0]
         assert place.client.get(CORE.format(place.namespace, "pods")).value["items"] == []
-
-
-PROBE_POD: dict[str, Any] = {
-    "metadata": {"name": "storagemirror-gate-probe"},
-    "spec": {
-        "automountServiceAccountToken": False,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [
-            {
-                "name": "probe",
-                "image": "storagemirror:test",
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-            }
-        ],
-        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": TARGET}}],
-    },
-}
-
-
-class TestTheProbe:
-    """As the operator tries it: with its own rights, in the name of the probe's account, and as a dry run."""
-
-    @pytest.fixture
-    def probe(self, place: Place, apiserver: ApiServer) -> Place:
-        operator = apiserver.client(apiserver.service_account_token(HOME, RELEASE))
-        return replace(place, client=operator.acting_as(PROBE))
-
-    @pytest.mark.parametrize("level", ["privileged", "restricted"])
-    def test_it_is_refused_by_name_where_the_side_is_closed_and_else_admitted(
-        self, place: Place, probe: Place, level: str
-    ) -> None:
-        place.server.kubectl("label", "namespace", place.namespace, f"pod-security.kubernetes.io/enforce={level}")
-        assert probe.make(body=PROBE_POD, dry_run=True).status == 201
-        place.close("Source", "Target")
-        answer = probe.make(body=PROBE_POD, dry_run=True)
-        assert (answer.status, "storagemirror-gate" in answer.message) == (403, True), answer.message
-        assert place.client.get(CORE.format(place.namespace, "pods")).value["items"] == []
-
-    def test_where_the_gate_is_taken_away_it_is_admitted(self, place: Place, probe: Place) -> None:
-        place.close("Target")
-        binding = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/storagemirror-gate"
-        kept = place.client.get(binding).value
-        place.client.delete(binding)
-        try:
-            place.until(lambda: probe.make(body=PROBE_POD, dry_run=True).status == 201, "the gate is gone")
-        finally:
-            again = {"metadata": {"name": kept["metadata"]["name"]}, "spec": kept["spec"]}
-            place.client.post(binding.rsplit("/", 1)[0], again)
-        place.until(lambda: probe.make(body=PROBE_POD, dry_run=True).status == 403, "the gate is back")
-
-    @pytest.mark.parametrize("user", ["admin", f"system:serviceaccount:{HOME}:default", OPERATOR])
-    def test_the_operator_may_speak_for_nobody_else(self, place: Place, apiserver: ApiServer, user: str) -> None:
-        operator = apiserver.client(apiserver.service_account_token(HOME, RELEASE))
-        answer = replace(place, client=operator.acting_as(user)).make(SOURCE, dry_run=True)
-        assert (answer.status, "cannot impersonate" in answer.message) == (403, True), answer.message
-
-    def test_the_probes_account_can_only_make_pods(self, probe: Place) -> None:
-        answers = [
-            probe.client.get(CORE.format(probe.namespace, "pods"), check=False),
-            probe.client.delete(CORE.format(probe.namespace, "pods") + "/app", check=False),
-            probe.client.get(CORE.format(probe.namespace, "secrets"), check=False),
-        ]
-        assert [a.status for a in answers] == [403, 403, 403]
-
-
-def test_it_turns_within_a_second_of_the_status(place: Place) -> None:
-    took: dict[str, list[float]] = {"closes": [], "opens": []}
-    for _ in range(10):
-        for word, sides in (("closes", ["Target"]), ("opens", [])):
-            place.status(closedSides=sides)
-            took[word].append(place.until_admits(TARGET, not sides))
-    for word, times in took.items():
-        print(f"the gate {word}: median {statistics.median(times) * 1e3:.0f} ms, most {max(times) * 1e3:.0f} ms")
-    assert max(took["closes"] + took["opens"]) < 1.0

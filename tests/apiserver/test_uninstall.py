@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.command import run, wait_for
-from tests.cluster.tools import ensure_tools
+from tests.cluster.command import wait_for
+from tests.cluster.errors import CommandFailed
 from tests.support.api_client import ApiClient
 from tests.support.apiserver import ApiServer
+from tests.support.chart import CHART, HOME, RELEASE, bare_server, helm
 from tests.support.operator_process import OperatorProcess
 from tests.support.pairs import CORE, Playground
 
 pytestmark = pytest.mark.apiserver
 
-RELEASE, HOME = "storagemirror", "storagemirror-system"
 PROOF = "storagemirror.io/end-proof"
 PODS = CORE.format(HOME, "pods")
 SCALE = f"/apis/apps/v1/namespaces/{HOME}/deployments/{RELEASE}/scale"
@@ -33,28 +33,18 @@ LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases"
 @pytest.fixture(scope="module")
 def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A server of its own, with the controllers that run Jobs and remove what belongs to them."""
-    tools = ensure_tools(("hyperkube", "kubectl"))
-    server = ApiServer(tmp_path_factory.mktemp("uninstall"), tools["hyperkube"], [tools["kubectl"]])
-    try:
-        server.start()
-        server.start_controllers("job-controller,garbage-collector-controller")
+    with bare_server(tmp_path_factory.mktemp("uninstall"), "job-controller,garbage-collector-controller") as server:
         server.namespace(HOME, {"pod-security.kubernetes.io/enforce": "restricted"})
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
-def helm(apiserver: ApiServer, chart: Path) -> Iterator[list[str | Path]]:
-    """The words of helm for this server; the release is installed, and gone afterwards."""
-    words: list[str | Path] = [
-        *(ensure_tools(("helm",))["helm"], "--kubeconfig", apiserver.kubeconfig(), "--namespace", HOME),
-    ]
-    run(*words, "install", RELEASE, chart, timeout=120)
-    yield words
-    run(*words, "uninstall", RELEASE, "--no-hooks", "--ignore-not-found", timeout=120)
-    for name in ("storagemirror-operator",):
-        apiserver.client().delete(f"{LEASE}/{name}", check=False)
+def installed(apiserver: ApiServer) -> Iterator[None]:
+    """The release is installed, and gone afterwards."""
+    helm(apiserver, "install", RELEASE, CHART)
+    yield
+    helm(apiserver, "uninstall", RELEASE, "--no-hooks", "--ignore-not-found")
+    apiserver.client().delete(f"{LEASE}/storagemirror-operator", check=False)
 
 
 def held(server: ApiServer, namespace: str, name: str, *finalizers: str, marked: bool = True) -> str:
@@ -89,7 +79,7 @@ def release(server: ApiServer, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.usefixtures("helm")
+@pytest.mark.usefixtures("installed")
 class TestRelease:
     def test_it_frees_the_pods_of_all_namespaces_and_leaves_all_else_of_them(
         self, apiserver: ApiServer, namespace: str
@@ -167,9 +157,10 @@ class TestRelease:
         assert release(apiserver).returncode == 0
 
 
+@pytest.mark.usefixtures("installed")
 class TestReleaseWithTheOperator:
     def test_it_is_stopped_first_so_that_none_is_put_on_again(
-        self, apiserver: ApiServer, helm: list[str | Path], namespace: str, tmp_path: Path
+        self, apiserver: ApiServer, namespace: str, tmp_path: Path
     ) -> None:
         account = apiserver.service_account_token(HOME, RELEASE)
         operator = OperatorProcess(tmp_path, apiserver.kubeconfig("leader", account), namespace=HOME)
@@ -201,7 +192,7 @@ class TestReleaseWithTheOperator:
 
     @pytest.mark.parametrize("dead", [True, False], ids=["died without a word", "never ran"])
     def test_an_operator_that_is_not_there_is_not_needed(
-        self, apiserver: ApiServer, helm: list[str | Path], namespace: str, dead: bool
+        self, apiserver: ApiServer, namespace: str, dead: bool
     ) -> None:
         if dead:
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -253,6 +244,7 @@ class Kubelet(threading.Thread):
         client.merge(f"{PODS}/{pod['metadata']['name']}/status", {"status": status})
 
 
+@pytest.mark.usefixtures("installed")
 class TestHelmUninstall:
     @pytest.fixture
     def kubelet(self, apiserver: ApiServer) -> Iterator[Kubelet]:
@@ -262,14 +254,12 @@ class TestHelmUninstall:
         found.stop.set()
         found.join(60)
 
-    def test_it_frees_the_pods_and_leaves_nothing(
-        self, apiserver: ApiServer, helm: list[str | Path], namespace: str, kubelet: Kubelet
-    ) -> None:
+    def test_it_frees_the_pods_and_leaves_nothing(self, apiserver: ApiServer, namespace: str, kubelet: Kubelet) -> None:
         client = apiserver.client()
         running, going = held(apiserver, namespace, "orders-0", PROOF), held(apiserver, namespace, "orders-1", PROOF)
         client.delete(f"{going}?gracePeriodSeconds=0")
         began = time.monotonic()
-        run(*helm, "uninstall", RELEASE, "--timeout", "60s", timeout=120)
+        helm(apiserver, "uninstall", RELEASE, "--timeout", "60s")
         print(f"helm uninstall took {time.monotonic() - began:.1f} s")
         assert [r.returncode for r in kubelet.ran] == [0], kubelet.ran
         assert gone(client, going)
@@ -283,16 +273,16 @@ class TestHelmUninstall:
         assert left == ""
 
     def test_where_the_job_cannot_run_it_says_so_removes_nothing_and_there_is_a_way_on(
-        self, apiserver: ApiServer, helm: list[str | Path]
+        self, apiserver: ApiServer
     ) -> None:
         nobody = Kubelet(apiserver, works=False)
         nobody.start()
         try:
-            done = run(*helm, "uninstall", RELEASE, "--timeout", "90s", check=False, timeout=120)
+            with pytest.raises(CommandFailed, match="Job Failed"):
+                helm(apiserver, "uninstall", RELEASE, "--timeout", "90s")
         finally:
             nobody.stop.set()
             nobody.join(10)
-        assert (done.returncode != 0, "Job Failed" in done.stderr) == (True, True), done.stderr
         assert apiserver.client().get(SCALE).status == 200
-        run(*helm, "uninstall", RELEASE, "--no-hooks", timeout=60)
+        helm(apiserver, "uninstall", RELEASE, "--no-hooks")
         assert apiserver.client().get(SCALE, check=False).status == 404
