@@ -88,6 +88,7 @@ class Reason(StrEnum):
     TARGET_BUSY = "TargetBusy"
     TARGET_UNUSABLE = "TargetUnusable"
     TARGET_FAILING = "TargetFailing"
+    TARGET_IN_DOUBT = "TargetInDoubt"
     SOURCE_UNREADABLE = "SourceUnreadable"
     SOURCE_NOT_READABLE = "SourceNotReadable"
     SOURCE_UNMOUNTED = "SourceUnmounted"
@@ -230,6 +231,8 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.TARGET_READ_ONLY: "The target is mounted read-only: see the node's kernel log for errors of the disk.",
         Reason.TARGET_BUSY: "An agent that is being replaced lets go by itself. Two pairs must not share a target.",
         Reason.TARGET_UNUSABLE: "See the message; if nothing on the target is needed, empty it.",
+        Reason.TARGET_IN_DOUBT: "Let the application check its data when it starts on the copy; the next full mirror "
+        "would find and mend what is damaged.",
         Reason.TARGET_FAILING: "See the node's kernel log for errors of the target's disk.",
         Reason.SOURCE_UNREADABLE: _UNREADABLE,
         Reason.SOURCE_NOT_READABLE: _UNREADABLE,

@@ -93,8 +93,8 @@ def _type(schema: Schema) -> str:
 
 def _default(schema: Schema) -> str:
     value = schema.get("default")
-    if value is None or value == {}:
-        return ""
+    if value is None or isinstance(value, dict):
+        return ""  # of an object: each of its fields tells its own
     if isinstance(value, bool):
         return str(value).lower()
     return ", ".join(value) if isinstance(value, list) else str(value)
