@@ -89,6 +89,7 @@ class Reason(StrEnum):
     TARGET_UNUSABLE = "TargetUnusable"
     TARGET_FAILING = "TargetFailing"
     TARGET_IN_DOUBT = "TargetInDoubt"
+    TARGET_NOT_MIRRORED = "TargetNotMirrored"
     SOURCE_UNREADABLE = "SourceUnreadable"
     SOURCE_NOT_READABLE = "SourceNotReadable"
     SOURCE_UNMOUNTED = "SourceUnmounted"
@@ -233,6 +234,7 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.TARGET_UNUSABLE: "See the message; if nothing on the target is needed, empty it.",
         Reason.TARGET_IN_DOUBT: "Let the application check its data when it starts on the copy; the next full mirror "
         "would find and mend what is damaged.",
+        Reason.TARGET_NOT_MIRRORED: "Nothing was ever copied to this claim: it cannot become the live side.",
         Reason.TARGET_FAILING: "See the node's kernel log for errors of the target's disk.",
         Reason.SOURCE_UNREADABLE: _UNREADABLE,
         Reason.SOURCE_NOT_READABLE: _UNREADABLE,
