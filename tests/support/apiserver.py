@@ -1,7 +1,8 @@
 """A real etcd and kube-apiserver on loopback, for tests that need the API's own judgement and no nodes.
 
 No controller manager and no kubelets: nothing makes service accounts, collects children of deleted objects or starts
-pods. `ApiServer.namespace` makes the service account that pods ask for; `start_controllers` brings the rest.
+pods. `ApiServer.namespace` makes the service account that pods ask for; `start_controllers` and `start_scheduler` bring
+the rest.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ApiServer:
         self._kubectl = [str(word) for word in kubectl]
         self._pki = directory / "pki"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._port, self._etcd_port, self._peer_port, self._controllers_port = free_ports(4)
+        self._port, self._etcd_port, self._peer_port, self._controllers_port, self._scheduler_port = free_ports(5)
 
     @property
     def url(self) -> str:
@@ -118,6 +119,17 @@ class ApiServer:
             f"--service-account-private-key-file={self._pki / 'sa.key'}",
             f"--root-ca-file={self._pki / 'ca.crt'}",
             "--use-service-account-credentials=true",
+            "--authentication-skip-lookup",
+        )
+
+    def start_scheduler(self) -> None:
+        """Start kube-scheduler: pods get nodes (that are objects alone: nothing runs on them)."""
+        self._spawn(
+            "kube-scheduler",
+            f"--kubeconfig={self.kubeconfig('scheduler')}",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self._scheduler_port}",
             "--authentication-skip-lookup",
         )
 
