@@ -1,4 +1,4 @@
-"""Where the operator's replicas run, by the real scheduler: on different nodes where there are some, and always both."""
+"""Where the operator's replicas run, by the real scheduler: on different nodes if there are some, and always both."""
 
 from __future__ import annotations
 

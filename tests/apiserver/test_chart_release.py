@@ -27,6 +27,7 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/mirrorpairs.storagemirror.io"
+FAILOVERS = CRD.replace("mirrorpairs", "failovers")
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{HOME}/deployments/{RELEASE}"
 
 
@@ -87,7 +88,8 @@ class TestARelease:
         helm(apiserver, "uninstall", RELEASE, "--no-hooks")
         kept = apiserver.client().get(f"{endpoint(namespace, pair())}/orders").value
         assert "finalizers" not in kept["metadata"]
-        assert "deletionTimestamp" not in apiserver.client().get(CRD).value["metadata"]
+        for kind in (CRD, FAILOVERS):
+            assert "deletionTimestamp" not in apiserver.client().get(kind).value["metadata"]
         left = apiserver.kubectl(
             "get", "deploy,sa,role,rolebinding,networkpolicy", "-n", HOME, "-l", "app.kubernetes.io/name", "-o", "name"
         ).text
