@@ -73,7 +73,7 @@ def draining(stage: Stage) -> Move:
     return go(
         stage,
         OperationPhase.PROMOTING,
-        f"The target becomes the live side, of epoch {epoch}.",
+        f"The target becomes the live side, of epoch {epoch}.{_doubts(stage)}",
         status={"epoch": epoch, "active_side": Side.TARGET},
         also={
             "synced_through": contact.synced_through or operation.synced_through,
@@ -228,6 +228,16 @@ def _reports(stage: Stage, volume: str, phase: AgentPhase) -> bool:
     view = next(v for v in stage.views if v.volume.name == volume)
     report = heard_report(view, Role.TARGET)
     return report is not None and report.phase is phase and report.epoch == stage.observed.pair.status.epoch
+
+
+def _doubts(stage: Stage) -> str:
+    """What the target agents say against their own copies, for whoever reads the timeline."""
+    found = ""
+    for view in stage.views:
+        report = heard_report(view, Role.TARGET)
+        if report is not None and report.problem is not None:
+            found += f" Volume {view.volume.name}: {report.problem.message}."
+    return found
 
 
 def _copy_lost(stage: Stage) -> str | None:
