@@ -13,6 +13,7 @@ from storagemirror.contract import Capture, Phase, Problem
 from storagemirror.errors import VolumeFull
 from storagemirror.fs.identity import Facts
 from storagemirror.sync.changes import Drained
+from storagemirror.sync.proving import Want
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 
 log = logging.getLogger("storagemirror.agent")
@@ -27,6 +28,10 @@ NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.g
 """inotify tells nothing of what other nodes do there, so"""
 NETWORK_SECONDS = 60.0
 """is the time between full comparisons there."""
+SLICE_SECONDS = 0.1
+"""A proof works so long at a time; then changes have their turn."""
+ANSWER_SECONDS = 0.02
+"""With nothing to do but to wait for the target's answer to it."""
 
 
 class Sends(Protocol):
@@ -60,6 +65,15 @@ class Collects(Protocol):
     def settled(self) -> None: ...
 
 
+class Proves(Protocol):
+    """What is needed of a `Prover`."""
+
+    @property
+    def problem(self) -> Problem | None: ...
+    def note(self, changes: Drained) -> None: ...
+    def advance(self) -> Want | None: ...
+
+
 @dataclass(frozen=True)
 class Ends:
     """What one connection works with."""
@@ -68,6 +82,7 @@ class Ends:
     volume: Reads
     watch: Sees
     unsettled: Collects
+    prover: Proves
 
 
 class Following:
@@ -77,6 +92,7 @@ class Following:
         """`compare_seconds`: at least so long between two full comparisons while changes are watched."""
         self._session, self._volume = ends.session, ends.volume
         self._watch, self._unsettled = ends.watch, ends.unsettled
+        self._prover = ends.prover
         self._view = view
         self._clock = clock
         self._compare_seconds = compare_seconds
@@ -93,9 +109,10 @@ class Following:
         self._view.see(phase=Phase.REPLICATING, mirrored_ns=self._clock.now_ns())
         log.info("everything is compared and on the target; changes follow")
         while wanted():
+            most = self._prove()
             period = MARK_SECONDS if self._dirty else IDLE_SECONDS
             due = self._marked + period - self._clock.monotonic()
-            self._step(max(0.0, due))
+            self._step(max(0.0, due if most is None else min(due, most)))
 
     def settle(self) -> None:
         """Send what has changed up to now, and make it durable: the last thing before a good end."""
@@ -110,9 +127,25 @@ class Following:
         full = sight.problem is not None and sight.problem.reason == VolumeFull.reason
         self._view.see(phase=Phase.MIRRORING, problem=sight.problem if full else None)
 
+    def _prove(self) -> float | None:
+        """A slice of a proof that is ordered; how long the next step may wait then, None: as long as it likes."""
+        end = self._clock.monotonic() + SLICE_SECONDS
+        while (want := self._prover.advance()) is Want.GO_ON and self._clock.monotonic() < end:
+            pass
+        match want:
+            case Want.WAIT:
+                return ANSWER_SECONDS
+            case Want.COMPARE:
+                self._step(0.0)
+                self._compare()
+            case Want.MARK:
+                self._step(0.0, settle=True)
+        return None if want is None else 0.0
+
     def _step(self, timeout: float, *, settle: bool = False) -> None:
         """Take what has changed, send it, and make it durable when it is time (or at once: `settle`)."""
         changes = self._unsettled.drain(timeout)
+        self._prover.note(changes)
         # What is missing on another file system than ours was not deleted.
         self._volume.check_identity()
         self._see_capture()
@@ -151,7 +184,7 @@ class Following:
             self._compare_due = min(self._compare_due, self._marked + RETRY_SECONDS)
             self._view.see(problem=_entries_failed(failed, first))
             return
-        self._view.see(through_ns=max(through_ns, self._view.sight.through_ns or 0), problem=None)
+        self._view.see(through_ns=max(through_ns, self._view.sight.through_ns or 0), problem=self._prover.problem)
 
     def _see_capture(self) -> None:
         capture = self._watch.capture

@@ -18,10 +18,11 @@ import socket
 import threading
 
 from storagemirror.agent.context import Backoff, Context
-from storagemirror.agent.follow import Ends, Following
+from storagemirror.agent.follow import NETWORK_FILE_SYSTEMS, Ends, Following
 from storagemirror.agent.lag import Unsettled
+from storagemirror.agent.prove import Prover
 from storagemirror.agent.view import facts_of, problem_of
-from storagemirror.contract import Action, Order, Peer, Phase, Role, VolumeFacts, peer_name
+from storagemirror.contract import Action, Order, Peer, Phase, ProveOrder, Role, VolumeFacts, peer_name
 from storagemirror.errors import Disconnected, Held, Passing, StorageMirrorError, Superseded, VolumeError, VolumeFull
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.source import SourceSession, hello
@@ -50,6 +51,7 @@ class SourceAgent:
         self._volume: SourceVolume | None = None
         self._watch: TreeWatch | None = None
         self._unsettled: Unsettled | None = None
+        self._prover = Prover(self._to_prove, context.view, context.clock, NETWORK_FILE_SYSTEMS)
 
     def run(self) -> None:
         """Do what the order says until stopped. Raises `Superseded` when another agent has taken over."""
@@ -80,7 +82,11 @@ class SourceAgent:
             if self._wanted(self._connected[1]):
                 order = self._context.orders.current()
                 if session is not None and order is not None:
+                    # Nothing that the connection depends on: it is taken up at once.
                     session.beat(order.beat.interval_seconds)
+                    self._view.see(order=order)
+                if watch is not None:
+                    watch.wake()
                 return
             if self._context.stop.is_set() and self._view.sight.phase is Phase.REPLICATING and watch is not None:
                 watch.wake()
@@ -95,6 +101,10 @@ class SourceAgent:
             session.leave()
         if connected is not None:
             connected[0].close()
+
+    def _to_prove(self) -> ProveOrder | None:
+        order = self._context.orders.current()
+        return order.prove if order is not None else None
 
     def _wanted(self, under: Order) -> bool:
         """May a connection made under this order go on?"""
@@ -198,6 +208,7 @@ class SourceAgent:
     def _let_go(self) -> None:
         watch, volume = self._watch, self._volume
         self._watch = self._volume = self._unsettled = None
+        self._prover.forget()
         self._view.measures.lag_bytes = lambda: None
         self._view.measures.volume = lambda: None
         if watch is not None:
@@ -253,7 +264,8 @@ class SourceAgent:
             self._backoff.reset()
             log.info("connected to %s", order.peer.address if order.peer else "?")
             self._view.see(peer_connected=True)
-            ends = Ends(session, volume, watch, unsettled)
+            self._prover.connect(session, volume)
+            ends = Ends(session, volume, watch, unsettled, self._prover)
             context = self._context
             follow = Following(ends, self._view, context.clock, context.settings.compare_seconds)
             follow.run(lambda: self._wanted(order))

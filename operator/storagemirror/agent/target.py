@@ -72,7 +72,9 @@ class TargetAgent:
         now = self._current()
         self._peer.expect(None if self._context.stop.is_set() else now)
         with self._door:
-            if self._served is not None and not self._wanted(self._served[2]):
+            if self._served is not None and self._wanted(self._served[2]):
+                self._view.see(order=now)
+            elif self._served is not None:
                 session, stream, _ = self._served
                 if now is not None and now.action in _LAST_ORDERS and not self._context.stop.is_set():
                     session.finish()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from storagemirror import __version__
 from storagemirror.clock import Clock, rfc3339
-from storagemirror.contract import Capture, NotKept, Order, PeerSeen, Phase, Problem, Report, VolumeFacts
+from storagemirror.contract import Capture, NotKept, Order, PeerSeen, Phase, Problem, Proof, Report, VolumeFacts
 from storagemirror.contract import Progress as ReportedProgress
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Held, StorageMirrorError, Superseded
@@ -25,6 +25,7 @@ class Sight:
     order: Order | None = None
     peer_connected: bool = False
     problem: Problem | None = None
+    proof: Proof | None = None
     mirrored_ns: int | None = None
     through_ns: int | None = None
     capture: Capture | None = None
@@ -112,6 +113,7 @@ class View:
                 pod_uid=self._pod_uid,
                 peer_connected=sight.peer_connected,
                 peer=peer,
+                proof=sight.proof,
                 problem=sight.problem,
                 progress=self._progress if sight.phase is Phase.MIRRORING else None,
                 mirrored_at=_time(sight.mirrored_ns),
@@ -190,6 +192,7 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
     return (
         before.phase is not now.phase
         or before.problem != now.problem
+        or before.proof != now.proof
         or before.peer_connected != now.peer_connected
         or before.capture is not now.capture
         or before.order != now.order

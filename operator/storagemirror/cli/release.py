@@ -11,7 +11,6 @@ from storagemirror.errors import BadInput, Permanent
 
 LEASE_SECONDS = 60
 """As long nobody leads when this process is killed in the midst of it."""
-WAIT_SECONDS = 60.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,40 +22,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "failover that goes on loses the proof that a pod has ended, and waits for another."
     )
     parser.add_argument(
-        "--operator",
-        metavar="NAME",
-        default="",
-        help="first scale this Deployment to zero and wait until no operator works, so that none puts it on again",
+        "--hold",
+        metavar="SECONDS",
+        type=int,
+        default=0,
+        help="first take the lead from the operator and wait until it does not act any more, so that it puts none on "
+        "again; SECONDS after the last pod was let go of it leads again, if it is still there",
     )
     parser.add_argument(
         "--namespace",
         default=os.environ.get("POD_NAMESPACE", ""),
-        help="namespace of the operator, with --operator (POD_NAMESPACE)",
+        help="namespace of the operator, with --hold (POD_NAMESPACE)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stop the operator where asked to, release, and say what was released."""
-    if args.operator and not args.namespace:
+    """Take the lead where asked to, release, and say what was released."""
+    if args.hold and not args.namespace:
         raise BadInput("the operator's namespace is not known", hint="Set --namespace or POD_NAMESPACE.")
+    if args.hold < 0:
+        raise BadInput(f"--hold must be 0 or more seconds, got {args.hold}")
     # Here, not above: `--help` needs no client.
     from storagemirror.handlers.process import LEASE_NAME
     from storagemirror.kube.client import Api, connect
-    from storagemirror.kube.election import Election
-    from storagemirror.kube.release import release_writers, stop_operator
+    from storagemirror.kube.release import release_writers
+    from storagemirror.kube.takeover import let_run_out, take_lead
     from storagemirror.kube.throttle import Throttle
 
     clock = SystemClock()
     api = Api(connect(), Throttle(clock, per_second=50.0, burst=100))
-    identity = f"release_{uuid.uuid4()}"
-    election = Election(api, clock, namespace=args.namespace, name=LEASE_NAME, identity=identity, seconds=LEASE_SECONDS)
+    lease = {"namespace": args.namespace, "name": LEASE_NAME, "identity": f"release_{uuid.uuid4()}"}
+    if args.hold:
+        take_lead(api, clock, **lease, seconds=LEASE_SECONDS)
+        print(f"no operator of {args.namespace} acts now", flush=True)
     try:
-        if args.operator:
-            stop_operator(api, election, clock, namespace=args.namespace, name=args.operator, seconds=WAIT_SECONDS)
-            print(f"stopped: no operator of {args.namespace} works", flush=True)
         released = release_writers(api, freed=lambda pod: print(f"released: pod {pod}", flush=True))
     finally:
-        election.release()
+        if args.hold:
+            let_run_out(api, clock, **lease, seconds=args.hold)
     if released.failed:
         raise Permanent(
             f"{len(released.failed)} pods could not be released: {'; '.join(released.failed)}",

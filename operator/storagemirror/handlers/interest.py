@@ -19,6 +19,7 @@ class Interest:
         self._claims: dict[Key, frozenset[str]] = {}
         self._keys: dict[tuple[str, str], set[Key]] = {}
         self._named: dict[str, Key] = {}
+        self._nodes: dict[Key, frozenset[str]] = {}
 
     def failover(self, uid: str, key: Key | None) -> None:
         """A Failover of this UID names the pair `key` (None: it is gone)."""
@@ -27,6 +28,19 @@ class Interest:
                 self._named.pop(uid, None)
             else:
                 self._named[uid] = key
+
+    def note_nodes(self, key: Key, nodes: frozenset[str]) -> None:
+        """The writers of the pair `key` are on just these nodes."""
+        with self._lock:
+            if nodes:
+                self._nodes[key] = nodes
+            else:
+                self._nodes.pop(key, None)
+
+    def on_node(self, name: str) -> set[Key]:
+        """Pairs with a writer on that node."""
+        with self._lock:
+            return {key for key, nodes in self._nodes.items() if name in nodes}
 
     def named(self, key: Key) -> bool:
         """Whether a Failover names this pair."""

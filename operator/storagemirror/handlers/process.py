@@ -43,7 +43,7 @@ from storagemirror.resources.pod import Image
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "storagemirror-operator"
-PER_SECOND, BURST = 100.0, 200
+PER_SECOND, BURST = 300.0, 600
 WORKERS = 2
 BAD_INPUT_AGAIN = 60.0
 
@@ -248,8 +248,10 @@ class Operator:
         else:
             if passed.pair is None:
                 self._interest.note(key, frozenset())
+                self._interest.note_nodes(key, frozenset())
                 self._passed_at.pop(key, None)
             else:
                 self._interest.note(key, claim_names(passed.pair))
+                self._interest.note_nodes(key, frozenset(w.node for w in passed.pair.status.writers))
                 self._passed_at[key] = self._clock.monotonic()
             self._queue.done(key, passed.again)

@@ -55,6 +55,7 @@ class Watches:
         self._endings = endings
         self._heard = heard
         self._generations: dict[str, tuple[Any, ...]] = {}
+        self._nodes: dict[str, tuple[Any, ...]] = {}
 
     def pair(self, kind: str | None, meta: Mapping[str, Any]) -> None:
         """A pair's spec changed, or it came or went. Its status is our own doing."""
@@ -93,6 +94,23 @@ class Watches:
         name = marks.get(labels.PAIR_NAME)
         if name:
             self._queue.add(Key(namespace, name))
+
+    def node(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """A node came, went, or is called another thing than before: Ready or not, or off."""
+        self._heard()
+        name = str(body["metadata"]["name"])
+        conditions = (body.get("status") or {}).get("conditions") or ()
+        ready = tuple(c.get("status") for c in conditions if c.get("type") == "Ready")
+        taints = tuple(sorted(str(t.get("key")) for t in (body.get("spec") or {}).get("taints") or ()))
+        mark = None if kind == "DELETED" else (ready, taints)
+        known = self._nodes.get(name)
+        if mark is None:
+            self._nodes.pop(name, None)
+        else:
+            self._nodes[name] = mark
+        if mark != known:
+            for key in self._interest.on_node(name):
+                self._queue.add(key)
 
     def claim(self, namespace: str, name: str) -> None:
         """A claim of a pair."""
@@ -158,6 +176,10 @@ def register(registry: kopf.OperatorRegistry, watches: Watches) -> None:
     @kopf.on.event("", "v1", "services", registry=registry, labels={labels.APP_MANAGED_BY: labels.STORAGEMIRROR})
     def on_service(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
         watches.service(namespace or "", labels)
+
+    @kopf.on.event("", "v1", "nodes", registry=registry)
+    def on_node(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+        watches.node(type, body)
 
     @kopf.on.event("", "v1", "persistentvolumeclaims", registry=registry)
     def on_claim(namespace: str | None, name: str, **_: Any) -> None:

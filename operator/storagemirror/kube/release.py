@@ -1,28 +1,21 @@
-"""Before the chart goes: nothing of the operator's keeps an application's pods from going.
+"""Lets go of pods: nothing of the operator's keeps an application's pods from going.
 
-While a side is fenced its writers carry a finalizer, and only the operator takes it off. So the operator is stopped
-first (its Deployment scaled to zero, its Lease taken, so that nobody puts one on again), then every finalizer goes.
+While a side is fenced its writers carry a finalizer, and only the operator takes it off: here where the pair is gone,
+and before the operator itself is removed.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from storagemirror.clock import Clock
 from storagemirror.errors import Permanent, StorageMirrorError
 from storagemirror.kube import paths
 from storagemirror.kube.client import Api
-from storagemirror.kube.election import RETRY_SECONDS, Election
 from storagemirror.kube.faults import Conflict, Missing
 from storagemirror.plan.objects import Meta, PartialObject
 from storagemirror.resources import labels
-
-log = logging.getLogger(__name__)
 
 ATTEMPTS = 10
 """How often a pod is read again because somebody else wrote it first."""
@@ -34,22 +27,6 @@ class Released:
 
     pods: tuple[str, ...]
     failed: tuple[str, ...]
-
-
-def stop_operator(api: Api, election: Election, clock: Clock, *, namespace: str, name: str, seconds: float) -> None:
-    """Scale the Deployment to zero and take the lead; returns when no operator acts any more.
-
-    One that is dead is waited out: its Lease runs out by itself. `Permanent` when another still leads after `seconds`.
-    """
-    _scale_to_zero(api, namespace, name)
-    end = clock.monotonic() + seconds
-    while not _leads(election):
-        if clock.monotonic() > end:
-            raise Permanent(
-                f"an operator still works {seconds:.0f} s after Deployment {namespace}/{name} was scaled to zero",
-                hint="See who holds the Lease (`kubectl get lease -n NAMESPACE`), stop it, and try again.",
-            )
-        clock.sleep(RETRY_SECONDS)
 
 
 def release_orphans(api: Api, namespace: str | None = None) -> Released:
@@ -84,30 +61,6 @@ def release_writers(
         except StorageMirrorError as e:
             failed.append(f"{where}: {e.message}")
     return Released(tuple(pods), tuple(failed))
-
-
-def _leads(election: Election) -> bool:
-    try:
-        return election.step()
-    except Conflict:
-        return False
-
-
-def _scale_to_zero(api: Api, namespace: str, name: str) -> None:
-    scale = paths.path(paths.DEPLOYMENTS, namespace, name) + "/scale"
-    for _ in range(ATTEMPTS):
-        try:
-            there = msgspec.json.decode(api.request("GET", scale))
-            if there["spec"].get("replicas", 0) == 0:
-                return
-            api.scale(paths.DEPLOYMENTS, namespace, name, 0, there["metadata"]["resourceVersion"])
-        except Missing:
-            return
-        except Conflict:
-            continue
-        log.info("Deployment %s/%s is scaled to zero", namespace, name)
-        return
-    raise Permanent(f"Deployment {namespace}/{name} changes faster than it can be scaled")
 
 
 def _release(api: Api, meta: Meta) -> bool:

@@ -28,6 +28,9 @@ be a moment late, and this is a moment that counts."""
 LATER = 2.0
 """The same where it waits for a person or a node."""
 
+SELDOM = 10.0
+"""The same where it has waited for long: what it waits for mostly wakes it."""
+
 TOUCHING_SECONDS = 300.0
 DEADLINES: Mapping[OperationPhase, float] = {
     OperationPhase.FENCING: TOUCHING_SECONDS,
@@ -116,6 +119,13 @@ class Move:
 
 
 NOTHING: Mapping[str, object] = {}
+
+
+def pace(stage: Stage) -> float:
+    """Seconds until it looks again: often at first, seldom where it may wait for hours."""
+    if stage.waited < 15.0:
+        return SOON
+    return LATER if stage.waited < 120.0 else SELDOM
 
 
 def go(

@@ -13,7 +13,7 @@ from storagemirror.plan.contact import contact_of, worst_contact
 from storagemirror.plan.course import proven
 from storagemirror.plan.loss import source_back
 from storagemirror.plan.objects import WorkloadObject
-from storagemirror.plan.operating import ASKED_SECONDS, LATER, SOON, Move, Stage, end, go, stay
+from storagemirror.plan.operating import ASKED_SECONDS, LATER, SOON, Move, Stage, end, go, pace, stay
 from storagemirror.plan.times import written
 from storagemirror.plan.validating import obstacle
 from storagemirror.plan.volumes import heard_report
@@ -31,7 +31,7 @@ def validating(stage: Stage) -> Move:
     if found is not None:
         if not stage.operation.automatic and stage.waited >= ASKED_SECONDS:
             return end(stage, OperationPhase.FAILED, found.reason, f"Refused; nothing was touched: {found.message}")
-        return stay(stage, found.reason, found.message, again=SOON if stage.operation.automatic else LATER)
+        return stay(stage, found.reason, found.message, again=pace(stage))
     by = approved_by(stage)
     if by is None:
         return go(stage, OperationPhase.AWAITING_APPROVAL, "Nothing stands in the way; a person must approve.")
@@ -46,7 +46,7 @@ def awaiting_approval(stage: Stage) -> Move:
     found = obstacle(stage.asked)
     if by is None:
         preview = "" if found is None else f" As it is now it would wait: {found.message}"
-        return stay(stage, Reason.AWAITING_APPROVAL, f"{_would_lose(stage)}{preview}", again=LATER)
+        return stay(stage, Reason.AWAITING_APPROVAL, f"{_would_lose(stage)}{preview}", again=max(LATER, pace(stage)))
     if found is not None:
         # From here on its patience counts: what was approved long ago must not happen some day.
         return go(stage, OperationPhase.VALIDATING, f"Approved by {by}; it waits: {found.message}")
@@ -92,10 +92,10 @@ def equal(stage: Stage, which: ProofStage) -> tuple[Equality, ...]:
 
 def approved_by(stage: Stage) -> str | None:
     """Who says yes; None while nobody does."""
-    if stage.observed.pair.spec.failover.approval is Approval.AUTOMATIC:
-        return BY_SPEC
     spec = stage.failover.spec if stage.failover is not None else None
-    return (spec.approved_by or None) if spec is not None and spec.approved else None
+    if spec is not None and spec.approved and spec.approved_by:
+        return spec.approved_by
+    return BY_SPEC if stage.observed.pair.spec.failover.approval is Approval.AUTOMATIC else None
 
 
 def fence(stage: Stage) -> Move:

@@ -13,7 +13,7 @@ from storagemirror.plan.course import proven
 from storagemirror.plan.decisions import Action, EndWriter, NudgeWorkload, ScaleWorkload
 from storagemirror.plan.objects import Pod, WorkloadObject
 from storagemirror.plan.observed import GateSeen, Unseen
-from storagemirror.plan.operating import LATER, SOON, Move, Stage, back, end, go, stay
+from storagemirror.plan.operating import SOON, Move, Stage, back, end, go, pace, stay
 from storagemirror.plan.phases_before import equal
 from storagemirror.plan.standby import nudge_mark
 from storagemirror.plan.times import read, written
@@ -49,9 +49,8 @@ def fencing(stage: Stage) -> Move:
     if gate_open is not None:
         return stay(stage, Reason.GATE_NOT_IN_FORCE, gate_open, actions=actions, again=SOON, also=also)
     if unproven:
-        patience = SOON if stage.waited < 30 else LATER
         reason = Reason.WRITERS_RUNNING if obstacle_to_proof(stage) is None else Reason.NO_PROOF
-        return stay(stage, reason, unproven, actions=actions, again=patience, also=also)
+        return stay(stage, reason, unproven, actions=actions, again=pace(stage), also=also)
     return stay(stage, Reason.FENCING, "The source's workloads are being stopped.", actions=actions, also=also)
 
 

@@ -9,15 +9,13 @@ from storagemirror.api.operation import Mode, OperationPhase
 from storagemirror.api.reasons import Reason
 from storagemirror.plan.objects import Pod, WorkloadObject
 from storagemirror.plan.observed import Unseen
-from storagemirror.plan.operating import LATER, SOON, Move, Stage, end, go, stay
+from storagemirror.plan.operating import LATER, Move, Stage, end, go, pace, stay
 from storagemirror.plan.services import answers, service_verdict, turned
 from storagemirror.plan.standby import start_steps
 from storagemirror.plan.times import read
 
 STARTING_SECONDS = 30.0
 """So long a standby may take to get Ready before somebody is asked to look."""
-QUICK_SECONDS = 60.0
-"""After so long a standby that is not Ready is looked at less often."""
 
 
 def switching(stage: Stage) -> Move:
@@ -29,12 +27,12 @@ def switching(stage: Stage) -> Move:
     wrong = service_verdict(stage.observed)
     if wrong is not None:
         reason = wrong.reason if isinstance(wrong.reason, Reason) else Reason.SERVICE_REFUSED
-        return stay(stage, reason, wrong.message, actions=actions, again=_pace(stage))
+        return stay(stage, reason, wrong.message, actions=actions, again=pace(stage))
     left = turned(stage.observed)
     if left is not None:
-        return stay(stage, Reason.SWITCHING, left, actions=actions, again=_pace(stage))
+        return stay(stage, Reason.SWITCHING, left, actions=actions, again=pace(stage))
     if any(not _up(stage, w) for w in _workloads(stage)):
-        return stay(stage, Reason.SWITCHING, "The standby is being started.", actions=actions, again=_pace(stage))
+        return stay(stage, Reason.SWITCHING, "The standby is being started.", actions=actions, again=pace(stage))
     return go(stage, OperationPhase.VERIFYING, "The standby starts and the Services are turned; does it answer?")
 
 
@@ -47,7 +45,7 @@ def verifying(stage: Stage) -> Move:
     if isinstance(found, str):
         text = f"The standby does not answer yet: {found}"
         reason = Reason.VERIFYING if stage.waited < STARTING_SECONDS else Reason.STANDBY_NOT_READY
-        return stay(stage, reason, text, actions=start_steps(stage), again=_pace(stage))
+        return stay(stage, reason, text, actions=start_steps(stage), again=pace(stage))
     rto = _rto(stage)
     text = f"The live side is the target, and answers; {_lost(stage)}."
     return end(stage, OperationPhase.COMPLETED, Reason.FAILOVER_COMPLETED, text, {"answers": found, "rto_seconds": rto})
@@ -108,7 +106,3 @@ def _ready_since(stage: Stage) -> datetime | None:
 def _pods(stage: Stage) -> tuple[Pod, ...]:
     pods = stage.observed.pods
     return pods if isinstance(pods, tuple) else ()
-
-
-def _pace(stage: Stage) -> float:
-    return SOON if stage.waited < QUICK_SECONDS else LATER

@@ -182,5 +182,6 @@ def welcome(volume: TargetVolume, admitted: Admitted) -> m.Welcome:
         has_entries=admitted.has_entries,
         entries=admitted.marker.entries,
         synced_through_ns=synced.through_ns if synced is not None else 0,
+        features=m.FEATURES,
         software=__version__,
     )

@@ -37,12 +37,12 @@ def covering(trees: set[bytes]) -> set[bytes]:
     kept: set[bytes] = set()
     for tree in sorted(trees):
         # A parent sorts before what lies in it, but `a-b` sorts between `a` and `a/b`: look at each ancestor.
-        if not _inside(tree, kept):
+        if not inside(tree, kept):
             kept.add(tree)
     return kept
 
 
-def _inside(path: bytes, trees: AbstractSet[bytes]) -> bool:
+def inside(path: bytes, trees: AbstractSet[bytes]) -> bool:
     """Does `path` lie in one of `trees`, or is it the root of one?"""
     if not trees:
         return False
@@ -61,5 +61,5 @@ def tidy(paths: set[bytes], trees: set[bytes], renames: list[tuple[bytes, bytes]
     least = covering(trees)
     if b"" in least:
         return Drained(trees=WHOLE_TREE, through_ns=through_ns)
-    alone = frozenset(p for p in paths if not _inside(p, least))
+    alone = frozenset(p for p in paths if not inside(p, least))
     return Drained(paths=alone, trees=frozenset(least), renames=tuple(renames), through_ns=through_ns)

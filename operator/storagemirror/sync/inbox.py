@@ -20,6 +20,7 @@ from storagemirror.errors import (
     VolumeError,
     VolumeFull,
 )
+from storagemirror.sync.asking import Asking
 from storagemirror.sync.channel import Channel
 from storagemirror.wire import messages as m
 
@@ -49,6 +50,8 @@ class Inbox:
         self._mirrored: m.Mirrored | None = None
         self._marked: m.Marked | None = None
         self._reports: deque[m.Failed | m.NotKept] = deque()
+        self.asking = Asking(channel.send)
+        """What the source asks for in a proof."""
 
     # -- the receiving thread
 
@@ -94,6 +97,8 @@ class Inbox:
                 self._mirrored = event
             case m.Marked():
                 self._marked = event
+            case m.Summed() | m.Tallied():
+                self.asking.take(event)
             case m.Failed() | m.NotKept():
                 self._reports.append(event)
                 if len(self._reports) > _REPORTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from storagemirror.errors import (
     VolumeFull,
 )
 from storagemirror.fs.source import SourceVolume
+from storagemirror.sync.asking import Asking
 from storagemirror.sync.channel import GOODBYE_SECONDS, Channel
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox, failure
@@ -31,9 +33,11 @@ from storagemirror.sync.mirroring import Comparison
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
 from storagemirror.sync.paths import frames_of
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
+from storagemirror.sync.resend import resend
 from storagemirror.sync.sender import Sender
 from storagemirror.sync.settler import Settler
 from storagemirror.sync.stream import Stream
+from storagemirror.sync.sums import Summer
 from storagemirror.wire import messages as m
 
 WHOLE = (b"",)
@@ -56,6 +60,7 @@ def hello(pair_uid: str, volume: str, epoch: int, instance: int, identity: Ident
         epoch=epoch,
         instance=instance,
         identity=identity,
+        features=m.FEATURES,
         software=__version__,
     )
 
@@ -191,7 +196,13 @@ class SourceSession:
         self._raise_failure(answer.reason, answer.message)
         self._volume.check_identity()
         self._welcome = m.Welcome(
-            welcome.version, welcome.epoch, welcome.view, True, comparison.found.entries, welcome.synced_through_ns
+            welcome.version,
+            welcome.epoch,
+            welcome.view,
+            True,
+            comparison.found.entries,
+            welcome.synced_through_ns,
+            welcome.features,
         )
         self._observer.event(Event(EventKind.MIRROR_ENDED))
         return MirrorResult(
@@ -259,6 +270,36 @@ class SourceSession:
             self._mark(through_ns)
             return
         self._observer.event(Event(EventKind.MARKED, through_ns=through_ns))
+
+    # -- a proof
+
+    @property
+    def can_prove(self) -> bool:
+        """Whether the target can tell sums."""
+        return self._welcome is not None and m.FEATURE_SUMS in self._welcome.features
+
+    @property
+    def asking(self) -> Asking:
+        """Where sums are asked for. Raises what has gone wrong since the last call."""
+        self._inbox.check()
+        return self._inbox.asking
+
+    def summer(self) -> Summer:
+        """Reads our own files as the target reads its."""
+        _, welcome = self._ready()
+        return Summer(self._volume.tree, welcome.view)
+
+    def is_file(self, path: bytes) -> bool:
+        """Whether a regular file is there now, on this file system."""
+        found = self._volume.tree.lstat(path)
+        return found is not None and stat.S_ISREG(found.st_mode)
+
+    def resend(self, paths: list[bytes]) -> None:
+        """Send these files whole, whatever the target has. Raises as `apply`."""
+        with self._explained():
+            sender, _ = self._ready()
+            self._volume.check_identity()
+            resend(sender, self._groups, paths)
 
     # -- parts
 

@@ -30,6 +30,7 @@ from storagemirror.sync.inbox import aborted
 from storagemirror.sync.observer import Event, EventKind, Observer
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.stream import Stream
+from storagemirror.sync.summing import Summing
 from storagemirror.sync.walker import Walker
 from storagemirror.wire import messages as m
 from storagemirror.wire.connection import Event as WireEvent
@@ -63,6 +64,7 @@ class TargetSession:
         self._admitted: Admitted | None = None
         self._walker: Walker | None = None
         self._scanner: Scanner | None = None
+        self._summing: Summing | None = None
         self._whole = False
         self._synced = self._clock.monotonic()
         self._checkpoint: threading.Thread | None = None
@@ -146,6 +148,8 @@ class TargetSession:
         self._channel.close()
         if self._walker is not None:
             self._walker.stop()
+        if self._summing is not None:
+            self._summing.stop()
         if self._admitted is not None:
             self._applier.drop()
         if self._checkpoint is not None:
@@ -232,6 +236,10 @@ class TargetSession:
                 self._end_mirror(event)
             case m.Mark():
                 self._mark(event)
+            case m.Sum() | m.Tally():
+                if self._summing is None:
+                    self._summing = Summing(self._volume.tree, self._volume.view, self._channel.send)
+                self._summing.take(event)
             case m.Abort():
                 self.goodbye = True
                 raise aborted(event)

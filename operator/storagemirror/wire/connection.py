@@ -29,6 +29,8 @@ class IllegalMove(AssertionError):
 
 Event = m.Message | Pack | Data
 
+_DIGEST = 16
+
 MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.HELLO: m.Hello,
     FrameType.WELCOME: m.Welcome,
@@ -46,6 +48,10 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.LOOKED: m.Looked,
     FrameType.MIRROR_END: m.MirrorEnd,
     FrameType.MIRRORED: m.Mirrored,
+    FrameType.SUM: m.Sum,
+    FrameType.SUMMED: m.Summed,
+    FrameType.TALLY: m.Tally,
+    FrameType.TALLIED: m.Tallied,
     FrameType.BEGIN: m.Begin,
     FrameType.END: m.End,
     FrameType.DROP: m.Drop,
@@ -156,6 +162,16 @@ def _check(message: m.Message) -> None:
         case m.Look() | m.Doomed() | m.Delete():
             paths = message.paths
             root_too = isinstance(message, m.Look)
+        case m.Sum():
+            paths = message.paths
+            root_too = False
+            if len(paths) > m.SUM_PATHS:
+                raise ProtocolError(f"expected at most {m.SUM_PATHS} paths in a Sum, got {len(paths)}")
+        case m.Summed() | m.Tallied():
+            digests = message.sums if isinstance(message, m.Summed) else [message.digest]
+            if any(digest is not None and len(digest) != _DIGEST for digest in digests):
+                raise ProtocolError(f"expected sums of {_DIGEST} bytes")
+            return
         case m.Rename():
             paths = [path for pair in message.renames for path in pair]
             root_too = False

@@ -19,6 +19,15 @@ PROTOCOL_VERSION = 1
 OLDEST_VERSION = 1
 """The oldest version that this code still speaks."""
 
+FEATURE_SUMS = "sums"
+"""Sum and Tally: both sides can prove by checksum that they hold the same."""
+FEATURES = (FEATURE_SUMS,)
+
+SUM_PATHS = 1_000
+"""Paths in one Sum, at most."""
+SUM_WINDOW = 8
+"""Sums that are not tallied yet, at most."""
+
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
     """Base of all messages."""
@@ -317,6 +326,40 @@ class Marked(Message, frozen=True, array_like=True):
     message: str = ""
 
 
+class Sum(Message, frozen=True, array_like=True):
+    """Source: what are the sums of these files, by their content? (`storagemirror.sync.sums` says what a sum is.)"""
+
+    number: int
+    paths: list[bytes]
+    begin: bool = False
+    """A proof begins anew: what was asked and counted before is forgotten, and not answered; nor is this one when it
+    names no file."""
+
+
+class Summed(Message, frozen=True, array_like=True):
+    """Target: these, 16 bytes each; None where no file is, or it changed while it was read."""
+
+    number: int
+    sums: list[bytes | None]
+
+
+class Tally(Message, frozen=True, array_like=True):
+    """Source: those of list `number` are equal to mine and count, but for these (by their place in the list)."""
+
+    number: int
+    skipped: list[int] = []
+    last: bool = False
+    """Tell what it comes to."""
+
+
+class Tallied(Message, frozen=True, array_like=True):
+    """Target: answer to the last Tally: so many files counted, and the xxh3_128 over my sums of them in that order."""
+
+    number: int
+    files: int
+    digest: bytes
+
+
 class FrameType(IntEnum):
     """The first byte of a frame."""
 
@@ -336,6 +379,10 @@ class FrameType(IntEnum):
     LOOKED = 22
     MIRROR_END = 23
     MIRRORED = 24
+    SUM = 25
+    SUMMED = 26
+    TALLY = 27
+    TALLIED = 28
     PACK = 32
     BEGIN = 33
     DATA = 34

@@ -46,7 +46,7 @@ SOURCE: Moves = {
     State.START: {F.HELLO: State.GREETED},
     State.GREETED: {F.PING: State.GREETED, F.BYE: State.DONE, F.ABORT: State.DONE},
     State.IDLE: {
-        **_stay(State.IDLE, F.PING, F.MARK, *_CHANGES),
+        **_stay(State.IDLE, F.PING, F.MARK, F.SUM, F.TALLY, *_CHANGES),
         F.BEGIN: State.FILE,
         F.MIRROR: State.COMPARING,
         F.BYE: State.DONE,
@@ -80,7 +80,7 @@ SOURCE: Moves = {
 TARGET: Moves = {
     State.START: {F.WELCOME: State.IDLE, F.REFUSE: State.DONE, F.HOLD: State.DONE, F.ABORT: State.DONE},
     State.IDLE: {
-        **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT),
+        **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT, F.SUMMED, F.TALLIED),
         F.HOLD: State.DONE,
         F.ABORT: State.DONE,
     },
@@ -88,6 +88,7 @@ TARGET: Moves = {
         **_stay(
             State.COMPARING,
             *(F.PING, F.DIGESTS, F.LISTING, F.CLEARED, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT),
+            *(F.SUMMED, F.TALLIED),  # asked for before the mirror began
         ),
         F.MIRRORED: State.IDLE,
         F.HOLD: State.DONE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -172,3 +173,59 @@ def test_a_loop_that_hangs_is_not_healthy() -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_node_wakes_the_pairs_that_write_there_when_it_is_called_another_thing() -> None:
+    q, _ = queue()
+    interest = Interest()
+    interest.note_nodes(A, frozenset({"n1"}))
+    interest.note_nodes(B, frozenset({"n2"}))
+    watches = Watches(q, interest, Endings(), heard=lambda: None)
+    node: dict[str, Any] = {"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    watches.node(None, node)
+    assert q.take(0) == A
+    q.done(A)
+    watches.node("MODIFIED", node | {"metadata": {"name": "n1", "resourceVersion": "2"}})
+    assert q.take(0) is None, "a node's own heartbeat is no news"
+    watches.node("MODIFIED", node | {"spec": {"taints": [{"key": "node.kubernetes.io/out-of-service"}]}})
+    assert q.take(0) == A
+    q.done(A)
+    watches.node("DELETED", node)
+    assert q.take(0) == A
+
+
+def test_a_failover_wakes_the_pair_that_it_names_also_where_there_is_none() -> None:
+    q, _ = queue()
+    interest = Interest()
+    watches = Watches(q, interest, Endings(), heard=lambda: None)
+    body = {"metadata": {"name": "f", "uid": "u"}, "spec": {"pairName": "a"}}
+    watches.failover("ADDED", "shop", body)
+    assert q.take(0) == A
+    assert interest.named(A)
+    q.done(A)
+    watches.failover("DELETED", "shop", body)
+    assert q.take(0) == A
+    assert not interest.named(A)
+
+
+def test_the_end_of_a_writer_is_kept_although_its_object_goes() -> None:
+    q, _ = queue()
+    interest, endings = Interest(), Endings()
+    interest.note(A, frozenset({"data"}))
+    watches = Watches(q, interest, endings, heard=lambda: None)
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
+    running = {"name": "c", "containerID": "c://1", "state": {"running": {}}}
+    ended = {"name": "c", "containerID": "c://1", "state": {"terminated": {"exitCode": 0}}}
+    done = [{"type": "Ready", "status": "False", "reason": "PodCompleted"}]
+    pod: dict[str, Any] = {"metadata": {"name": "p", "uid": "u1"}, "spec": {"volumes": volumes, "nodeName": "n1"}}
+    watches.pod("shop", pod | {"status": {"phase": "Failed", "containerStatuses": [running]}})
+    assert endings.known() == frozenset()
+    watches.pod("shop", pod | {"status": {"phase": "Succeeded", "containerStatuses": [ended], "conditions": done}})
+    assert endings.known() == {"u1"}
+
+
+def test_a_service_of_ours_wakes_its_pair() -> None:
+    q, _ = queue()
+    watches = Watches(q, Interest(), Endings(), heard=lambda: None)
+    watches.service("shop", {"storagemirror.io/pair-name": "a"})
+    assert q.take(0) == A
