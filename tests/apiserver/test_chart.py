@@ -87,6 +87,9 @@ def test_what_it_renders_fits_the_schemas_of_the_api_server(
         (["--set=serviceAccount.create=false"], "name"),
         (["--set=resources.limits.memory=lots"], "memory"),
         (["--set=podLabels.app\\.kubernetes\\.io/name=x"], "podLabels"),
+        (["--set=gate.enable=false"], "enable"),
+        (["--set=approval.enabled=maybe"], "approval"),
+        (["--set=networkPolicy.verifyAnswers=no one"], "verifyAnswers"),
         (["--set=networkPolicy.agentNamespaces={Not_A_Namespace}"], "agentNamespaces"),
     ],
 )

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.apiserver
 PROOF = "storagemirror.io/end-proof"
 PODS = CORE.format(HOME, "pods")
 SCALE = f"/apis/apps/v1/namespaces/{HOME}/deployments/{RELEASE}/scale"
+LEASE_SECONDS = 4
+"""Of the tests' operators."""
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases"
 
 
@@ -158,37 +160,39 @@ class TestRelease:
 
 
 @pytest.mark.usefixtures("installed")
-class TestReleaseWithTheOperator:
-    def test_it_is_stopped_first_so_that_none_is_put_on_again(
+class TestTakingTheLead:
+    HOLD = 6
+
+    def test_no_operator_acts_while_the_pods_are_freed_and_for_some_time_after(
         self, apiserver: ApiServer, namespace: str, tmp_path: Path
     ) -> None:
         account = apiserver.service_account_token(HOME, RELEASE)
-        operator = OperatorProcess(tmp_path, apiserver.kubeconfig("leader", account), namespace=HOME)
-        client = apiserver.client()
-        where = held(apiserver, namespace, "orders-0", PROOF)
-        operator.start()
+        kubeconfig = apiserver.kubeconfig("leader", account)
+        (tmp_path / "next").mkdir()
+        leader = OperatorProcess(tmp_path, kubeconfig, namespace=HOME)
+        following = OperatorProcess(tmp_path / "next", kubeconfig, namespace=HOME)
+        leader.start()
         try:
-            wait_for("it to lead", lambda: "leading" in operator.log, 30)
-            seen: list[bool] = []
-
-            def deployment() -> None:
-                """What the Deployment's controller and the kubelet would do."""
-                wait_for("zero replicas", lambda: client.get(SCALE).value["spec"] == {}, 30)
-                time.sleep(2)
-                seen.append(PROOF in metadata(apiserver, where).get("finalizers", []))
-                operator.stop()
-
-            played = threading.Thread(target=deployment, daemon=True)
-            played.start()
-            done = release(apiserver, "--operator", RELEASE)
-            played.join(30)
+            wait_for("it to lead", lambda: "leading: " in leader.log, 30)
+            taken = threading.Thread(target=release, args=(apiserver, "--hold", str(self.HOLD)), daemon=True)
+            taken.start()
+            wait_for("its Lease to be taken", lambda: holder(apiserver).startswith("release_"), 30)
+            began = time.monotonic()
+            wait_for("it to find out", lambda: not leader.alive, 10)
+            where = held(apiserver, namespace, "orders-0", PROOF)  # a living operator would free it itself: no pair
+            following.start()
+            wait_for("the pod to be freed", lambda: "finalizers" not in metadata(apiserver, where), 20)
+            freed = time.monotonic() - began
+            print(f"freed {freed:.1f} s after the lead was taken")
+            assert freed > LEASE_SECONDS - 1, "so long the operator that led may act"
+            while time.monotonic() - began - freed < self.HOLD - 1:
+                assert "leading: " not in following.log
+                time.sleep(0.2)
+            wait_for("an operator that is still there to lead again", lambda: "leading: " in following.log, 6)
+            taken.join(10)
         finally:
-            operator.kill()
-        assert (done.returncode, done.stderr) == (0, "")
-        assert seen == [True], "nothing is freed while an operator works"
-        assert "finalizers" not in metadata(apiserver, where)
-        lease = client.get(f"{LEASE}/storagemirror-operator").value["spec"]
-        assert lease["holderIdentity"] == "", "the next operator need not wait"
+            leader.kill()
+            following.kill()
 
     @pytest.mark.parametrize("dead", [True, False], ids=["died without a word", "never ran"])
     def test_an_operator_that_is_not_there_is_not_needed(
@@ -200,11 +204,17 @@ class TestReleaseWithTheOperator:
             apiserver.client().post(LEASE, {"metadata": {"name": "storagemirror-operator"}, "spec": spec})
         where = held(apiserver, namespace, "orders-0", PROOF)
         began = time.monotonic()
-        done = release(apiserver, "--operator", RELEASE)
-        print(f"released without an operator (dead: {dead}) after {time.monotonic() - began:.1f} s")
+        done = release(apiserver, "--hold", "15")
+        took = time.monotonic() - began
+        print(f"released without an operator (dead: {dead}) after {took:.1f} s")
         assert (done.returncode, done.stderr) == (0, "")
         assert "finalizers" not in metadata(apiserver, where)
-        assert time.monotonic() - began < 15
+        assert (4 if dead else 0) < took < 15
+
+
+def holder(server: ApiServer) -> str:
+    """Who leads."""
+    return str(server.client().get(f"{LEASE}/storagemirror-operator").value["spec"]["holderIdentity"])
 
 
 class Kubelet(threading.Thread):
