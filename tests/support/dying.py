@@ -39,6 +39,6 @@ def deadly(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 if __name__ == "__main__":
     calls = {name: deadly(name, getattr(os, name)) for name in ("open", "fsync", "rename")}
     names = {name: getattr(os, name) for name in dir(os)}
-    marker.os = SimpleNamespace(**{**names, **calls})  # type: ignore[attr-defined]
+    marker.os = SimpleNamespace(**{**names, **calls})  # type: ignore[attr-defined, assignment]
     target.syncfs = deadly("syncfs", target.syncfs)  # type: ignore[attr-defined]
     sys.exit(main())

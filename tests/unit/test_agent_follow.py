@@ -13,6 +13,7 @@ from storagemirror.errors import Held, VolumeError, VolumeFull
 from storagemirror.fs.identity import Facts
 from storagemirror.sync.changes import WHOLE_TREE, Drained
 from storagemirror.sync.observer import Event, EventKind
+from storagemirror.sync.proving import Want
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 
 SECOND = 1_000_000_000
@@ -40,6 +41,8 @@ class World:
     def __post_init__(self) -> None:
         self.view = View(1, "uid", self)
         self.marks: list[float] = []
+        self.noted: list[Drained] = []
+        self.wants: list[Want] = []
 
     @property
     def capture(self) -> Capture:
@@ -96,6 +99,16 @@ class World:
     def settled(self) -> None:
         self.done.append("settled")
 
+    # the proof
+
+    problem: Problem | None = None
+
+    def note(self, changes: Drained) -> None:
+        self.noted.append(changes)
+
+    def advance(self) -> Want | None:
+        return self.wants.pop(0) if self.wants else None
+
     def follow(self, steps: int, compare_seconds: float = 600.0) -> None:
         """The first mirror, and so many steps."""
         left = [steps]
@@ -104,7 +117,7 @@ class World:
             left[0] -= 1
             return left[0] >= 0
 
-        Following(Ends(self, self, self, self), self.view, self, compare_seconds).run(wanted)
+        Following(Ends(self, self, self, self, self), self.view, self, compare_seconds).run(wanted)
 
 
 def test_it_replicates_only_after_a_mirror_and_a_mark() -> None:
@@ -263,3 +276,41 @@ def test_scanning_is_told_as_the_way_of_capture() -> None:
     world = World(reason="no watches")
     world.follow(0)
     assert world.view.sight.capture is Capture.SCAN
+
+
+# -- a proof beside the changes
+
+
+def test_all_that_the_watch_names_is_told_to_the_proof() -> None:
+    world = World([FILE, Drained(), FILE])
+    world.follow(2)
+    assert [bool(noted) for noted in world.noted] == [True, False, True]
+
+
+def test_changes_have_their_turn_between_two_slices_of_a_proof() -> None:
+    world = World([Drained(), FILE, FILE])
+    world.wants = [Want.STEP, Want.WAIT]
+    world.follow(2)
+    assert world.done.count("apply") == 2
+
+
+def test_a_proof_gets_the_comparison_and_the_mark_that_it_asks_for_with_all_changes_sent_before() -> None:
+    world = World([Drained(), FILE, Drained(), FILE])
+    world.wants = [Want.COMPARE, Want.MARK]
+    world.follow(2)
+    assert world.done[3:] == ["apply", "mirror", "apply", "mark", "settled"]
+
+
+def test_a_proof_that_has_work_to_do_makes_nobody_wait() -> None:
+    world = World()
+    world.wants = [Want.STEP] * 50
+    before = world.now
+    world.follow(50)
+    assert world.now == before
+
+
+def test_a_mark_does_not_hide_why_there_is_no_proof() -> None:
+    world = World()
+    world.problem = Problem(reason="ProofFailed", message="2 files differ")
+    world.follow(3)
+    assert world.view.sight.problem == world.problem
