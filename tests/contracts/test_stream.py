@@ -75,7 +75,7 @@ class SaysZeroReturn(socket.socket):
 
 
 def test_a_send_that_takes_nothing_is_not_tried_for_ever() -> None:
-    """Seen between two agents: the target had gone in the middle of a large file, and the source went round and round."""
+    """Seen between two agents: the target went in the middle of a large file, and the source went round and round."""
     ours, theirs = socket.socketpair()
     stream = SocketStream(SaysZeroReturn(ours.family, ours.type, fileno=ours.detach()))
     with pytest.raises(Disconnected):

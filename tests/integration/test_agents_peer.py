@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -206,3 +208,39 @@ def test_an_order_that_breaks_the_connection_is_no_loss(pair: AgentPair) -> None
         time.sleep(0.02)
     assert PeerState.LOST not in states
     assert peer(pair).state is PeerState.CONNECTED
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+def test_a_target_that_waits_for_its_disk_misses_nobody_who_speaks_and_everybody_who_does_not(
+    pair: AgentPair, tmp_path: Path, dies: bool
+) -> None:
+    """The thread that receives is in a sync for longer than the limit; what came meanwhile, nobody has read."""
+    slow = tmp_path / "slow"
+    fill(pair.source.volume, 20)
+    pair.target.give(beat=QUICK)
+    program = [sys.executable, "-m", "tests.support.failing", "agent"]
+    pair.target.start(program=program, SLOW_WHILE=str(slow), SLOW_SECONDS="7")
+    pair.source.give(beat=QUICK)
+    pair.source.start()
+    pair.introduce()
+    pair.until(Phase.REPLICATING)
+    until(pair, PeerState.CONNECTED)
+    slow.touch()
+    (pair.source.volume / "d0/sub/f0").write_text("what makes it sync")
+    time.sleep(1.5)
+    if dies:
+        pair.source.kill()
+        until(pair, PeerState.LOST, LIMIT + LATE)
+        # What it then reads is old, and no sign of life.
+        end = time.monotonic() + 7
+        while time.monotonic() < end:
+            assert peer(pair).state is PeerState.LOST
+            time.sleep(0.05)
+        return
+    states = set()
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        states.add(peer(pair).state)
+        time.sleep(0.05)
+    slow.unlink()
+    assert states == {PeerState.CONNECTED}

@@ -1,10 +1,13 @@
-"""An agent whose disk refuses to sync as long as the file FAIL_WHILE is there: run as its program."""
+"""An agent with a bad disk, run as its program: while the file FAIL_WHILE is there a sync fails, while the file
+SLOW_WHILE is there it takes SLOW_SECONDS.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
+import time
 
 from storagemirror.cli.main import main
 from storagemirror.fs import target
@@ -13,8 +16,10 @@ _sync = target.syncfs  # type: ignore[attr-defined]
 
 
 def syncfs(fd: int) -> None:
-    """As the kernel's, but for the refusal."""
-    if os.path.exists(os.environ["FAIL_WHILE"]):
+    """As the kernel's, but for that."""
+    if os.path.exists(os.environ.get("SLOW_WHILE", "")):
+        time.sleep(float(os.environ["SLOW_SECONDS"]))
+    if os.path.exists(os.environ.get("FAIL_WHILE", "")):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     _sync(fd)
 

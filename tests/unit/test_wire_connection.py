@@ -191,6 +191,7 @@ def test_a_path_out_of_the_volume_is_refused_wherever_it_stands(path: bytes) -> 
         m.Link(b"a", path),
         m.Begin(path, FILE, 1),
         m.Look([path]),
+        m.Sum(1, [b"a", path]),
         m.Mirror(View(), (path,)),
     ]
     for message in messages:
@@ -203,7 +204,7 @@ def test_a_path_out_of_the_volume_is_refused_wherever_it_stands(path: bytes) -> 
 
 
 @pytest.mark.parametrize(
-    "message", [m.Delete([b""]), m.Rename([(b"", b"a")]), m.Link(b"", b"a"), m.Begin(b"", FILE, 1)]
+    "message", [m.Delete([b""]), m.Rename([(b"", b"a")]), m.Link(b"", b"a"), m.Begin(b"", FILE, 1), m.Sum(1, [b""])]
 )
 def test_the_root_itself_is_not_deleted_renamed_or_replaced(message: m.Message) -> None:
     source, target = shaken()
@@ -383,3 +384,51 @@ def test_every_message_survives_the_wire() -> None:
         m.Mirrored(1, 2, None, ""),
     ):
         assert feed(source, target.send(message)) == [message]
+
+
+# -- sums
+
+
+def test_a_longer_list_of_sums_than_was_agreed_is_refused() -> None:
+    source, target = shaken()
+    feed(target, source.send(m.Sum(1, [b"%d" % i for i in range(m.SUM_PATHS)])))
+    with pytest.raises(ProtocolError, match="at most 1000 paths"):
+        feed(target, source.send(m.Sum(2, [b"%d" % i for i in range(m.SUM_PATHS + 1)])))
+
+
+@pytest.mark.parametrize("message", [m.Summed(1, [b"short"]), m.Summed(1, [None, b"x" * 17]), m.Tallied(1, 2, b"")])
+def test_a_sum_has_sixteen_bytes(message: m.Message) -> None:
+    source, target = shaken()
+    with pytest.raises(ProtocolError, match="16 bytes"):
+        feed(source, target.send(message))
+
+
+def test_a_source_asks_for_no_sums_while_a_mirror_runs_and_may_be_answered_then() -> None:
+    source, target = shaken()
+    feed(target, source.send(m.Sum(1, [b"a"])) + source.send(m.Mirror(View())))
+    assert not source.may_send(FrameType.SUM)
+    assert feed(source, target.send(m.Summed(1, [None]))) == [m.Summed(1, [None])]
+
+
+@given(
+    number=st.integers(0, 1 << 40),
+    sums=st.lists(st.none() | st.binary(min_size=16, max_size=16), max_size=50),
+    skipped=st.lists(st.integers(0, 1000), max_size=50),
+    begin=st.booleans(),
+)
+def test_sums_and_tallies_arrive_as_they_were_sent(
+    number: int, sums: list[bytes | None], skipped: list[int], begin: bool
+) -> None:
+    source, target = shaken()
+    asked, tally = m.Sum(number, [b"a/b"] * len(sums), begin), m.Tally(number, skipped, begin)
+    assert feed(target, source.send(asked) + source.send(tally)) == [asked, tally]
+    told, total = m.Summed(number, sums), m.Tallied(number, 5, b"d" * 16)
+    assert feed(source, target.send(told) + target.send(total)) == [told, total]
+
+
+def test_a_peer_that_tells_no_clock_is_understood() -> None:
+    """As one of an older release: its Ping and its Hello are shorter."""
+    source, target = shaken()
+    old = HEADER.pack(FrameType.PING, 1) + msgspec.msgpack.encode([])
+    assert feed(target, old) == [m.Ping()]
+    assert feed(target, source.send(m.Ping(1 << 62))) == [m.Ping(1 << 62)]

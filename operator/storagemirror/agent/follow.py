@@ -28,8 +28,8 @@ NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.g
 """inotify tells nothing of what other nodes do there, so"""
 NETWORK_SECONDS = 60.0
 """is the time between full comparisons there."""
-SLICE_SECONDS = 0.1
-"""A proof works so long at a time; then changes have their turn."""
+SLICE_SECONDS, LONGEST_SLICE = 0.1, 0.5
+"""A proof works so long at a time, then changes have their turn; longer where these took longer."""
 ANSWER_SECONDS = 0.02
 """With nothing to do but to wait for the target's answer to it."""
 
@@ -100,6 +100,7 @@ class Following:
         self._whole_ns = 0
         self._marked = 0.0
         self._dirty = False
+        self._step_took = 0.0
 
     def run(self, wanted: Callable[[], bool]) -> None:
         """Mirror, then follow, as long as the connection is `wanted`. Raises what ends it."""
@@ -129,7 +130,7 @@ class Following:
 
     def _prove(self) -> float | None:
         """A slice of a proof that is ordered; how long the next step may wait then, None: as long as it likes."""
-        end = self._clock.monotonic() + SLICE_SECONDS
+        end = self._clock.monotonic() + min(LONGEST_SLICE, max(SLICE_SECONDS, self._step_took))
         while (want := self._prover.advance()) is Want.GO_ON and self._clock.monotonic() < end:
             pass
         match want:
@@ -145,6 +146,7 @@ class Following:
     def _step(self, timeout: float, *, settle: bool = False) -> None:
         """Take what has changed, send it, and make it durable when it is time (or at once: `settle`)."""
         changes = self._unsettled.drain(timeout)
+        began = self._clock.monotonic()
         self._prover.note(changes)
         # What is missing on another file system than ours was not deleted.
         self._volume.check_identity()
@@ -157,6 +159,7 @@ class Following:
         period = MARK_SECONDS if self._dirty else IDLE_SECONDS
         if settle or self._clock.monotonic() - self._marked >= period:
             self._mark(max(changes.through_ns, self._whole_ns))
+        self._step_took = self._clock.monotonic() - began
 
     def _compare(self) -> None:
         """A full comparison."""

@@ -235,8 +235,10 @@ class Prover:
         return proof.equal
 
     def _later(self, reason: str, message: str) -> None:
-        log.warning("%s: %s", reason, message)
-        self.problem = Problem(reason=reason, message=message, hint="the proof is tried again every 10 s")
+        problem = Problem(reason=reason, message=message, hint="the proof is tried again every 10 s")
+        if problem != self.problem:
+            log.warning("%s: %s", reason, message)
+        self.problem = problem
         self._view.see(problem=self.problem)
         self._not_before = self._clock.monotonic() + RETRY_SECONDS
 
