@@ -88,6 +88,7 @@ def test_what_it_renders_fits_the_schemas_of_the_api_server(
         (["--set=resources.limits.memory=lots"], "memory"),
         (["--set=podLabels.app\\.kubernetes\\.io/name=x"], "podLabels"),
         (["--set=gate.enable=false"], "enable"),
+        (["--set=gate.excludedNamespaces={Not_A_Namespace}"], "excludedNamespaces"),
         (["--set=approval.enabled=maybe"], "approval"),
         (["--set=networkPolicy.verifyAnswers=no one"], "verifyAnswers"),
         (["--set=networkPolicy.agentNamespaces={Not_A_Namespace}"], "agentNamespaces"),
@@ -139,6 +140,14 @@ def test_the_policy_of_the_operator_is_also_that_of_the_job_before_an_uninstall(
         assert labels[some["key"]] in some["values"]
     job = one(documents, "Job")["spec"]["template"]["metadata"]["labels"]
     assert not one(documents, "Deployment")["spec"]["selector"]["matchLabels"].items() <= job.items()
+
+
+def test_a_gate_whose_kind_is_missing_is_not_installed_it_would_refuse_every_pod() -> None:
+    with pytest.raises(CommandFailed, match="apply crds/ first"):
+        rendered("--set=crds.install=false")
+    served = rendered("--set=crds.install=false", "--api-versions=storagemirror.io/v1alpha1/MirrorPair")
+    assert "storagemirror-gate" in [d["metadata"]["name"] for d in served]
+    assert rendered("--set=crds.install=false,gate.enabled=false") != []
 
 
 class TestTheOperatorsPod:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -110,6 +111,15 @@ class TestWhatIsClosed:
         place.close("Source", "Target")
         elsewhere = replace(place, namespace=apiserver.namespace(f"{place.namespace}-other"))
         assert elsewhere.make(SOURCE, TARGET).status == 201
+
+    def test_pods_of_namespaces_that_the_cluster_lives_on_pass(self, place: Place, apiserver: ApiServer) -> None:
+        accounts = CORE.format("kube-system", "serviceaccounts")
+        apiserver.client().post(accounts, {"metadata": {"name": "default"}}, check=False)
+        system = replace(place, namespace="kube-system")
+        system.pair()
+        system.status(closedSides=["Source", "Target"])
+        time.sleep(1)
+        assert system.make(SOURCE, TARGET, dry_run=True).status == 201
 
     def test_a_pod_that_is_there_may_be_changed_and_deleted(self, place: Place) -> None:
         assert place.make(SOURCE, TARGET).status == 201

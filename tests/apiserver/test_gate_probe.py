@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -134,3 +135,26 @@ def test_it_turns_within_a_second_of_the_status(place: Place) -> None:
     for word, times in took.items():
         print(f"the gate {word}: median {statistics.median(times) * 1e3:.0f} ms, most {max(times) * 1e3:.0f} ms")
     assert max(took["closes"] + took["opens"]) < 1.0
+
+
+@pytest.mark.timeout(400)
+def test_a_server_that_starts_lets_nobody_slip_through(place: Place, apiserver: ApiServer) -> None:
+    """Until it knows our kind it refuses all pods, whoever makes them, but for those of the cluster itself."""
+    accounts = CORE.format("kube-system", "serviceaccounts")
+    place.client.post(accounts, {"metadata": {"name": "default"}}, check=False)
+    place.close("Target")
+    system = replace(place, namespace="kube-system")
+    blind: list[float] = []
+    for _ in range(3):
+        apiserver.stop_server()
+        apiserver.start_server()
+        began = time.monotonic()
+        while (answer := place.make(SOURCE, dry_run=True)).status != 201:
+            assert "failed to configure" in answer.message, answer.message
+            assert place.make(TARGET, dry_run=True).status != 201
+            assert system.make(SOURCE, dry_run=True).status == 201
+            assert time.monotonic() - began < 60, answer.message
+            time.sleep(0.2)
+        blind.append(time.monotonic() - began)
+        assert "Target side is closed" in place.make(TARGET, dry_run=True).message
+    print(f"a server that has just started refuses all pods for {', '.join(f'{s:.1f}' for s in blind)} s")
