@@ -12,10 +12,15 @@ from typing import Any
 import pytest
 
 from storagemirror.api.agents import Agents
+from storagemirror.api.mirrorpair import MirrorPair
+from storagemirror.api.status import Side
+from storagemirror.kube.gate import NOT_INSTALLED, Gate, try_gate
+from storagemirror.plan.observed import GateSeen
 from tests.support.apiserver import ApiServer
 from tests.support.chart import CRDS, HOME, OPERATOR, PROBE, RELEASE, apply, bare_server
+from tests.support.fragile import FragileApi
 from tests.support.gate import GATE, SOURCE, TARGET, Place
-from tests.support.pairs import CORE
+from tests.support.pairs import CORE, PAIRS
 
 pytestmark = pytest.mark.apiserver
 
@@ -124,6 +129,24 @@ class TestTheProbe:
             probe.client.get(CORE.format(probe.namespace, "secrets"), check=False),
         ]
         assert [a.status for a in answers] == [403, 403, 403]
+
+
+def test_the_operator_s_own_look_tells_closed_from_open_and_from_no_gate(place: Place, apiserver: ApiServer) -> None:
+    """The code that a failover rests on, with the operator's rights alone."""
+    token = apiserver.service_account_token(HOME, RELEASE)
+    api = FragileApi(apiserver.kubeconfig("gate-operator", token))
+    raw = place.client.get(f"{PAIRS.format(place.namespace)}/orders").value
+    pair, gate = MirrorPair.read(raw), Gate(PROBE)
+    place.close("Source", "Target")
+    assert try_gate(api, gate, pair, tuple(Side)) == {side: GateSeen(True) for side in Side}
+    place.close("Target")
+    seen = try_gate(api, gate, pair, tuple(Side))
+    assert seen[Side.TARGET] == GateSeen(True)
+    assert seen[Side.SOURCE] == GateSeen(False, "a pod that mounts orders-data would be let in")
+    assert try_gate(api, Gate(""), pair, (Side.TARGET,)) == {Side.TARGET: GateSeen(False, NOT_INSTALLED)}
+    elsewhere = try_gate(api, Gate(PROBE, "another-policy"), pair, (Side.TARGET,))[Side.TARGET]
+    assert isinstance(elsewhere, GateSeen)
+    assert not elsewhere.refused
 
 
 def test_it_turns_within_a_second_of_the_status(place: Place) -> None:

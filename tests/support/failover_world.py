@@ -142,7 +142,7 @@ class FailoverWorld(World):
             for side in pair.get("status", {}).get("closedSides", ()):
                 for volume in pair["spec"]["volumes"]:
                     if volume[side.lower()]["claimName"] in mounted:
-                        return f"ValidatingAdmissionPolicy 'storagemirror-gate' denied: {side} is closed"
+                        return f"ValidatingAdmissionPolicy 'storagemirror-gate' denied: the {side} side is closed to new pods"
         return None
 
     def _controllers(self) -> None:

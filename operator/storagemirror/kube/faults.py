@@ -70,6 +70,8 @@ _BY_WORDS: tuple[tuple[str, Reason], ...] = (
     ("usage per PersistentVolumeClaim", Reason.LIMIT_RANGE_REFUSED),
     ("limit to request ratio", Reason.LIMIT_RANGE_REFUSED),
     ("being terminated", Reason.DELETING),
+    # An API server that has just started does not know the kinds that a policy reads, and says no for some seconds.
+    ("failed to configure", Reason.API_UNAVAILABLE),
 )
 """Admission has no codes of its own: these words are those of k8s.io/pod-security-admission, of the plugins
 resourcequota and limitranger, and of the namespace lifecycle plugin."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from storagemirror.api.agents import AgentResources
+
 PROBE_NAME = "storagemirror-gate-probe"
 
 
-def probe_pod(namespace: str, claim: str) -> dict[str, Any]:
-    """Mounts `claim`; fits the PodSecurity level restricted, and asks for so little that no quota is in the way."""
-    tiny = {"cpu": "1m", "memory": "1Mi"}
+def probe_pod(namespace: str, claim: str, resources: AgentResources) -> dict[str, Any]:
+    """Mounts `claim`; fits the PodSecurity level restricted, and asks for what an agent asks for, which the namespace's
+    LimitRange lets in (it is asked before the gate)."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -26,7 +28,7 @@ def probe_pod(namespace: str, claim: str) -> dict[str, Any]:
                 {
                     "name": "probe",
                     "image": "storagemirror.invalid/probe",
-                    "resources": {"requests": tiny, "limits": tiny},
+                    "resources": resources.dump(),
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "capabilities": {"drop": ["ALL"]},
