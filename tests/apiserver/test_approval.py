@@ -12,7 +12,8 @@ from tests.cluster.command import wait_for
 from tests.support.api_client import ApiAnswer, ApiClient
 from tests.support.apiserver import ApiServer
 from tests.support.chart import CRDS, HOME, RELEASE, apply, bare_server
-from tests.support.manifests import failover
+from tests.support.manifests import failover, pair, volume
+from tests.support.pairs import PAIRS
 
 pytestmark = pytest.mark.apiserver
 
@@ -36,8 +37,10 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 
 def _status(server: ApiServer) -> dict[str, Any]:
-    found: dict[str, Any] = server.client().get(f"{POLICIES}/storagemirror-approve").value.get("status", {})
-    return found
+    """What the server found while it checked the types of both policies."""
+    names = ("storagemirror-approve", "storagemirror-approve-standing")
+    found = [server.client().get(f"{POLICIES}/{name}").value.get("status", {}) for name in names]
+    return {"typeChecking": {**found[0]["typeChecking"], **found[1]["typeChecking"]}} if all(found) else {}
 
 
 def user(server: ApiServer, namespace: str, role: str) -> ApiClient:
@@ -214,3 +217,31 @@ class TestTheOperator:
     def test_decides_nothing_itself(self, operator: ApiClient, namespace: str) -> None:
         answer = make(operator, namespace, failover(acceptSplitBrain=True))
         assert (answer.status, POLICY in answer.message) == (403, True), answer.message
+
+
+class TestAStandingYes:
+    """`approval: Automatic` and `Attested` in a pair approve failovers that nobody has thought of yet."""
+
+    @pytest.mark.parametrize("given", [{"approval": "Automatic"}, {"sufficientProof": ["Proven", "Attested"]}])
+    def test_who_may_only_edit_cannot_give_it_and_may_change_all_else(
+        self, apiserver: ApiServer, namespace: str, given: dict[str, Any]
+    ) -> None:
+        editor = user(apiserver, namespace, "edit")
+        pairs = PAIRS.format(namespace)
+        refused = editor.post(pairs, pair(volume("data", "a", "b"), failover=given), check=False)
+        assert (refused.status, "standing yes" in refused.message) == (403, True), refused.message
+        assert editor.post(pairs, pair(volume("data", "a", "b")), check=False).status == 201
+        refused = editor.merge(f"{pairs}/orders", {"spec": {"failover": given}}, check=False)
+        assert (refused.status, "standing yes" in refused.message) == (403, True), refused.message
+        assert editor.merge(f"{pairs}/orders", {"spec": {"failover": {"maxLag": "1m"}}}, check=False).status == 200
+
+    def test_who_may_approve_gives_it_and_others_may_edit_the_pair_then(
+        self, apiserver: ApiServer, namespace: str
+    ) -> None:
+        given = {"approval": "Automatic", "sufficientProof": ["Proven", "Attested"]}
+        admin, editor = user(apiserver, namespace, "admin"), user(apiserver, namespace, "edit")
+        pairs = PAIRS.format(namespace)
+        assert admin.post(pairs, pair(volume("data", "a", "b"), failover=given), check=False).status == 201
+        assert editor.merge(f"{pairs}/orders", {"spec": {"paused": True}}, check=False).status == 200
+        taken = {"failover": {"approval": "Manual", "sufficientProof": ["Proven"]}}
+        assert editor.merge(f"{pairs}/orders", {"spec": taken}, check=False).status == 200
