@@ -190,6 +190,34 @@ def test_a_proof_of_a_volume_that_is_written_all_the_time_ends_and_changes_flow(
     assert pair.equal()
 
 
+def test_a_target_that_takes_long_to_read_a_file_goes_on_with_everything_else(pair: AgentPair) -> None:
+    """Reading it takes longer than a silence may last."""
+    fill(pair.source.volume, 20)
+    (pair.source.volume / "large").write_bytes(os.urandom(50 << 20))
+    pair.target.give(beat=QUICK)
+    pair.target.start(program=[sys.executable, "-m", "tests.support.unreadable", "agent"], SLOW_PIECE="0.2")
+    pair.source.give(beat=QUICK)
+    pair.source.start()
+    pair.introduce()
+    pair.until(Phase.REPLICATING)
+    pair.source.give(prove=ProveOrder(attempt=1, stage=ProofStage.LIVE))
+    start, number = time.monotonic(), 0
+    while not report(pair).proof:
+        number += 1
+        wrote = time.monotonic()
+        (pair.source.volume / "d0/sub/f0").write_text(f"{number}")
+        wait_for(lambda: reads(pair.target.volume / "d0/sub/f0", f"{number}"), "a change", 2, pair.tell)  # noqa: B023
+        assert time.monotonic() - wrote < 2
+        theirs = pair.target.report()
+        assert theirs is not None
+        assert theirs.peer is not None
+        assert theirs.peer.state is PeerState.CONNECTED
+        assert time.monotonic() - start < 60
+    assert time.monotonic() - start > 10
+    assert report(pair).proof.equal  # type: ignore[union-attr]
+    assert pair.source.log().count("connected to") == 1
+
+
 def test_a_source_that_cannot_read_a_file_does_not_prove_it(pair: AgentPair) -> None:
     """As root nothing is unreadable: a disk error stands in for it, a file that opens and fails."""
     replicating(pair, 20)

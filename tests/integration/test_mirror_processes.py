@@ -22,6 +22,7 @@ from storagemirror.entry import Attributes, Identity
 from storagemirror.errors import Disconnected, ProtocolError, StorageMirrorError
 from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
+from storagemirror.sync.requests import Expectation
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.target import TargetSession
@@ -352,13 +353,14 @@ def test_a_target_that_becomes_read_only_says_so(source: Path, tmp_path: Path) -
 class Liar:
     """A source that says what it likes to a real target."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, expect: Expectation | None = None) -> None:
         ours, theirs = socket.socketpair()
         self.socket = ours
         self.connection = Connection(Role.SOURCE)
         self.failure: list[StorageMirrorError] = []
         self.volume = TargetVolume.open(str(target))
-        session = TargetSession(self.volume, SocketStream(theirs, silence=2), expectation(), Recorder())
+        stream = SocketStream(theirs, silence=2)
+        session = TargetSession(self.volume, stream, expect or expectation(), Recorder())
 
         def serve() -> None:
             try:
@@ -371,11 +373,15 @@ class Liar:
 
     def greet(self) -> None:
         self.say(self.connection.send(hello(PAIR, VOLUME, 1, 1, Identity(1))))
-        while True:
-            view = self.connection.writable()
-            self.connection.written(self.socket.recv_into(view))
-            if self.connection.next_event() is not None:
-                return
+        self.hear()
+
+    def hear(self) -> object:
+        """What the target says next, but for its Pings."""
+        while (event := self.connection.next_event()) is None or isinstance(event, m.Ping):
+            if event is None:
+                view = self.connection.writable()
+                self.connection.written(self.socket.recv_into(view))
+        return event
 
     def say(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -397,6 +403,8 @@ class Liar:
         m.Rename([(b"a", b"../outside")]),
         m.Link(b"stolen", b"../outside"),
         m.Delete([b".storagemirror"]),
+        m.Sum(1, [b"../outside"]),
+        m.Sum(1, [b"stolen", b".storagemirror/pair.json"]),
     ],
     ids=str,
 )
