@@ -253,9 +253,9 @@ class Stage:
 
     def told(self) -> str:
         """The Failovers, the Service and the operators' last words."""
-        parts = []
-        for words in (("get", "failovers", "-o", "yaml"), ("get", "services,endpointslices", "-o", "wide")):
-            parts.append(f"$ kubectl {' '.join(words)}\n{self.case.kubectl(*words, check=False)[-6000:]}")
+        parts = [f"operation of {self.name}: {json.dumps(self.operation(), indent=1)}"]
+        for words in (("get", "failovers"), ("get", "services,endpointslices", "-o", "wide")):
+            parts.append(f"$ kubectl {' '.join(words)}\n{self.case.kubectl(*words, check=False)}")
         return "\n".join([*parts, operators.told(self.case.cluster)])
 
 

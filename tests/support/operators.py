@@ -79,9 +79,13 @@ def settled(cluster: Cluster, count: int = 2) -> list[Replica]:
 
 
 def told(cluster: Cluster, lines: int = 60) -> str:
-    """The last words of every replica."""
-    words = ("-n", SYSTEM, "logs", "-l", "app.kubernetes.io/component=operator", "--prefix", f"--tail={lines}")
-    return cluster.kubectl(*words, check=False).stdout[-8000:]
+    """The last words of every replica, but for its requests."""
+    said = []
+    for replica in replicas(cluster):
+        logs = cluster.kubectl("-n", SYSTEM, "logs", replica.pod, "--tail=4000", check=False).stdout.splitlines()
+        kept = [line[:600] for line in logs if "urllib3.connectionpool" not in line]
+        said += [f"--- {replica.pod} on {replica.node}", *kept[-lines:]]
+    return "\n".join(said)
 
 
 def _ready(pod: dict[str, Any]) -> bool:
