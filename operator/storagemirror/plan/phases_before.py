@@ -87,7 +87,8 @@ def equal(stage: Stage, which: ProofStage) -> tuple[Equality, ...]:
                 at=proof.at or written(stage.now),
             ),
         )
-    return tuple(found[key] for key in sorted(found))
+    order = list(ProofStage)
+    return tuple(found[key] for key in sorted(found, key=lambda key: (key[0], order.index(key[1]))))
 
 
 def approved_by(stage: Stage) -> str | None:

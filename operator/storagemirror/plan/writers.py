@@ -216,7 +216,10 @@ def _evidence(
     if pod is not None and has_ended(pod):
         return Grade.PROVEN, ending.last_words(pod)
     if writer.uid in observed.ended:
-        return Grade.PROVEN, "its kubelet reported every container ended, before its object went"
+        how = (
+            "its kubelet reported every container ended" if writer.node else "it was being deleted and never had a node"
+        )
+        return Grade.PROVEN, f"{how}, before its object went"
     off = _called_off(writer, observed)
     if off is not None and ProofGrade.ATTESTED in sufficient:
         return Grade.ATTESTED, off
