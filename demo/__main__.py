@@ -1,6 +1,7 @@
-"""`python -m demo up|down`: a volume is mirrored on a real cluster, and the copy is proven. See `make demo`.
+"""`python -m demo up|down`: a volume is mirrored on a real cluster, the copy proven, the application moved to it.
 
-Without KUBECONFIG a cluster of three nodes is made on this machine. With KUBECONFIG it runs there:
+Without KUBECONFIG a cluster of three nodes is made on this machine, and the application's node loses its power. With
+KUBECONFIG it runs there, and the application is moved by a planned failover:
 
     IMAGE          the product's image, pullable by the nodes (needed)
     STORAGE_CLASS  of both claims (default: the cluster's default class)
@@ -22,7 +23,7 @@ from demo.screen import Failed, Screen
 
 
 def up(asked: place.Wish, screen: Screen) -> None:
-    """Make everything, and prove the copy."""
+    """Make everything, prove the copy, move the application to it."""
     start = time.monotonic()
     where = place.given(asked, screen) if asked.kubeconfig else place.own(screen)
     story.tell(where, screen)

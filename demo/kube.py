@@ -46,6 +46,11 @@ class Kube:
         found: Json = json.loads(self.run("get", *words, "-o", "json"))
         return found
 
+    def python(self, pod: str, container: str, script: str, *words: str, limit: float = 120) -> str:
+        """Run a program in a container that has python3; what it printed."""
+        command = ("exec", "-i", pod, "-c", container, "--", "python3", "-", *words)
+        return self.run(*command, stdin=script, limit=limit)
+
     def find(self, *words: str) -> Json | None:
         """One object, or None when there is none of that name."""
         text = self.run("get", *words, "--ignore-not-found", "-o", "json")

@@ -13,6 +13,13 @@ Json = dict[str, Any]
 HERE = Path(__file__).resolve().parent
 NAMESPACE = "storagemirror-demo"
 PAIR = "web"
+WEB = "web"
+"""The application's Deployment, and its Service."""
+STANDBY = "web-standby"
+"""The standby's Deployment."""
+CLIENT = "client"
+MOVE = "move"
+"""The planned Failover."""
 VOLUME = "docs"
 SOURCE_CLAIM = "web-data"
 TARGET_CLAIM = "web-standby"
@@ -65,16 +72,44 @@ def pair(storage_class: str | None) -> Json:
     return one
 
 
-def compare(images: Images, node: str) -> Json:
-    """A pod that sees the copy, on the node that holds it."""
-    (one,) = load("compare")
+def standby(images: Images) -> Json:
+    """The application's standby: the same pods with other labels, on the copy, none of them yet."""
+    (one,) = (o for o in web(images, None) if o["kind"] == "Deployment")
+    labels = {"app": STANDBY}
+    one["metadata"]["name"] = STANDBY
+    one["spec"] |= {"replicas": 0, "selector": {"matchLabels": labels}}
+    one["spec"]["template"]["metadata"]["labels"] = labels
+    pod = one["spec"]["template"]["spec"]
+    del pod["initContainers"]  # what they fill in is on the copy
+    for volume in pod["volumes"]:
+        if volume["name"] == "data":
+            volume["persistentVolumeClaim"]["claimName"] = TARGET_CLAIM
+    return one
+
+
+def client(images: Images, *, source: str, target: str, apart: bool) -> Json:
+    """Somebody who asks the application: on a third node if there is one. `apart`: never on the source's."""
+    (one,) = load("client")
     one["spec"]["containers"][0]["image"] = images.product
-    here = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [here]}}
-    one["spec"]["affinity"] = {"nodeAffinity": required}
+    wishes = [{"weight": weight, "preference": _not_on(node)} for weight, node in ((100, source), (50, target))]
+    affinity: Json = {"preferredDuringSchedulingIgnoredDuringExecution": wishes}
+    if apart:
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [_not_on(source)]}
+    one["spec"]["affinity"] = {"nodeAffinity": affinity}
+    return one
+
+
+def _not_on(node: str) -> Json:
+    return {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [node]}]}
+
+
+def move(epoch: int, user: str) -> Json:
+    """The planned Failover, approved by the user who applies it."""
+    (one,) = load("failover")
+    one["spec"] |= {"fromEpoch": epoch, "approved": True, "approvedBy": user}
     return one
 
 
 def text(one: Json) -> str:
     """As a person would write it."""
-    return yaml.safe_dump(one, sort_keys=False)
+    return yaml.safe_dump(one, sort_keys=False, default_flow_style=None, width=100)

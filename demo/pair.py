@@ -36,6 +36,9 @@ class Status:
     source_node: str | None
     target_node: str | None
     not_kept: list[Json]
+    epoch: int
+    operation: Json | None
+    """status.operation: the failover that goes on, or the last one."""
 
     @staticmethod
     def of(pair: Json) -> Status:
@@ -56,6 +59,8 @@ class Status:
             source_node=(volume.get("source") or {}).get("node"),
             target_node=(volume.get("target") or {}).get("node"),
             not_kept=volume.get("notKept") or [],
+            epoch=status.get("epoch", 1),
+            operation=status.get("operation"),
         )
 
     def holds(self, kind: str) -> bool:

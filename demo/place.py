@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ OWN = "demo"
 OWN_STORAGE_CLASS = "local"
 NODES = 3
 VOLUME_NODES = ("n1", "n2")
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 PUBLIC_WEB = "docker.io/library/nginx:stable-bookworm"
 PUBLIC_DOCS = "docker.io/library/debian:bookworm"
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -101,6 +103,8 @@ def own(screen: Screen) -> Place:
         cluster(step, "up", "--nodes", str(NODES))
         kube = Kube(find("kubectl"), find("helm"), own_kubeconfig(), NAMESPACE)
         nodes = kube.get("nodes")["items"]
+        for node in nodes:
+            call_in_service(kube, node["metadata"]["name"])
         version = nodes[0]["status"]["nodeInfo"]["kubeletVersion"]
         step.result = f"{version}, nodes {' '.join(n['metadata']['name'] for n in nodes)}"
     with screen.step("Images on every node") as step:
@@ -131,6 +135,36 @@ def empty_volumes(place: Place, step: Step) -> None:
         if name in there:
             cluster(step, "volume", "remove", name)
         cluster(step, "volume", "add", node, name, "--size", "1Gi")
+
+
+def power_off(node: str) -> float:
+    """Cut the power of a node of the demo's own cluster; nobody is told. When it was, in seconds since 1970."""
+    from tests.cluster.cluster import Cluster
+
+    start = time.time()
+    Cluster(OWN).power_off(node)
+    return start
+
+
+def boot(node: str) -> None:
+    """Give it its power back, and do not wait for it."""
+    from tests.cluster.cluster import Cluster
+
+    Cluster(OWN).boot(node, wait=0)
+
+
+def call_off(kube: Kube, node: str) -> str:
+    """Say what a fencing controller says: that node is off. The command that says it."""
+    words = ("taint", "node", node, f"{OUT_OF_SERVICE}=nodeshutdown:NoExecute", "--overwrite")
+    kube.run(*words)
+    return f"kubectl {' '.join(words[:-1])}"
+
+
+def call_in_service(kube: Kube, node: str) -> None:
+    """Take that word back, where it was given."""
+    taints = kube.get("node", node)["spec"].get("taints") or []
+    if any(taint["key"] == OUT_OF_SERVICE for taint in taints):
+        kube.run("taint", "node", node, f"{OUT_OF_SERVICE}-")
 
 
 def cluster(step: Step, *words: str) -> None:

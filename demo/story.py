@@ -1,4 +1,4 @@
-"""The demo itself: an application, a pair, its first mirror, its lag, and the proof that the copy is a copy."""
+"""The demo itself: an application, a pair, its first mirror, its lag, the proof that the copy is one, and the move."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from demo import manifests
+from demo import manifests, moving
+from demo.agents import SYSTEM, VOLUME, on_copy
 from demo.compare import Tree, differences
 from demo.kube import Kube
-from demo.manifests import NAMESPACE, PAIR, TARGET_CLAIM
+from demo.manifests import NAMESPACE, PAIR, STANDBY
 from demo.pair import Status, progress_line
 from demo.place import CHECKOUT, Place, empty_volumes
 from demo.pods.writer import COUNTER
@@ -21,7 +22,6 @@ from demo.workload import available
 from storagemirror.contract import REPORT_ANNOTATION
 
 RELEASE = "storagemirror"
-OPERATOR_NAMESPACE = "storagemirror-system"
 WATCH_SECONDS = 10
 LAG_LIMIT_SECONDS = 30
 STALLED_SECONDS = 15
@@ -42,10 +42,15 @@ def tell(place: Place, screen: Screen) -> None:
     install(place, screen)
     application(place, screen)
     make_pair(place, screen)
-    first_mirror(place, screen)
-    live(place, screen)
+    mirrored = first_mirror(place, screen)
+    followed = live(place, screen)
     prove(place, screen)
-    look_around(place, screen)
+    node = moving.ready(place, screen)
+    course = (moving.power_cut if place.own else moving.planned)(place, screen, node)
+    found = moving.count(place, screen, course)
+    moving.stays_closed(place, screen, node)
+    moving.cost(screen, f"{mirrored}; then each line {followed}", course, found)
+    look_around(place, screen, course.operation["name"])
 
 
 def clean(place: Place, screen: Screen) -> None:
@@ -66,14 +71,14 @@ def install(place: Place, screen: Screen) -> None:
     with screen.step("Operator, installed by Helm") as step:
         place.kube.run_helm(
             *("upgrade", "--install", RELEASE, str(CHECKOUT / "charts" / "storagemirror")),
-            *("--namespace", OPERATOR_NAMESPACE, "--create-namespace"),
+            *("--namespace", SYSTEM, "--create-namespace"),
             *("--set-string", f"image.repository={repository}", "--set-string", f"image.tag={tag}"),
             *("--set-string", f"image.pullPolicy={place.pull_policy}"),
         )
-        there = replace(place.kube, namespace=OPERATOR_NAMESPACE)
+        there = replace(place.kube, namespace=SYSTEM)
         probe = partial(available, there, RELEASE, f"app.kubernetes.io/instance={RELEASE}")
         there.until("the operator to be ready", probe, limit=120, step=step)
-        step.result = f"release {RELEASE} in {OPERATOR_NAMESPACE}"
+        step.result = f"release {RELEASE} in {SYSTEM}"
 
 
 def application(place: Place, screen: Screen) -> None:
@@ -82,11 +87,14 @@ def application(place: Place, screen: Screen) -> None:
     with screen.step("An application with a volume") as step:
         kube.apply(manifests.namespace())
         kube.apply(manifests.scripts(), *manifests.web(place.images, place.storage_class))
+        kube.apply(manifests.standby(place.images))
         probe = partial(available, kube, "web", "app=web")
         kube.until("nginx to serve Debian's documentation", probe, limit=300, step=step)
         state = json.loads(_writer(place, "state"))
         node = kube.get("pods", "-l", "app=web")["items"][0]["spec"]["nodeName"]
-        step.result = f"nginx on {node} serves its volume, the writer is at line {count(state['line'])}"
+        step.result = (
+            f"nginx on {node} serves its volume, the writer is at line {count(state['line'])}; a standby of 0 pods"
+        )
 
 
 def make_pair(place: Place, screen: Screen) -> None:
@@ -100,8 +108,8 @@ def make_pair(place: Place, screen: Screen) -> None:
     place.kube.apply(pair)
 
 
-def first_mirror(place: Place, screen: Screen) -> None:
-    """From the pair's creation until the first mirror is whole."""
+def first_mirror(place: Place, screen: Screen) -> str:
+    """From the pair's creation until the first mirror is whole; what and how long, in words."""
     kube = place.kube
     stalled_since: float | None = None
     start = time.monotonic()
@@ -118,23 +126,16 @@ def first_mirror(place: Place, screen: Screen) -> None:
             time.sleep(0.3)
         counted = kube.run("exec", "deploy/web", "-c", "writer", "--", "sh", "-c", COUNT)
         files, blocks = (int(word) for word in counted.split())
-        step.result = f"{count(files)} files, {size(blocks * 1024)} from {status.source_node} to {status.target_node}"
+        what = f"{count(files)} files, {size(blocks * 1024)}"
+        step.result = f"{what} from {status.source_node} to {status.target_node}"
+    return f"{what} in {time.monotonic() - start:.1f} s"
 
 
-def live(place: Place, screen: Screen) -> None:
-    """The lag while the writer writes: what the status says, and what a reader of the copy sees."""
+def live(place: Place, screen: Screen) -> str:
+    """The lag while the writer writes: what the status says, and what is read on the copy; the latter in words."""
     kube = place.kube
-    with screen.step("A reader beside the copy") as step:
-        node = _status(place).target_node
-        if node is None:
-            raise _pair_failed(place, _status(place), "the status does not say where the copy is")
-        kube.run("delete", "pod", "compare", "--ignore-not-found", "--wait")
-        kube.apply(manifests.compare(place.images, node))
-        kube.run("wait", "pod/compare", "--for=condition=Ready", "--timeout=90s")
-        step.result = f"mounts {TARGET_CLAIM} read-only on {node}"
     with screen.step(f"Live, for {WATCH_SECONDS} s, while the writer appends") as step, ThreadPoolExecutor(1) as pool:
-        follow = ("exec", "compare", "--", "python3", "/demo/follow.py", f"/data/{COUNTER}", str(WATCH_SECONDS))
-        followed = pool.submit(kube.run, *follow)
+        followed = pool.submit(on_copy, kube, "follow.py", f"{VOLUME}/{COUNTER}", str(WATCH_SECONDS))
         while not followed.done():
             status = _status(place)
             if status.lag_seconds is None or not status.holds("Replicating"):
@@ -149,6 +150,7 @@ def live(place: Place, screen: Screen) -> None:
             f"{seen['median']:.2f} s later (95 of 100 within {seen['p95']:.2f} s, all within {seen['longest']:.2f} s)"
         )
         step.result = f"{count(seen['lines'])} lines, readable on the copy {late}"
+    return f"readable {seen['median']:.2f} s later"
 
 
 def prove(place: Place, screen: Screen) -> None:
@@ -165,7 +167,7 @@ def prove(place: Place, screen: Screen) -> None:
         step.note("reading every file on both sides")
         listing = ("--", "python3", "/demo/tree.py", "/data", *OURS)
         source = Tree.parse(kube.run("exec", "deploy/web", "-c", "writer", *listing))
-        copy = Tree.parse(kube.run("exec", "compare", *listing))
+        copy = Tree.parse(on_copy(kube, "tree.py", VOLUME, *OURS))
         if source.files < LEAST_FILES:
             raise Failed(f"the source holds only {source.files} files: the demo's data is not there")
         found = differences(source, copy)
@@ -173,28 +175,30 @@ def prove(place: Place, screen: Screen) -> None:
             shown = "\n".join(found[:SHOWN])
             raise Failed(
                 f"the copy is not equal to the source in {count(len(found))} paths:\n{shown}",
-                (kube.command("exec", "-it", "compare", "--", "bash"), kube.command("get", "mp", PAIR, "-o", "yaml")),
+                (kube.command("get", "pods", "-o", "wide"), kube.command("get", "mp", PAIR, "-o", "yaml")),
             )
         step.result = f"equal: {count(source.files)} files, {size(source.octets)}, {source.others()}"
     screen.block("path by path on both sides: contents, owners, modes, times, links, extended attributes")
-    kube.run("delete", "pod", "compare", "--wait=false")
     _writer(place, "resume")
 
 
-def look_around(place: Place, screen: Screen) -> None:
+def look_around(place: Place, screen: Screen, failover: str) -> None:
     """What to do next."""
     kube = place.kube
     screen.line()
     screen.block(kube.run("get", "mirrorpairs"))
     screen.line()
-    screen.line("The writer writes on and the copy follows. Look around:")
+    screen.block(kube.run("get", "failovers"))
+    screen.line()
+    screen.line("The standby serves and writes on. Look around:")
     screen.line()
     screen.line(f"  export KUBECONFIG={kube.kubeconfig}")
-    screen.line(f"  {kube.command('get', 'mirrorpairs', '--watch')}")
+    screen.line(f"  {kube.command('describe', 'failover', failover)}")
     screen.line(f"  {kube.command('describe', 'mirrorpair', PAIR)}")
     screen.line(f"  {kube.command('get', 'pods,pvc', '-o', 'wide')}")
-    screen.line("  kubectl explain mirrorpair.spec")
-    screen.line(f"  kubectl -n {OPERATOR_NAMESPACE} logs deploy/{RELEASE}")
+    screen.line(f"  {kube.command('logs', f'deploy/{STANDBY}', '-c', 'writer')}")
+    screen.line("  kubectl explain failover.spec")
+    screen.line(f"  kubectl -n {SYSTEM} logs deploy/{RELEASE}")
     screen.line()
     how = "" if place.own else f"KUBECONFIG={kube.kubeconfig} "
     screen.line(f"Take it down:  {how}make demo-down")
@@ -230,7 +234,7 @@ def _pair_failed(place: Place, status: Status, message: str) -> Failed:
             kube.command("describe", "mirrorpair", PAIR),
             kube.command("get", "pods,pvc,events"),
             kube.command("logs", "-l", "app.kubernetes.io/component=agent", "--prefix", "--tail=30"),
-            f"kubectl -n {OPERATOR_NAMESPACE} logs deploy/{RELEASE} --tail=50",
+            f"kubectl -n {SYSTEM} logs deploy/{RELEASE} --tail=50",
         ),
     )
 
@@ -238,4 +242,4 @@ def _pair_failed(place: Place, status: Status, message: str) -> Failed:
 def take_down(kube: Kube) -> None:
     """On a given cluster: the demo's namespace and the operator; the definitions stay, as Helm keeps them."""
     kube.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=180s", limit=190)
-    kube.run_helm("uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait")
+    kube.run_helm("uninstall", RELEASE, "--namespace", SYSTEM, "--ignore-not-found", "--wait")

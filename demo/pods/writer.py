@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -22,6 +24,8 @@ EVERY = 40
 """One file in this many is written to."""
 COUNTER = "lines.log"
 """Every line also goes here, so that the last number is easy to see on either side."""
+ME = socket.gethostname()
+"""The pod's name: each line says who wrote it."""
 
 
 def say(line: int, paused: bool) -> None:
@@ -51,6 +55,7 @@ def run(top: Path) -> None:
     files = chosen(top)
     counter = top / COUNTER
     line = last_line(counter)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container ignores it by itself
     print(f"appending to {len(files)} files, from line {line + 1}", flush=True)
     while True:
         if PAUSE.exists():
@@ -61,7 +66,7 @@ def run(top: Path) -> None:
         now = time.time()
         for path in [counter, *([files[line % len(files)]] if files else [])]:
             with path.open("a") as file:
-                file.write(f"line {line} at {now:.3f}\n")
+                file.write(f"line {line} at {now:.3f} by {ME}\n")
         say(line, paused=False)
         time.sleep(1 / LINES_A_SECOND)
 

@@ -1,7 +1,8 @@
-"""The demo runs where a person says, and what it says at the end is so."""
+"""The demo runs where a person says, moves the application there, and what it says at the end is so."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.manifests import NAMESPACE, PAIR
+from demo.manifests import MOVE, NAMESPACE, PAIR
 from demo.place import CHECKOUT
 from tests.cluster.cluster import Cluster
 from tests.cluster.tools import tool_directory
@@ -56,13 +57,22 @@ def environment(product: Product) -> Iterator[dict[str, str]]:
     product.install()
 
 
-def test_on_a_cluster_of_ones_own_it_mirrors_compares_and_goes(cluster: Cluster, environment: dict[str, str]) -> None:
+def test_on_a_cluster_of_ones_own_it_mirrors_compares_moves_and_goes(
+    cluster: Cluster, environment: dict[str, str]
+) -> None:
     up = demo("up", environment)
     assert up.returncode == 0, up.stdout + up.stderr
     assert "✗" not in up.stdout
     equal = re.search(r"equal: ([\d,]+) files", up.stdout)
     assert equal is not None, up.stdout
     assert int(equal[1].replace(",", "")) > 3000
+    assert re.search(r"\+ *[\d.]+ s  Completed", up.stdout), up.stdout
+    assert "lost      nothing" in up.stdout
+    assert "rpoSeconds: 0" in up.stdout
+    assert "the Source side is closed to new pods" in up.stdout
+    failover = json.loads(cluster.kubectl("-n", NAMESPACE, "get", "failover", MOVE, "-o", "json").stdout)
+    assert failover["status"]["phase"] == "Completed"
+    assert failover["status"]["approvedBy"]
     assert "make demo-down" in up.stdout
     assert_looking_around_works(up.stdout, Path(environment["KUBECONFIG"]))
     down = demo("down", environment)

@@ -1,9 +1,10 @@
-"""The demo proves the copy only if it sees every difference."""
+"""The demo proves the copy only if it sees every difference, and a move only if it sees every line that is lost."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import pytest
 from demo import manifests, place
 from demo.compare import Tree, differences
 from demo.pair import Status, progress_line
-from demo.pods import tree
+from demo.pods import ask, tree
 from demo.screen import Failed, Screen, bar, size
+from demo.tally import Tally, tally, wrong
+from storagemirror.api.failover import FailoverSpec
 from storagemirror.api.mirrorpair import MirrorPairSpec
 
 T0 = 1_700_000_000_123_456_789
@@ -140,6 +143,8 @@ def test_the_pair_that_the_demo_shows_is_one_that_the_product_takes() -> None:
     assert volume.target.claim_template is not None
     assert volume.target.claim_template.storage_class_name == "fast"
     assert "storageClassName" not in manifests.text(manifests.pair(None))
+    failover = FailoverSpec.model_validate(manifests.move(7, "alice")["spec"])
+    assert (failover.from_epoch, failover.approved, failover.approved_by) == (7, True, "alice")
 
 
 def test_every_container_of_the_demo_gets_its_image() -> None:
@@ -148,6 +153,87 @@ def test_every_container_of_the_demo_gets_its_image() -> None:
     pod = deployment["spec"]["template"]["spec"]
     found = {c["name"]: c["image"] for c in [*pod["initContainers"], *pod["containers"]]}
     assert found == {"fill": "docs:1", "nginx": "web:1", "writer": "product:1"}
+
+
+def test_the_standby_is_the_application_on_the_copy_with_no_pods_and_labels_of_its_own() -> None:
+    images = manifests.Images("product:1", "web:1", "docs:1")
+    (one,) = (o for o in manifests.web(images, None) if o["kind"] == "Deployment")
+    two = manifests.standby(images)
+    pair = MirrorPairSpec.model_validate(manifests.pair(None)["spec"])
+    assert pair.sides is not None
+    assert [w.name for w in pair.sides.source.workloads] == [one["metadata"]["name"]]
+    assert [w.name for w in pair.sides.target.workloads] == [two["metadata"]["name"]]
+    assert two["spec"]["replicas"] == 0
+    assert two["spec"]["selector"]["matchLabels"] == two["spec"]["template"]["metadata"]["labels"]
+    assert two["spec"]["selector"] != one["spec"]["selector"]
+    claims = [
+        [
+            v["persistentVolumeClaim"]["claimName"]
+            for v in o["spec"]["template"]["spec"]["volumes"]
+            if "persistentVolumeClaim" in v
+        ]
+        for o in (one, two)
+    ]
+    assert claims == [[manifests.SOURCE_CLAIM], [manifests.TARGET_CLAIM]]
+    assert two["spec"]["template"]["spec"]["containers"] == one["spec"]["template"]["spec"]["containers"]
+
+
+def entry(pod: str, line: int, at: float, first: float = 0.0, last: float = 0.0) -> dict[str, object]:
+    return {"pod": pod, "first_line": 1, "line": line, "at": at, "first_heard": first, "last_heard": last}
+
+
+OLD, NEW = "web-1-a", "web-standby-2-b"
+
+
+def counted(heard: list[dict[str, object]], kept: list[dict[str, object]]) -> Tally | None:
+    return tally(json.dumps(heard), json.dumps(kept))
+
+
+def test_lines_that_a_client_had_seen_and_the_copy_lacks_are_lost() -> None:
+    found = counted(
+        [entry(OLD, 90, 4.5, 1.0, 4.6), entry(NEW, 99, 16.0, 13.1, 16.1)], [entry(OLD, 87, 4.35), entry(NEW, 99, 16.0)]
+    )
+    assert found is not None
+    assert (found.heard, found.kept, found.lost, found.old, found.new) == (90, 87, 3, OLD, NEW)
+    assert found.lost_seconds == pytest.approx(0.15)
+    assert found.away == pytest.approx(8.5)
+
+
+def test_what_came_after_the_client_s_last_answer_is_no_loss() -> None:
+    found = counted([entry(OLD, 90, 4.5), entry(NEW, 99, 16.0)], [entry(OLD, 93, 4.65), entry(NEW, 99, 16.0)])
+    assert found is not None
+    assert (found.lost, found.lost_seconds) == (0, 0.0)
+    assert wrong(found, {"mode": "Planned"}) is None
+
+
+@pytest.mark.parametrize(
+    ("heard", "kept"),
+    [
+        ([entry(OLD, 90, 4.5)], [entry(OLD, 90, 4.5)]),
+        ([entry(OLD, 90, 4.5), entry(NEW, 90, 4.5)], [entry(OLD, 90, 4.5)]),
+        ([entry(NEW, 90, 4.5)], [entry(OLD, 90, 4.5), entry(NEW, 91, 9.0)]),
+    ],
+)
+def test_nothing_is_counted_before_the_standby_has_answered_and_written(
+    heard: list[dict[str, object]], kept: list[dict[str, object]]
+) -> None:
+    assert counted(heard, kept) is None
+
+
+def test_a_failover_that_says_less_than_was_lost_is_found_out() -> None:
+    found = counted([entry(OLD, 90, 4.5), entry(NEW, 99, 16.0)], [entry(OLD, 30, 1.5), entry(NEW, 99, 16.0)])
+    assert found is not None
+    assert wrong(found, {"mode": "Unplanned", "rpoSeconds": 2}) is None
+    assert "3.0 s of lines were lost" in str(wrong(found, {"mode": "Unplanned", "rpoSeconds": 1}))
+    assert "60 lines were lost" in str(wrong(found, {"mode": "Planned", "rpoSeconds": 0}))
+
+
+def test_the_log_is_told_apart_by_who_wrote_its_lines() -> None:
+    text = [f"line 1 at 1.5 by {OLD}", f"line 2 at 1.6 by {OLD}", "half a li", f"line 3 at 9.0 by {NEW}"]
+    assert [(e["pod"], e["first_line"], e["line"], e["at"]) for e in ask.kept(text)] == [
+        (OLD, 1, 2, 1.6),
+        (NEW, 3, 3, 9.0),
+    ]
 
 
 def test_progress_is_told_from_what_the_status_says_and_no_more() -> None:
