@@ -163,6 +163,12 @@ class WatchedTree:
     def _place(self, watch: int, parent: Directory, name: bytes) -> Directory:
         """The directory of `watch` is at `name` in `parent`, whatever we thought before."""
         directory = self._by_watch.get(watch)
+        if directory is parent:
+            # It has been moved below what is now in its own old place. What is there is told by an event that is still
+            # queued, and covers it all; until then it is nowhere: a directory within itself would be a path without end.
+            if parent.parent is not None:
+                self.detach(parent.parent, parent.name)
+            return directory
         if directory is None:
             directory = self._by_watch[watch] = Directory(watch)
         elif directory.parent is parent and directory.name == name:
