@@ -50,8 +50,8 @@ def _ask(api: Api, gate: Gate, pod: Mapping[str, object], claim: str, side: Side
     try:
         api.create(paths.PODS, pod, dry_run=True, user=gate.account)
     except Denied as e:
-        # Its own words, not its name alone: a policy that cannot be judged (an API server that has just started does not
-        # know our kinds) refuses everything in its name, and lets go again without a word.
+        # Its own words, not its name alone: a policy that cannot be judged (an API server that has just started does
+        # not know our kinds) refuses everything in its name, and lets go again without a word.
         if gate.policy in e.message and f"the {side} side is closed to new pods" in e.message:
             return GateSeen(True)
         return GateSeen(False, f"a pod that mounts {claim} was refused for another reason: {e.message}")

@@ -165,7 +165,7 @@ class WatchedTree:
         directory = self._by_watch.get(watch)
         if directory is parent:
             # It has been moved below what is now in its own old place. What is there is told by an event that is still
-            # queued, and covers it all; until then it is nowhere: a directory within itself would be a path without end.
+            # queued, and covers it all; until then it is nowhere: within itself it would have a path without end.
             if parent.parent is not None:
                 self.detach(parent.parent, parent.name)
             return directory
