@@ -239,7 +239,11 @@ class Operator:
         except Passing as e:
             log.info("%s/%s: looked at again soon: %s", key.namespace, key.name, e.message)
             self._queue.retry(key)
-        except (StorageMirrorError, msgspec.MsgspecError) as e:
+        except msgspec.MsgspecError as e:
+            # An object of another shape than we know: not ours to wait for with everything else.
+            log.error("%s/%s: not understood: %s", key.namespace, key.name, e)
+            self._queue.retry(key)
+        except StorageMirrorError as e:
             log.error("%s/%s: %s", key.namespace, key.name, e)
             self._queue.done(key, BAD_INPUT_AGAIN)
         except Exception:

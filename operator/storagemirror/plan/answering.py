@@ -87,7 +87,7 @@ def _how(observed: Observed, service: Service, now: datetime, ready_since: datet
 
 def _ready(one: EndpointSlice) -> tuple[Endpoint, ...]:
     """Its endpoints that take new connections. (Absent means ready, as the API has it.)"""
-    found = (e for e in one.endpoints if e.conditions.ready is not False and e.conditions.terminating is not True)
+    found = (e for e in one.endpoints or () if e.conditions.ready is not False and e.conditions.terminating is not True)
     return tuple(e for e in found if e.addresses)
 
 
@@ -119,7 +119,7 @@ def _addresses(slices: tuple[EndpointSlice, ...], live: Collection[str]) -> Iter
     """All TCP addresses of ready endpoints of the live side, as IP:port."""
     for one in slices:
         for endpoint in (e for e in _ready(one) if _is_live(e, live)):
-            yield from (_address(endpoint.addresses[0], p) for p in one.ports if p.protocol == "TCP" and p.port)
+            yield from (_address(endpoint.addresses[0], p) for p in one.ports or () if p.protocol == "TCP" and p.port)
 
 
 def _address(ip: str, port: EndpointPort) -> str:

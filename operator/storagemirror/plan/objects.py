@@ -347,9 +347,11 @@ class EndpointPort(_Read, frozen=True, kw_only=True):
 
 
 class EndpointSlice(_Read, frozen=True, kw_only=True):
+    """Its lists are null where they are empty."""
+
     metadata: Meta = Meta()
-    endpoints: tuple[Endpoint, ...] = ()
-    ports: tuple[EndpointPort, ...] = ()
+    endpoints: tuple[Endpoint, ...] | None = ()
+    ports: tuple[EndpointPort, ...] | None = ()
 
 
 class FailoverSpecNames(_Read, frozen=True, kw_only=True):

@@ -44,6 +44,8 @@ class Applier:
     failed: int = 0
     """Since `forget_failures`."""
     first: m.Failed | None = None
+    held_back: bool = False
+    """The guard did not let a deletion through, and everything has not been compared since."""
     live: bool = True
     """No comparison of everything is running: what appears is new since the last one."""
     _fd: int = -1
@@ -62,7 +64,7 @@ class Applier:
 
     def forget_failures(self) -> None:
         """A mirror begins: it looks at everything again."""
-        self.failed, self.first = 0, None
+        self.failed, self.first, self.held_back = 0, None, False
         self._old.clear()
 
     def fail(self, path: bytes, error: Exception) -> None:
@@ -96,6 +98,7 @@ class Applier:
 
     def guarded(self, path: bytes) -> None:
         """Report a deletion that the guard did not let through."""
+        self.held_back = True
         self.tell(m.Failed(path, m.FailureReason.GUARDED, "too many deletions since the last full comparison"))
 
     # -- packs

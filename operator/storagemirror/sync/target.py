@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 
 import msgspec
 
@@ -18,7 +17,6 @@ from storagemirror.errors import (
     VolumeError,
     VolumeFull,
 )
-from storagemirror.fs.marker import Marker
 from storagemirror.fs.scan import Scanner
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.admission import Admitted, NotAdmitted, admit, welcome
@@ -26,6 +24,7 @@ from storagemirror.sync.answers import listing, looked
 from storagemirror.sync.applier import Applier
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.deletions import Deletions
+from storagemirror.sync.durability import Durability
 from storagemirror.sync.inbox import aborted
 from storagemirror.sync.observer import Event, EventKind, Observer
 from storagemirror.sync.requests import Expectation
@@ -35,11 +34,6 @@ from storagemirror.sync.walker import Walker
 from storagemirror.wire import messages as m
 from storagemirror.wire.connection import Event as WireEvent
 from storagemirror.wire.content import Data, Pack
-
-CHECKPOINT_SECONDS = 30.0
-"""While a mirror runs the target is synced this often, so that a crash costs no more than that."""
-REMEMBER_NS = 5_000_000_000
-"""While nothing changes, the volume's own word on what is durable is at most so old."""
 
 
 class TargetSession:
@@ -66,12 +60,6 @@ class TargetSession:
         self._scanner: Scanner | None = None
         self._summing: Summing | None = None
         self._whole = False
-        self._synced = self._clock.monotonic()
-        self._checkpoint: threading.Thread | None = None
-        self._not_durable: StorageMirrorError | None = None
-        self._through_ns = self._remembered_ns = 0
-        self._marker_written = False
-        self._finishing = False
         self.goodbye = False
         """The source has said that it goes."""
 
@@ -86,7 +74,6 @@ class TargetSession:
 
     def finish(self) -> None:
         """Apply what has come whole, and end: `serve` raises `Disconnected` then. For any thread."""
-        self._finishing = True
         self._channel.finish()
 
     def serve(self) -> None:
@@ -152,18 +139,13 @@ class TargetSession:
             self._summing.stop()
         if self._admitted is not None:
             self._applier.drop()
-        if self._checkpoint is not None:
-            self._checkpoint.join()
+            self._durability.join()
 
     # -- letting in
 
     def _admit(self, hello: m.Hello) -> None:
         admitted = admit(self._volume, self._expect, hello, self._clock.now_ns())
-        self._admitted = admitted
-        self._marker = admitted.marker
-        self._marker_written = admitted.stored == admitted.marker
         synced = self._volume.synced()
-        self._through_ns = self._remembered_ns = synced.through_ns if synced is not None else 0
         self._deletions = Deletions(
             self._volume,
             self._expect.options.max_delete_percent,
@@ -174,6 +156,8 @@ class TargetSession:
         if synced is not None and admitted.marker.entries is not None:
             self._deletions.go_on(synced.deleted, synced.base)
         self._applier = Applier(self._volume, self._deletions, self._channel.send)
+        self._durability = Durability(self._volume, admitted, self._applier, self._deletions, self._clock)
+        self._admitted = admitted
         self._channel.send(welcome(self._volume, admitted))
         self._channel.start_ticking()
         self._observer.event(Event(EventKind.CONNECTED, instance=hello.instance))
@@ -188,32 +172,32 @@ class TargetSession:
         """Do what the source says; False when that was all."""
         match event:
             case Pack():
-                self._before_change()
+                self._durability.before_change()
                 self._applier.pack(event)
             case Data():
                 self._applier.data(event)
             case m.Begin():
-                self._before_change()
+                self._durability.before_change()
                 self._applier.begin(event)
             case m.End():
                 self._applier.end(event)
             case m.Drop():
                 self._applier.drop()
             case m.Link():
-                self._before_change()
+                self._durability.before_change()
                 self._applier.link(event)
             case m.Rename():
-                self._before_change()
+                self._durability.before_change()
                 self._applier.rename(event)
             case m.Delete():
-                self._before_change()
+                self._durability.before_change()
                 self._applier.delete(event)
             case m.Bye():
                 self.goodbye = True
                 return False
             case _:
                 self._take_question(event)
-        self._maybe_checkpoint()
+        self._durability.maybe_checkpoint()
         return True
 
     def _take_question(self, event: WireEvent) -> None:
@@ -287,12 +271,7 @@ class TargetSession:
         if full and (first is None or first.reason is not m.FailureReason.FULL):
             self._volume.distrust_after_ns = None
             self._deletions.compared(message.entries)
-            lifetime = self._volume.lifetime
-            marker = msgspec.structs.replace(
-                self._marker, entries=message.entries, boot=lifetime.boot, mount=lifetime.mount
-            )
-            if not self._says_already(marker):
-                self._write_marker(marker)
+            self._durability.compared(message.entries)
         self._applier.live = True
         self._observer.event(Event(EventKind.MIRROR_ENDED))
         self._channel.send(
@@ -304,30 +283,14 @@ class TargetSession:
             )
         )
 
-    def _says_already(self, marker: Marker) -> bool:
-        """Whether the volume's own marker need not be written for this one."""
-        if self._marker_written:
-            return marker == self._marker
-        stored = self._admitted.stored if self._admitted is not None else None
-        return stored is not None and msgspec.structs.replace(marker, open=stored.open) == stored
-
     # -- durability
-
-    def _before_change(self) -> None:
-        """Before the first change: the volume says whose it is, and that it may not be all on the disk."""
-        if not self._marker_written:
-            self._write_marker(self._marker)
-
-    def _write_marker(self, marker: Marker) -> None:
-        self._volume.write_marker(marker)
-        self._marker = marker
-        self._marker_written = True
 
     def _mark(self, message: m.Mark) -> None:
         first = self._applier.first
-        # Where an entry could not be written, not everything up to then is here: the time stands still.
-        self._sync(message.through_ns if not self._applier.failed else self._through_ns)
-        if not self._applier.failed:
+        # Where something could not be done, not everything up to then is here: the time stands still.
+        behind = self._applier.failed > 0 or self._applier.held_back
+        self._durability.mark(None if behind else message.through_ns)
+        if not behind:
             self._observer.event(Event(EventKind.MARKED, through_ns=message.through_ns))
         self._channel.send(
             m.Marked(
@@ -338,79 +301,10 @@ class TargetSession:
             )
         )
 
-    def _sync(self, through_ns: int) -> None:
-        self._through_ns = through_ns
-        self._end_checkpoint()
-        if self._applier.changed or self._volume.unsynced:
-            self._applier.changed = False
-            self._make_durable()
-        elif self._through_ns - self._remembered_ns >= REMEMBER_NS:
-            self._remember()
-        self._synced = self._clock.monotonic()
-
-    def _make_durable(self) -> None:
-        try:
-            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
-        except StorageMirrorError:
-            self._distrust_ourselves()
-            raise
-        self._remembered_ns = self._through_ns
-
-    def _remember(self) -> None:
-        """Nothing has changed since the last sync: it covers more of the source's time by now. An agent that comes
-        after this one knows it from the volume, when there may be no source left to say it."""
-        with contextlib.suppress(StorageMirrorError):
-            self._volume.remember(self._through_ns)
-        self._remembered_ns = self._through_ns
-
-    def _distrust_ourselves(self) -> None:
-        """The kernel says once that something could not be written, and may then have dropped it: it looks whole, and
-        the next sync succeeds. As after a crash, then: the next session sends again what came since the last sync."""
-        with contextlib.suppress(StorageMirrorError):
-            self._write_marker(msgspec.structs.replace(self._marker, boot="", mount=None, open=True))
-
-    def _maybe_checkpoint(self) -> None:
-        """Beside all else: syncing may take long, and what arrives need not wait for it."""
-        if self._not_durable is not None:
-            self._end_checkpoint()
-        if self._clock.monotonic() - self._synced < CHECKPOINT_SECONDS or not self._applier.changed:
-            return
-        if self._checkpoint is not None and self._checkpoint.is_alive():
-            return
-        self._synced = self._clock.monotonic()
-        self._checkpoint = threading.Thread(target=self._run_checkpoint, name="checkpoint", daemon=True)
-        self._checkpoint.start()
-
-    def _run_checkpoint(self) -> None:
-        try:
-            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
-        except StorageMirrorError as e:
-            self._not_durable = e  # raised by the session's own thread
-
-    def _end_checkpoint(self) -> None:
-        """Wait for one that runs: two at a time would each write what they knew when they began."""
-        if self._checkpoint is not None:
-            self._checkpoint.join()
-            self._checkpoint = None
-        if self._not_durable is not None:
-            self._distrust_ourselves()
-            raise self._not_durable
-
     def _finish(self) -> None:
         """The session is over: leave all in order."""
-        if not self._sync_at_end or self._admitted is None:
-            return
-        if not self._marker_written:
-            if self._through_ns > self._remembered_ns:
-                self._remember()
-            return
-        self._end_checkpoint()
-        if self._applier.changed or self._volume.unsynced:
-            self._make_durable()
-        elif self._through_ns > self._remembered_ns:
-            self._remember()
-        if self._marker.open and self._volume.distrust_after_ns is None:
-            self._write_marker(msgspec.structs.replace(self._marker, open=False))
+        if self._sync_at_end and self._admitted is not None:
+            self._durability.finish()
 
 
 def _within(asked: View, able: View) -> View:

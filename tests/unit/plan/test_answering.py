@@ -49,6 +49,16 @@ def asked(there: Any, *reached: Reached, pods: Any = (), service: Mapping[str, A
     return around(service, TURNED, ON_TARGET, **given)
 
 
+def test_a_slice_without_endpoints_as_the_api_server_writes_it_is_one_that_nobody_is_behind() -> None:
+    """Its lists are null, not empty."""
+    empty = msgspec.json.decode(
+        b'{"metadata": {"name": "orders-x"}, "endpoints": null, "ports": null}', type=EndpointSlice
+    )
+    found = answers(asked((empty,)), NOW, None)
+    assert isinstance(found, str)
+    assert targets_to_reach(asked((empty,))) in ({}, {"orders": ()})
+
+
 OPEN = Reached("10.0.1.7:8080", connected=True)
 SHUT = Reached("10.0.1.7:8080", connected=False, why="timed out")
 
