@@ -191,6 +191,9 @@ def rules_for(status: MirrorPairStatus) -> tuple[Rule, ...]:
 
 def warning(view: View) -> tuple[Reason | str, str] | None:
     """What works, but is not as it should be: a reason and a message."""
+    if over(view.observed.pair.status):
+        # The target is the live side: that its claim is written is as it should be.
+        return None
     text = smaller_target(view)
     if text is not None:
         return TARGET_SMALLER, text

@@ -16,7 +16,7 @@ from storagemirror.plan.observed import GateSeen, Unseen
 from storagemirror.plan.operating import SOON, Move, Stage, back, end, go, pace, stay
 from storagemirror.plan.phases_before import equal
 from storagemirror.plan.standby import nudge_mark
-from storagemirror.plan.times import read, written
+from storagemirror.plan.times import exact, read, written
 from storagemirror.plan.validating import proof_can_be_had
 from storagemirror.plan.view import is_agent
 from storagemirror.plan.volumes import heard_report
@@ -208,10 +208,10 @@ def _gate(stage: Stage) -> tuple[str | None, str | None]:
         if isinstance(seen, GateSeen) and seen.refused:
             continue
         if stage.accepted:
-            return before or written(stage.now), None
+            return before or exact(stage.now), None
         said = seen.message if isinstance(seen, GateSeen) else seen.why if isinstance(seen, Unseen) else "not tried yet"
         return None, f"The admission gate does not refuse pods of the {side.value.lower()} side: {said}"
-    return before or written(stage.now), None
+    return before or exact(stage.now), None
 
 
 def _settled(stage: Stage, confirmed: str | None) -> bool:

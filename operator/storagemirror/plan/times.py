@@ -10,6 +10,11 @@ def written(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def exact(moment: datetime) -> str:
+    """As `metav1.MicroTime`: where the second that `written` cuts off counts."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def read(text: str | None) -> datetime | None:
     """A time with a zone; None for what is none (an object's field that somebody filled by hand)."""
     if not text:

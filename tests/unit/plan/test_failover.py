@@ -420,3 +420,22 @@ def _claim(name: str, **more: Any) -> dict[str, Any]:
 
 def _failover(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
+
+
+def test_the_look_at_pods_that_counts_is_a_whole_second_after_the_gate_was_confirmed() -> None:
+    """Seen: the time was stored in whole seconds, and a second was over after 50 ms."""
+    world = replicating()
+    world.clock.sleep(0.9)
+    world.failover(mode="Unplanned")
+    world.until("Fencing")
+    while not world.operation().get("gateConfirmed"):
+        world.pass_once()
+    confirmed = world.clock.moment
+    for _ in range(40):
+        world.clock.sleep(0.05)
+        for pod in world.api.all("pods"):
+            world._kubelet(pod)
+        world.pass_once()
+        if world.operation()["phase"] != "Fencing":
+            break
+    assert (world.clock.moment - confirmed).total_seconds() >= 1.0
