@@ -10,8 +10,8 @@ import pytest
 from storagemirror.clock import SystemClock
 from storagemirror.errors import VolumeError
 from storagemirror.fs.target import TargetVolume
+from storagemirror.sync.durability import CHECKPOINT_SECONDS
 from storagemirror.sync.requests import Changes
-from storagemirror.sync.target import CHECKPOINT_SECONDS
 from tests.support import trees
 from tests.support.engine import Pair, joined
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +152,8 @@ class World:
             want = self.prover.advance()
             if want is not None and want is not Want.GO_ON:
                 self.wants.append(want)
+            if want is Want.WAIT:
+                time.sleep(0.001)  # the target's thread has its turn
             for action in self.during.pop(want, []) if want is not None else []:
                 action()  # type: ignore[operator]
             if want in (Want.STEP, Want.COMPARE, Want.MARK):
