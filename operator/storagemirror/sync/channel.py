@@ -25,7 +25,8 @@ class Channel:
     """Sends whole frames in order; answers nothing by itself but sends a Ping when all else is quiet.
 
     A target never fails in sending: what the source said before it went is still received, and only then the end is
-    told. A source's Pings tell its clock, between all else that it sends.
+    told; what a thread of it says after its last word is not said. A source's Pings tell its clock, between all else that
+    it sends.
     """
 
     def __init__(self, role: Role, stream: Stream, clock: Clock | None = None) -> None:
@@ -61,6 +62,8 @@ class Channel:
         with self._sending:
             with self._state:
                 self._check()
+                if self._role is Role.TARGET and self._connection.over:
+                    return
                 frame = self._connection.send(message)
             self._put(frame)
             self._tell_time()

@@ -102,6 +102,11 @@ class Connection:
         """Whether we may send a frame of `kind` now."""
         return kind in MOVES[self.role].get(self.state[self.role], {})
 
+    @property
+    def over(self) -> bool:
+        """Whether our last frame was sent."""
+        return self.state[self.role] is State.DONE
+
     def writable(self) -> memoryview:
         """Where received bytes go."""
         return self._reader.writable()
