@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.command import wait_for
 from tests.support import operators
 from tests.support.case import Case
 from tests.support.failover_case import Nodes, Stage
@@ -20,9 +21,10 @@ Stages = Callable[..., list[Stage]]
 @pytest.fixture(scope="module")
 def two_operators(product: Product) -> Iterator[Product]:
     """The product as one has it who wants to survive a node: two replicas."""
-    product.install("--set", "replicas=2")
+    product.scale(2)
     yield product
-    product.install()
+    product.scale(1)
+    wait_for("one operator to be left", lambda: len(operators.pods(product.cluster)) == 1, 60)
 
 
 def choose(case: Case, dying: str) -> Nodes:

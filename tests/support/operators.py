@@ -27,12 +27,18 @@ class Replica:
         return process_of(self.pod, "operator")
 
 
+def pods(cluster: Cluster) -> list[dict[str, Any]]:
+    """The operator's pods, those that are being deleted too."""
+    listed = cluster.kubectl("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "json")
+    found: list[dict[str, Any]] = json.loads(listed.stdout)["items"]
+    return found
+
+
 def replicas(cluster: Cluster) -> list[Replica]:
     """Those that are not being deleted and have a node."""
-    listed = cluster.kubectl("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "json")
     return [
         Replica(pod["metadata"]["name"], pod["spec"]["nodeName"], _ready(pod))
-        for pod in json.loads(listed.stdout)["items"]
+        for pod in pods(cluster)
         if "deletionTimestamp" not in pod["metadata"] and pod["spec"].get("nodeName")
     ]
 
