@@ -14,6 +14,7 @@ import pytest
 
 from demo import manifests, place
 from demo.compare import Tree, differences
+from demo.moving import Course
 from demo.pair import Status, progress_line
 from demo.pods import ask, tree
 from demo.screen import Failed, Screen, bar, size
@@ -226,6 +227,22 @@ def test_a_failover_that_says_less_than_was_lost_is_found_out() -> None:
     assert wrong(found, {"mode": "Unplanned", "rpoSeconds": 2}) is None
     assert "3.0 s of lines were lost" in str(wrong(found, {"mode": "Unplanned", "rpoSeconds": 1}))
     assert "60 lines were lost" in str(wrong(found, {"mode": "Planned", "rpoSeconds": 0}))
+
+
+def test_the_client_is_on_the_source_s_node_only_where_nobody_cuts_its_power() -> None:
+    images = manifests.Images("product:1", "web:1", "docs:1")
+    for apart in (True, False):
+        pod = manifests.client(images, source="n1", target="n2", apart=apart)
+        affinity = pod["spec"]["affinity"]["nodeAffinity"]
+        assert ("requiredDuringSchedulingIgnoredDuringExecution" in affinity) is apart
+        first, second = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+        assert first["weight"] > second["weight"]
+        assert first["preference"]["matchFields"][0] == {"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}
+
+
+def test_each_phase_is_told_with_how_long_it_took() -> None:
+    course = Course((("Validating", 7.04), ("Fencing", 7.5), ("Completed", 9.0)), {})
+    assert course.durations() == "7.0 s until Validating, Validating 0.5 s, Fencing 1.5 s"
 
 
 def test_the_log_is_told_apart_by_who_wrote_its_lines() -> None:
