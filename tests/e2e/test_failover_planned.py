@@ -91,8 +91,8 @@ def test_git_that_puts_replicas_and_selector_back_midway_changes_nothing(case: C
     stage.until_answers("target")
     time.sleep(2)
     assert case.get("service", stage.name)["spec"]["selector"] != {"app": stage.app}
-    fenced = stage.operation()["stoppedAt"]
+    fenced = stage.operation()["gateConfirmed"]
     late = [s.object["metadata"] for s in watch.history if s.object["metadata"]["creationTimestamp"] > fenced]
-    assert not late, f"pods of the source were made after the fence: {[pod['name'] for pod in late]}"
+    assert not late, f"pods of the source were made after the gate was closed: {[pod['name'] for pod in late]}"
     assert not [a for a in stage.client().answers() if a.asked > done and a.side == "source"]
     nothing_is_lost(stage)
