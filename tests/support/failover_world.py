@@ -142,7 +142,8 @@ class FailoverWorld(World):
             for side in pair.get("status", {}).get("closedSides", ()):
                 for volume in pair["spec"]["volumes"]:
                     if volume[side.lower()]["claimName"] in mounted:
-                        return f"ValidatingAdmissionPolicy 'storagemirror-gate' denied: the {side} side is closed to new pods"
+                        said = f"the {side} side is closed to new pods"
+                        return f"ValidatingAdmissionPolicy 'storagemirror-gate' denied: {said}"
         return None
 
     def _controllers(self) -> None:

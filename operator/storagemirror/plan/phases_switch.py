@@ -55,7 +55,9 @@ def _lost(stage: Stage) -> str:
     rpo = stage.operation.rpo_seconds
     if stage.operation.mode is Mode.PLANNED:
         return "nothing was lost"
-    return "what was lost is not known" if rpo is None else f"at most the last {rpo} s were lost"
+    if rpo is None:
+        return "what was lost is not known"
+    return "nothing that was known of was lost" if rpo == 0 else f"at most the last {rpo} s were lost"
 
 
 def _rto(stage: Stage) -> int | None:

@@ -25,8 +25,8 @@ class Channel:
     """Sends whole frames in order; answers nothing by itself but sends a Ping when all else is quiet.
 
     A target never fails in sending: what the source said before it went is still received, and only then the end is
-    told; what a thread of it says after its last word is not said. A source's Pings tell its clock, between all else that
-    it sends.
+    told; what a thread of it says after its last word is not said. A source's Pings tell its clock, between all else
+    that it sends.
     """
 
     def __init__(self, role: Role, stream: Stream, clock: Clock | None = None) -> None:
