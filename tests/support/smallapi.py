@@ -142,6 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
                         return self._chunk(None)
                     if not self._news(at):
                         self._chunk({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(at)}}})
+                    if at < store.oldest:
+                        continue  # expired while we waited: what came with it is in no history
                     news = [(k, o) for v, k, p, o in store.history if v > at and p == wanted]
                     at = store.version
                 for kind, value in news:
