@@ -297,6 +297,37 @@ def test_what_is_written_during_the_final_part_is_compared_once_more(world: Worl
     assert (world.target / "f3").read_text() == "changed"
 
 
+def test_where_events_are_lost_a_silent_difference_is_mended_all_the_same(world: World) -> None:
+    (world.target / "f3").write_text("CONTENT 3")
+    os.utime(world.target / "f3", ns=(OLD, OLD))
+    world.during[Want.COMPARE] = [lambda: world.prover.note(Drained(trees=WHOLE_TREE))]
+    proof = world.prove(LIVE)
+    assert (proof.equal, proof.differing) == (True, 1)
+    assert (world.target / "f3").read_text() == "content 3"
+
+
+def test_a_scan_that_names_everything_is_no_change_by_itself(world: World) -> None:
+    world.prove(LIVE)
+    world.sleep(60)
+    world.during[Want.MARK] = [lambda: world.prover.note(Drained(trees=WHOLE_TREE))]
+    proof = world.prove(FINAL)
+    assert (proof.equal, proof.files) == (True, 0)
+
+
+def test_what_a_scan_found_to_be_written_during_the_final_part_is_compared_once_more(world: World) -> None:
+    world.prove(LIVE)
+    world.sleep(60)
+
+    def written() -> None:
+        world.change("f3", "changed")
+        os.utime(world.source / "f3", ns=(OLD, world.wall))
+        world.prover.note(Drained(trees=WHOLE_TREE))
+
+    world.during[Want.MARK] = [written]
+    proof = world.prove(FINAL)
+    assert (proof.equal, proof.files) == (True, 1)
+
+
 def test_a_source_that_never_rests_is_not_proven(world: World) -> None:
     world.prove(LIVE)
     world.sleep(60)

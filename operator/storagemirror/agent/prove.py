@@ -69,13 +69,15 @@ class _Live:
 
     def since(self, found: os.stat_result) -> bool:
         """Whether a file may have been changed since it began, by its times."""
-        return max(found.st_mtime_ns, found.st_ctime_ns) >= self.started_ns - MARGIN_NS
+        return _since(found, self.started_ns)
 
     def moved(self, path: bytes, found: os.stat_result | None) -> bool:
         """See `Proving`."""
         if found is None:
             self.named.add(path)
-        return found is None or self.since(found) or self.named.has(path)
+            return True
+        # Where everything is named, nothing is: events were lost, or changes are found by comparing alone.
+        return self.since(found) or (not self.named.everything and self.named.has(path))
 
 
 class Prover:
@@ -95,6 +97,7 @@ class Prover:
         self._not_before = 0.0
         self._live: _Live | None = None
         self._round = Named()
+        self._round_ns = 0
         self.problem: Problem | None = None
         """Why there is no proof yet."""
 
@@ -161,24 +164,34 @@ class Prover:
         live = self._remembered(order, volume)
         began_ns = self._clock.now_ns()
         yield Want.COMPARE
-        self._round = Named()  # what came before is in the comparison, and in the memory of the live part
         session.asking.begin()
         proving = Proving(session, self._moved)
         files = files_of(volume.tree, lambda path, found: live is None or live.since(found) or live.named.has(path))
         for _ in range(ROUNDS):
+            # What came before is in the comparison, in the memory of the live part, or in the round before.
+            self._round, self._round_ns = Named(), self._clock.now_ns()
             yield from proving.run(files)
             yield Want.MARK
-            again, self._round = self._round, Named()
+            again = self._round
             if proving.left or not again:
                 break
-            files = files_of(volume.tree, _among(again))
+            files = files_of(volume.tree, self._among(again, self._round_ns, volume))
         agreed = yield from proving.agreed()
         self._tell(order, proving, agreed=agreed, steady=not again, since_ns=began_ns)
 
     def _moved(self, path: bytes, found: os.stat_result | None) -> bool:
         if found is None:
             self._round.add(path)
-        return self._round.has(path)
+            return True
+        return _since(found, self._round_ns) if self._round.everything else self._round.has(path)
+
+    def _among(self, names: Named, since_ns: int, volume: Volume) -> Callable[[bytes, os.stat_result], bool]:
+        """The files that may have changed in a round."""
+        if not names.everything:
+            return lambda path, found: names.has(path)
+        if volume.facts().fs_type in self._unsure:
+            return lambda path, found: True
+        return lambda path, found: _since(found, since_ns)
 
     def _connected(self) -> tuple[ProvableSession, Volume]:
         if self._session is None or self._volume is None:
@@ -243,5 +256,6 @@ class Prover:
         self._not_before = self._clock.monotonic() + RETRY_SECONDS
 
 
-def _among(names: Named) -> Callable[[bytes, os.stat_result], bool]:
-    return lambda path, found: names.has(path)
+def _since(found: os.stat_result, then_ns: int) -> bool:
+    """Whether a file may have been changed since, by its times."""
+    return max(found.st_mtime_ns, found.st_ctime_ns) >= then_ns - MARGIN_NS
