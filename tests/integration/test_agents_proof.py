@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from storagemirror.clock import from_rfc3339
-from storagemirror.contract import BeatOrder, PeerState, Phase, Proof, ProofStage, ProveOrder, Report
+from storagemirror.contract import BeatOrder, Capture, PeerState, Phase, Proof, ProofStage, ProveOrder, Report
 from tests.support.agents import AgentPair, equal_soon, fill, reads, wait_for
 from tests.support.disks import KINDS, disk
 
@@ -342,6 +342,29 @@ def test_a_proof_is_told_once_and_nothing_happens_without_an_order(pair: AgentPa
     assert report(pair).proof == first
     assert not same(pair, "d0/sub/f0")
     assert pair.source.log().count("begins: Live") == 1
+
+
+def test_where_no_watches_are_to_be_had_a_proof_goes_by_times(pair: AgentPair) -> None:
+    fill(pair.source.volume, 200)
+    pair.target.give(beat=QUICK)
+    pair.target.start()
+    agent = f"exec {sys.executable} -m storagemirror.cli.main agent"
+    limited = f"echo 0 > /proc/sys/user/max_inotify_instances && {agent}"
+    pair.source.give(beat=QUICK)
+    pair.source.start(program=["unshare", "--user", "--map-root-user", "sh", "-c", limited])
+    pair.introduce()
+    pair.until(Phase.REPLICATING)
+    assert report(pair).capture is Capture.SCAN
+    time.sleep(2.5)
+    victim = pair.target.volume / "d0/sub/f0"
+    tamper(victim, b"x" * victim.stat().st_size)
+    live = proof(pair, 1, ProofStage.LIVE)
+    assert (live.equal, live.files, live.differing) == (True, 200, 1)
+    (pair.source.volume / "new").write_text("after")
+    final = proof(pair, 1, ProofStage.FINAL)
+    assert (final.equal, final.differing) == (True, 0)
+    assert final.files in (1, 201), "what is new; all, where a scan came between"
+    assert same(pair, "new")
 
 
 # -- what gets in the way
