@@ -141,8 +141,7 @@ def main() -> int:
     left: list[Case] = []
     try:
         product = deliver(cluster)
-        product.install("--set", "logLevel=info")  # as users have it
-        product.scale(2)
+        product.install("--set", "replicas=2", "--set", "logLevel=info")  # as users have it
         with tempfile.TemporaryDirectory(prefix="campaign.") as scratch:
             for name in args.only or CAMPAIGNS:
                 one, judged = CAMPAIGNS[name]

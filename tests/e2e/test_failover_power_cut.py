@@ -22,14 +22,15 @@ SOONEST = 30.0
 
 
 def nothing_synced_is_lost(stage: Stage, status: Json) -> None:
-    """What the source had acknowledged up to syncedThrough is on the copy, and no more is missing than rpoSeconds."""
+    """What the source had acknowledged up to syncedThrough is on the copy, and no more is missing than rpoSeconds tells
+    (which counts up to the last word of the source's agent, a second or so before the cut)."""
     synced = seconds_of(status["syncedThrough"])
     heard = [answer for answer in stage.client().answers() if answer.side == "source"]
     kept = ledger.of("source", stage.target_lines())[-1]
     missing = [answer for answer in heard if answer.number > kept.number]
     assert not [answer for answer in missing if answer.written <= synced], f"{missing[0]} was synced, and is lost"
     lost = heard[-1].written - kept.written if missing else 0.0
-    assert lost <= status["rpoSeconds"] + 1, f"{lost:.1f} s are lost, and {status['rpoSeconds']} s are admitted"
+    assert lost <= status["rpoSeconds"] + 2, f"{lost:.1f} s are lost, and {status['rpoSeconds']} s are admitted"
 
 
 def readable_in_kubectl(case: Case, name: str, status: Json) -> None:

@@ -158,6 +158,10 @@ class Stage:
         """The pair's status."""
         return self.case.status(self.name)
 
+    def volume(self) -> Json:
+        """The status of the pair's volume."""
+        return self.case.volume_status(self.name)
+
     def operation(self) -> Json:
         """status.operation of the pair; empty while there was none."""
         found: Json = self.status().get("operation") or {}

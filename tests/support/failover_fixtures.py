@@ -20,10 +20,11 @@ Stages = Callable[..., list[Stage]]
 
 @pytest.fixture(scope="module")
 def two_operators(product: Product) -> Iterator[Product]:
-    """The product as one has it who wants to survive a node: two replicas."""
-    product.scale(2)
+    """The product as one has it who wants to survive a node: two replicas. (By Helm, which does not take back a number
+    that `kubectl scale` has set.)"""
+    product.install("--set", "replicas=2")
     yield product
-    product.scale(1)
+    product.install()
     wait_for("one operator to be left", lambda: len(operators.pods(product.cluster)) == 1, 60)
 
 
