@@ -220,7 +220,8 @@ class PeerSeen(_Wire, frozen=True, kw_only=True):
     last_heard: str | None = None
     """When the last word of it came."""
     source_time: str | None = None
-    """What the source's clock said in its last word that told: what was lost is counted from here, on one clock."""
+    """What the source's clock said when its last byte came: what was lost is counted from here, on one clock. Its last
+    word that told the clock may be older (it waited in a narrow link): then it is as much later as the byte came."""
 
 
 class Proof(_Wire, frozen=True, kw_only=True):

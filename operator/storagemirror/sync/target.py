@@ -65,8 +65,8 @@ class TargetSession:
 
     @property
     def source_ns(self) -> int | None:
-        """What the source's clock said when it last told: nanoseconds since the Unix epoch."""
-        return self._channel.peer_ns
+        """What the source's clock said when it was last heard: nanoseconds since the Unix epoch."""
+        return self._channel.heard_ns()
 
     def quiet_seconds(self) -> float:
         """For how long nothing has come of the source. For any thread, also after the end."""
