@@ -121,8 +121,8 @@ def test_what_cannot_change_is_refused_with_the_way_to_do_it(case: Case) -> None
     changed = case.pair_object("p", ("data", "src", "another"))
     assert "cannot change" in case.refused(changed)
     unknown = case.pair_object("q", ("data", "a", "b"))
-    unknown["spec"]["failover"] = {"approval": "Automatic"}
-    assert "failover" in case.refused(unknown), "a field that does nothing yet must not be taken in silence"
+    unknown["spec"]["snapshots"] = {"retain": 24}
+    assert "snapshots" in case.refused(unknown), "a field that does nothing yet must not be taken in silence"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storagemirror.contract import Action, Order, Peer, Phase, Report, Role
+from tests.cluster.layout import checkout
 from tests.support.agent_api_contract import Api
 from tests.support.agentcerts import Authority
 
@@ -83,7 +84,10 @@ class Agent:
         agent = [sys.executable, "-m", "storagemirror.cli.main", "agent"]
         words = ["setpriv", "--pdeathsig", "KILL", "--", *(program or agent)]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # Its own directory: that of the tests' process may be any by now (the engine goes to `/` for a moment).
+            self.process = subprocess.Popen(
+                words, env=env, cwd=checkout(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     @property
     def log_file(self) -> Path:
