@@ -200,6 +200,13 @@ def test_a_target_that_takes_long_to_read_a_file_goes_on_with_everything_else(pa
     pair.source.start()
     pair.introduce()
     pair.until(Phase.REPLICATING)
+
+    def heard() -> bool:
+        told = pair.target.report()
+        return told is not None and told.peer is not None and told.peer.state is PeerState.CONNECTED
+
+    # The target tells it by its next heartbeat; from then on it is never to tell anything else.
+    wait_for(heard, "the target to say that it hears its source", 5, pair.tell)
     pair.source.give(prove=ProveOrder(attempt=1, stage=ProofStage.LIVE))
     start, number = time.monotonic(), 0
     while not report(pair).proof:
