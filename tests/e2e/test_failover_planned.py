@@ -47,7 +47,9 @@ def test_every_kind_of_application_is_moved_without_loss(case: Case, stages: Sta
         done = stage.until_phase(f"{stage.name}-go", "Completed", seconds=90)
         assert [phase for phase in stage.timeline(f"{stage.name}-go") if phase != "AwaitingApproval"] == WHOLE_WAY
         assert {proof["stage"] for proof in done["equality"]} == {"Live", "Final"}
-        assert all(proof["files"] >= 1 and proof["digest"] for proof in done["equality"])
+        assert all(proof["digest"] for proof in done["equality"])
+        # The one file is written all the time: the live part may leave all of it to the final one.
+        assert all(proof["files"] >= 1 for proof in done["equality"] if proof["stage"] == "Final")
         assert {proof["grade"] for proof in done["proofs"]} == {"Proven"}
         assert done["rpoSeconds"] == 0
         assert done["approvedBy"]
