@@ -202,7 +202,8 @@ def test_through_any_history_a_writer_leaves_the_list_only_on_a_proof(history: l
         known_nodes = tuple(n for n in nodes.values() if isinstance(n, Node))
         observed = after(*known, pods=pods, status=status, nodes=nodes, every_node=known_nodes)
         known = tracked(observed, now)
-        absent = absent + step if state == "gone" and not was_there else absent if state == "unseen" else 0.0
+        # A pod that is gone does not come back: the time in which nobody could look counts.
+        absent = absent + step if state in ("gone", "unseen") and not was_there else 0.0
         was_there = was_there if state == "unseen" else state != "gone"
         node_of = there.spec.node_name or node_of if isinstance(there, Pod) else node_of
         if known:
