@@ -84,3 +84,15 @@ def test_a_writer_that_is_out_of_touch_is_never_taken_for_dead(case: Case, stage
     attested.until("the old side's writer to be ended", lambda: not writes_on(attested), 90)
     answers = [a for a in attested.client().answers() if a.asked >= turned]
     assert {answer.side for answer in answers} == {"target"}, "the Service went back to the fenced side"
+
+
+def test_a_person_may_take_the_risk_and_it_is_told_who_and_of_what(case: Case, stages: Stages) -> None:
+    """The node is off, nobody has said so to Kubernetes, and a person knows it."""
+    (stage,) = stages(Shape(approval="Manual"))
+    case.cluster.power_off(stage.nodes.source)
+    stage.failover("risk", "Unplanned", acceptSplitBrain=True)
+    done = stage.until_phase("risk", "Completed", seconds=90)
+    assert "Accepted" in {proof["grade"] for proof in done["proofs"]}
+    assert "acceptSplitBrain" in " ".join(proof["evidence"] for proof in done["proofs"])
+    assert done["approvedBy"]
+    stage.until_answers("target")
