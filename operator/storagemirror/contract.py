@@ -138,6 +138,15 @@ class ProveOrder(_Wire, frozen=True, kw_only=True):
     stage: ProofStage
 
 
+class RestoreOrder(_Wire, frozen=True, kw_only=True):
+    """Target: this volume was the live side before. What its application wrote after it was cut off is kept aside
+    before anything is overwritten, once for each attempt, and reported as `KeptAside`."""
+
+    epoch: int
+    """The epoch that began when it was cut off: what is kept lies in `.storagemirror/diverged/<epoch>/`."""
+    attempt: int
+
+
 class Order(_Wire, frozen=True, kw_only=True):
     """What one agent must do now. Written by the operator alone; `revision` grows by one with each change."""
 
@@ -157,6 +166,8 @@ class Order(_Wire, frozen=True, kw_only=True):
     beat: BeatOrder = BeatOrder()
     prove: ProveOrder | None = None
     """Source only; None: nothing to prove."""
+    restore: RestoreOrder | None = None
+    """Target only; None: the volume is a copy, and was never anything else."""
 
 
 class Problem(_Wire, frozen=True, kw_only=True):
@@ -243,6 +254,27 @@ class Proof(_Wire, frozen=True, kw_only=True):
     """When it ended, on the source's clock."""
 
 
+class KeptAside(_Wire, frozen=True, kw_only=True):
+    """Target of a restore: what was found on the volume that the live side does not know of, and kept."""
+
+    epoch: int
+    attempt: int
+    """Of the `RestoreOrder` that it answers."""
+    known: bool
+    """Compared with what the copy held when it was promoted. False: that is not known any more, and everything that
+    differs from the live side was kept."""
+    entries: int
+    """Files, directories and others that were moved to `.storagemirror/diverged/<epoch>/`, all attempts together."""
+    bytes: int
+    """Of their content."""
+    deleted: int
+    """Entries that the old side had deleted; nothing is left of them to keep."""
+    first: tuple[str, ...] = ()
+    """The first names, printable; at most 16."""
+    at: str = ""
+    """When it was done, on the target's clock."""
+
+
 class Report(_Wire, frozen=True, kw_only=True):
     """What one agent sees. Times are RFC 3339 UTC. None means: not known, never zero."""
 
@@ -257,6 +289,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     """Target only."""
     proof: Proof | None = None
     """Source only: the latest proof of equality that ended."""
+    kept: KeptAside | None = None
+    """Target only: what was kept aside under its present order's `restore`; None until that is done."""
     problem: Problem | None = None
     progress: Progress | None = None
     mirrored_at: str | None = None

@@ -13,7 +13,7 @@ import pytest
 
 from storagemirror.api.agents import Agents
 from storagemirror.api.mirrorpair import MirrorPair
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Side
 from storagemirror.kube.gate import NOT_INSTALLED, Gate, try_gate
 from storagemirror.plan.observed import GateSeen
 from tests.support.apiserver import ApiServer

@@ -9,7 +9,8 @@ import msgspec
 
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.operation import OperationPhase
-from storagemirror.api.status import Side, Writer
+from storagemirror.api.sides import Side
+from storagemirror.api.status import Writer
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import Authority, Observed
 from storagemirror.plan.times import written

@@ -12,8 +12,8 @@ from storagemirror.api.durations import seconds
 from storagemirror.api.failover import Failover, FailoverStatus
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.operation import ENDED, FENCED, HARMLESS, Account, Mode, Operation, OperationPhase
-from storagemirror.api.sides import Approval, ProofGrade, ServiceStrategy, WorkloadKind
-from storagemirror.api.status import MirrorPairStatus, Side, Writer
+from storagemirror.api.sides import Approval, ProofGrade, ServiceStrategy, Side, WorkloadKind
+from storagemirror.api.status import MirrorPairStatus, Writer
 from storagemirror.errors import BadInput
 
 NOW = "2026-01-02T03:05:00Z"

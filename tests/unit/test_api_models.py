@@ -19,7 +19,8 @@ from storagemirror.api.conditions import (
 )
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.reasons import HINTS, Reason, hint
-from storagemirror.api.status import MirrorPairStatus, Phase, Problem, Side, VolumeStatus, lag_text
+from storagemirror.api.sides import Side
+from storagemirror.api.status import MirrorPairStatus, Phase, Problem, VolumeStatus, lag_text
 from storagemirror.contract import TargetPolicy
 from storagemirror.errors import BadInput
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import yaml
 
-from storagemirror.api.failover import END_STAYS, FINAL, Failover, FailoverSpec, FailoverStatus
+from storagemirror.api import failover, restore
+from storagemirror.api.failover import Failover, FailoverSpec, FailoverStatus
 from storagemirror.api.mirrorpair import MAX_NAME, MirrorPair, MirrorPairSpec
 from storagemirror.api.model import GROUP, VERSION, ApiModel
+from storagemirror.api.outcome import FINAL
+from storagemirror.api.restore import Restore, RestoreSpec, RestoreStatus
 from storagemirror.api.schema import Schema, structural_schema
 from storagemirror.api.status import EPOCH_NEVER_FALLS, MirrorPairStatus
 
@@ -64,22 +67,15 @@ PRINTER_COLUMNS: list[dict[str, Any]] = [
 ]
 
 
-FAILOVER_COLUMNS: list[dict[str, Any]] = [
-    {"name": "Pair", "type": "string", "jsonPath": ".spec.pairName", "description": "The MirrorPair"},
-    {"name": "Mode", "type": "string", "jsonPath": ".spec.mode", "description": "Planned or Unplanned"},
-    {"name": "Phase", "type": "string", "jsonPath": ".status.phase", "description": "How far it is"},
-    {
-        "name": "RPO",
-        "type": "integer",
-        "jsonPath": ".status.rpoSeconds",
-        "description": "Seconds of the source's last writes that are not on the copy, at most",
-    },
-    {
-        "name": "RTO",
-        "type": "integer",
-        "jsonPath": ".status.rtoSeconds",
-        "description": "Seconds until the live side answered",
-    },
+_PAIR_COLUMN = {"name": "Pair", "type": "string", "jsonPath": ".spec.pairName", "description": "The MirrorPair"}
+_PHASE_COLUMN = {"name": "Phase", "type": "string", "jsonPath": ".status.phase", "description": "How far it is"}
+_RTO_COLUMN = {
+    "name": "RTO",
+    "type": "integer",
+    "jsonPath": ".status.rtoSeconds",
+    "description": "Seconds until the live side answered",
+}
+_MORE_COLUMNS: list[dict[str, Any]] = [
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {
         "name": "Approved By",
@@ -97,6 +93,33 @@ FAILOVER_COLUMNS: list[dict[str, Any]] = [
     },
 ]
 
+FAILOVER_COLUMNS: list[dict[str, Any]] = [
+    _PAIR_COLUMN,
+    {"name": "Mode", "type": "string", "jsonPath": ".spec.mode", "description": "Planned or Unplanned"},
+    _PHASE_COLUMN,
+    {
+        "name": "RPO",
+        "type": "integer",
+        "jsonPath": ".status.rpoSeconds",
+        "description": "Seconds of the source's last writes that are not on the copy, at most",
+    },
+    _RTO_COLUMN,
+    *_MORE_COLUMNS,
+]
+
+RESTORE_COLUMNS: list[dict[str, Any]] = [
+    _PAIR_COLUMN,
+    _PHASE_COLUMN,
+    {
+        "name": "Diverged",
+        "type": "integer",
+        "jsonPath": ".status.diverged[0].entries",
+        "description": "What the old side wrote after it was cut off, kept aside (of the first volume)",
+    },
+    _RTO_COLUMN,
+    *_MORE_COLUMNS,
+]
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -105,7 +128,7 @@ class Kind:
     name: str
     plural: str
     short: str
-    model: type[MirrorPair] | type[Failover]
+    model: type[MirrorPair] | type[Failover] | type[Restore]
     spec: type[ApiModel]
     status: type[ApiModel]
     columns: Sequence[dict[str, Any]]
@@ -122,18 +145,26 @@ _EPOCH_STAYS = {
     "(has(oldSelf.status.attempt) && oldSelf.status.attempt > 0))",
     "message": EPOCH_NEVER_FALLS,
 }
-_END_STAYS = {
-    "rule": f"!has(oldSelf.status) || has(self.status) || !has(oldSelf.status.phase) || "
-    f"!(oldSelf.status.phase in {FINAL})",
-    "message": END_STAYS,
-}
+
+
+def _end_stays(message: str) -> dict[str, str]:
+    gone = "!has(oldSelf.status) || has(self.status) || !has(oldSelf.status.phase)"
+    return {"rule": f"{gone} || !(oldSelf.status.phase in {FINAL})", "message": message}
+
 
 MIRROR_PAIR = Kind(
     "MirrorPair", "mirrorpairs", "mp", MirrorPair, MirrorPairSpec, MirrorPairStatus, PRINTER_COLUMNS,
     (_NAME_RULE, _EPOCH_STAYS),
 )  # fmt: skip
-FAILOVER = Kind("Failover", "failovers", "fo", Failover, FailoverSpec, FailoverStatus, FAILOVER_COLUMNS, (_END_STAYS,))
-KINDS = (MIRROR_PAIR, FAILOVER)
+FAILOVER = Kind(
+    failover.KIND, failover.PLURAL, "fo", Failover, FailoverSpec, FailoverStatus, FAILOVER_COLUMNS,
+    (_end_stays(failover.END_STAYS),),
+)  # fmt: skip
+RESTORE = Kind(
+    restore.KIND, restore.PLURAL, "rs", Restore, RestoreSpec, RestoreStatus, RESTORE_COLUMNS,
+    (_end_stays(restore.END_STAYS),),
+)  # fmt: skip
+KINDS = (MIRROR_PAIR, FAILOVER, RESTORE)
 
 
 def _described(model: type[ApiModel], field: str, schema: Schema) -> Schema:

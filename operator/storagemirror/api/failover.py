@@ -10,12 +10,11 @@ from storagemirror.api.conditions import Condition
 from storagemirror.api.meta import ObjectMeta
 from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, Count, map_by, rule, rules
 from storagemirror.api.operation import ENDED, Account, Mode
+from storagemirror.api.outcome import ended_stays
 
 KIND = "Failover"
 PLURAL = "failovers"
 
-FINAL = "[" + ", ".join(f"'{phase.value}'" for phase in sorted(ENDED)) + "]"
-"""The phases that are for ever, as CEL writes a list."""
 END_STAYS = "a Failover that has ended stays as it ended"
 
 
@@ -92,12 +91,7 @@ class FailoverSpec(ApiModel):
 class FailoverStatus(Account):
     """What came of it."""
 
-    model_config = rules(
-        rule(
-            f"!(has(oldSelf.phase) && oldSelf.phase in {FINAL}) || (has(self.phase) && self.phase == oldSelf.phase)",
-            END_STAYS,
-        ),
-    )
+    model_config = rules(ended_stays(END_STAYS))
 
     epoch: int | None = Field(
         default=None,

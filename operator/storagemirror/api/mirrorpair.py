@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from storagemirror.api.agents import Agents
+from storagemirror.api.claims import ClaimName, ClaimTemplate
 from storagemirror.api.meta import ObjectMeta
-from storagemirror.api.model import (
-    API_VERSION,
-    ATOMIC,
-    DNS_LABEL,
-    DNS_SUBDOMAIN,
-    ApiModel,
-    Quantity,
-    map_by,
-    rule,
-    rules,
-)
+from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, map_by, rule, rules
 from storagemirror.api.sides import FailoverPolicy, Monitoring, Service, Sides
 from storagemirror.api.status import MirrorPairStatus
 from storagemirror.contract import TargetPolicy
@@ -29,57 +19,6 @@ PLURAL = "mirrorpairs"
 MAX_NAME = 63
 """A pair's name is a label value of its children; the children's own names are shortened where they must be."""
 MAX_VOLUMES = 16
-
-ClaimName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
-
-
-class AccessMode(StrEnum):
-    """How the target claim may be mounted. ReadWriteOncePod is not offered: an agent could not mount it as well."""
-
-    READ_WRITE_ONCE = "ReadWriteOnce"
-    READ_WRITE_MANY = "ReadWriteMany"
-
-
-class StorageRequest(ApiModel):
-    """The size asked for."""
-
-    model_config = rules(
-        rule(
-            "quantity(string(self.storage)).compareTo(quantity('0')) > 0",
-            "storage must be more than 0, such as 10Gi",
-            field=".storage",
-        )
-    )
-
-    storage: Quantity = Field(
-        description="Size of the claim, such as 10Gi. Give it at least what the source holds; a little more leaves "
-        "room for the copy's own bookkeeping."
-    )
-
-
-class ClaimResources(ApiModel):
-    """As in a PersistentVolumeClaim."""
-
-    requests: StorageRequest = Field(description="As in a PersistentVolumeClaim: what the claim asks for.")
-
-
-class ClaimTemplate(ApiModel):
-    """How to make the target claim when it does not exist."""
-
-    storage_class_name: str | None = Field(
-        default=None,
-        max_length=253,
-        description="Storage class of the claim that is made. Left out: the cluster's default class. It need not be "
-        "the source's class, nor the same kind of storage.",
-    )
-    access_modes: tuple[AccessMode, ...] = Field(
-        default=(AccessMode.READ_WRITE_ONCE,),
-        min_length=1,
-        max_length=2,
-        description="How the claim that is made may be mounted.",
-        json_schema_extra=ATOMIC,
-    )
-    resources: ClaimResources = Field(description="Size of the claim that is made: resources.requests.storage.")
 
 
 class SourceVolume(ApiModel):

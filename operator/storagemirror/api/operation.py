@@ -1,4 +1,4 @@
-"""status.operation of a pair: the one lock and the one truth about a failover, and what its Failover shows of it."""
+"""status.operation of a pair: the one lock and the one truth about a failover or restore, and what its object shows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from storagemirror.api.claims import RestoreTo
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by
-from storagemirror.api.sides import ProofGrade, WorkloadKind
+from storagemirror.api.sides import ProofGrade, Side, WorkloadKind
 from storagemirror.contract import ProofStage
 
 
@@ -26,6 +27,10 @@ class OperationPhase(StrEnum):
     VALIDATING = "Validating"
     """May it be done, and would the proofs reach? Nothing is touched."""
     AWAITING_APPROVAL = "AwaitingApproval"
+    MIRRORING = "Mirroring"
+    """Restore: what the old side wrote after the cut is kept aside, then the live side is copied back and followed."""
+    AWAITING_CUT_OVER = "AwaitingCutOver"
+    """Restore: the copy back is whole and follows; a person must say when the application moves."""
     PROVING = "Proving"
     """Planned: both sides are compared by checksum while the application runs."""
     FENCING = "Fencing"
@@ -54,7 +59,14 @@ ENDED = frozenset(
 )
 """These are for ever."""
 HARMLESS = frozenset(
-    {OperationPhase.PENDING, OperationPhase.VALIDATING, OperationPhase.AWAITING_APPROVAL, OperationPhase.PROVING}
+    {
+        OperationPhase.PENDING,
+        OperationPhase.VALIDATING,
+        OperationPhase.AWAITING_APPROVAL,
+        OperationPhase.MIRRORING,
+        OperationPhase.AWAITING_CUT_OVER,
+        OperationPhase.PROVING,
+    }
 )
 """In these nothing is closed or stopped."""
 FENCED = frozenset(
@@ -113,6 +125,37 @@ class Answer(ApiModel):
     at: Time = Field(description="When.")
 
 
+class Diverged(ApiModel):
+    """What the old side wrote after it was cut off, and where that is kept."""
+
+    volume: str = Field(max_length=63, description="Name of the volume.")
+    epoch: int = Field(
+        ge=1, description="The epoch that began when it was cut off.", json_schema_extra={"format": "int64"}
+    )
+    path: str = Field(max_length=253, description="Directory on the old volume where it is kept.")
+    entries: Count = Field(description="Files, directories and others that are kept there.")
+    bytes: Count = Field(description="Bytes of their content.")
+    deleted: Count = Field(
+        default=0, description="Entries that the old side had deleted: the live side has them, so they come back."
+    )
+    first: tuple[str, ...] = Field(
+        default=(), max_length=16, description="The first names, relative to the volume.", json_schema_extra=ATOMIC
+    )
+    complete: bool = Field(
+        default=True,
+        description="true: found by comparing with what the copy held when it was promoted. false: that is not known "
+        "any more; everything that differed from the live side was kept.",
+    )
+    at: Time = Field(description="When it was kept.")
+
+
+class CutOver(StrEnum):
+    """Who says when the application moves back."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+
+
 class StoredReplicas(ApiModel):
     """How many pods a workload had before it was scaled to zero."""
 
@@ -127,9 +170,10 @@ class Account(ApiModel):
     attempt: Count = Field(default=0, description="Number of the attempt; it only grows.")
     phase: OperationPhase = Field(
         default=OperationPhase.PENDING,
-        description="How far it is. Pending, Validating, AwaitingApproval, Proving: nothing is touched. Fencing, "
-        "Draining, Promoting: both sides are closed; it can still go back. Switching, Verifying: only forward. "
-        "Completed, RolledBack, Failed, Superseded: the end.",
+        description="How far it is. Pending, Validating, AwaitingApproval, Proving: nothing is touched. Mirroring, "
+        "AwaitingCutOver (restore): the live side serves, and is copied. Fencing, Draining, Promoting: both sides are "
+        "closed; it can still go back. Switching, Verifying: only forward. Completed, RolledBack, Failed, Superseded: "
+        "the end.",
     )
     reason: Word = Field(default="", description="One word: why it is where it is.")
     message: Message = Field(default="", description="Why it is where it is, and what to do about it.")
@@ -139,7 +183,8 @@ class Account(ApiModel):
     ended_at: Time | None = Field(default=None, description="When it ended.")
     approved_by: Word | None = Field(default=None, description="Who said yes.")
     last_contact: Time | None = Field(
-        default=None, description="When the source's agent was last heard, on the target agent's clock."
+        default=None,
+        description="When the agent of the side that is left was last heard, on the other agent's clock.",
     )
     synced_through: Time | None = Field(
         default=None, description="Everything the source did up to this time, on its clock, is on the promoted copy."
@@ -177,6 +222,22 @@ class Account(ApiModel):
         description="How it was seen that the live side answers.",
         json_schema_extra=map_by("service"),
     )
+    diverged: tuple[Diverged, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Restore: what the old side wrote after it was cut off, by volume; kept before anything was "
+        "overwritten.",
+        json_schema_extra=map_by("volume"),
+    )
+    sent_bytes: Count | None = Field(
+        default=None, description="Restore: bytes that the copy back took on the wire, before TLS, up to the cut-over."
+    )
+    whole_on: tuple[Side, ...] = Field(
+        default=(),
+        max_length=2,
+        description="Restore: the sides whose volumes hold everything that is known to have been written.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
     timeline: tuple[Step, ...] = Field(
         default=(), max_length=64, description="What began when.", json_schema_extra=ATOMIC
     )
@@ -184,14 +245,15 @@ class Account(ApiModel):
 
 class OperationKind(StrEnum):
     FAILOVER = "Failover"
+    RESTORE = "Restore"
 
 
 class Operation(Account):
     """The operation that goes on, or the last one that did."""
 
-    kind: OperationKind = Field(default=OperationKind.FAILOVER, description="Failover.")
-    name: str = Field(max_length=253, description="Name of the Failover.")
-    uid: str = Field(default="", max_length=64, description="UID of the Failover; empty until it is made.")
+    kind: OperationKind = Field(default=OperationKind.FAILOVER, description="Failover or Restore.")
+    name: str = Field(max_length=253, description="Name of the Failover or Restore.")
+    uid: str = Field(default="", max_length=64, description="Its UID; empty until it is made.")
     mode: Mode = Field(description="Planned or Unplanned.")
     automatic: bool = Field(default=False, description="Made by the operator, because the source failed.")
     from_epoch: int = Field(ge=1, description="The epoch that it changes.", json_schema_extra={"format": "int64"})
@@ -202,11 +264,21 @@ class Operation(Account):
     gate_confirmed: Time | None = Field(
         default=None, description="When the admission gate was last seen to refuse pods on both sides."
     )
-    stopped_at: Time | None = Field(default=None, description="When the source's workloads were first scaled to zero.")
+    cut_over: CutOver = Field(default=CutOver.AUTOMATIC, description="Restore: who says when the application moves.")
+    to: tuple[RestoreTo, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Restore: other claims that the live side is copied to; nothing live is touched.",
+        json_schema_extra=map_by("name"),
+    )
+    stopped_at: Time | None = Field(
+        default=None, description="When the workloads of the side that is left were first scaled to zero."
+    )
     replicas: tuple[StoredReplicas, ...] = Field(
         default=(),
         max_length=16,
-        description="How many pods the source's workloads had; they get them back when it is rolled back.",
+        description="How many pods the workloads of the side that is left had; they get them back when it is rolled "
+        "back.",
         json_schema_extra=map_by("kind", "name"),
     )
 
@@ -214,3 +286,13 @@ class Operation(Account):
     def open(self) -> bool:
         """Whether it goes on."""
         return self.phase not in ENDED
+
+    @property
+    def homeward(self) -> bool:
+        """Whether it brings the application back to the source."""
+        return self.kind is OperationKind.RESTORE and not self.to
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it copies the live side to other claims, and touches nothing live."""
+        return bool(self.to)

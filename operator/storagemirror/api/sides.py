@@ -10,6 +10,18 @@ from storagemirror.api.durations import Duration
 from storagemirror.api.model import ATOMIC, DNS_LABEL, DNS_SUBDOMAIN, ApiModel, map_by, rule, rules
 
 
+class Side(StrEnum):
+    """Which side the application runs on."""
+
+    SOURCE = "Source"
+    TARGET = "Target"
+
+    @property
+    def other(self) -> Side:
+        """The one across."""
+        return Side.TARGET if self is Side.SOURCE else Side.SOURCE
+
+
 class WorkloadKind(StrEnum):
     """What can be scaled to zero and up again."""
 

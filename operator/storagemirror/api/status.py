@@ -9,18 +9,12 @@ from pydantic import Field
 from storagemirror.api.conditions import Condition
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
 from storagemirror.api.operation import Operation
+from storagemirror.api.sides import Side
 from storagemirror.contract import Capture
 from storagemirror.contract import Phase as AgentPhase
 
 EPOCH_NEVER_FALLS = "the epoch never falls"
 _CONDITIONS = "What holds and what does not, each with a reason and what to do about it. "
-
-
-class Side(StrEnum):
-    """Which side the application runs on."""
-
-    SOURCE = "Source"
-    TARGET = "Target"
 
 
 class Phase(StrEnum):
@@ -43,6 +37,8 @@ class Phase(StrEnum):
     """A failover goes on: see status.operation."""
     FAILED_OVER = "FailedOver"
     """The target is the live side, and has no copy."""
+    RESTORING = "Restoring"
+    """The live side is copied back to the source, or the application moves there: see status.operation."""
 
 
 class Progress(ApiModel):
@@ -205,9 +201,12 @@ class MirrorPairStatus(ApiModel):
         description="Grows by one at each change of the live side; an agent or a volume of an older epoch is refused.",
         json_schema_extra={"format": "int64"},
     )
-    attempt: Count = Field(default=0, description="Number of the last failover that was begun; it only grows.")
+    attempt: Count = Field(
+        default=0, description="Number of the last failover or restore that was begun; it only grows."
+    )
     operation: Operation | None = Field(
-        default=None, description="The failover that goes on, or the last one that did: the one lock, and the truth."
+        default=None,
+        description="The failover or restore that goes on, or the last one that did: the one lock, and the truth.",
     )
     closed_sides: tuple[Side, ...] = Field(
         default=(),

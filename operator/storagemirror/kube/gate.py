@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from storagemirror.api.mirrorpair import MirrorPair
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Side
 from storagemirror.errors import ApiUnavailable, Changed
 from storagemirror.kube import paths
 from storagemirror.kube.client import Api

@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 from storagemirror.api.failover import Failover
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.operation import OperationPhase
-from storagemirror.api.sides import WorkloadKind
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Side, WorkloadKind
 from storagemirror.errors import BadInput
 from storagemirror.kube import paths
 from storagemirror.kube.client import Api

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.operation import FENCED, Mode, Operation, OperationPhase
-from storagemirror.api.status import MirrorPairStatus, Side
+from storagemirror.api.sides import Side
+from storagemirror.api.status import MirrorPairStatus
 from storagemirror.contract import Action, ProofStage, ProveOrder, Role
 
 

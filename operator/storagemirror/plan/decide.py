@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from storagemirror.api.mirrorpair import MirrorPair
-from storagemirror.api.status import MirrorPairStatus, Phase, Side, VolumeStatus
+from storagemirror.api.sides import Side
+from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus
 from storagemirror.contract import FIRST_EPOCH, Role
 from storagemirror.plan import claims
 from storagemirror.plan.agents import Agent, verdict_of

@@ -10,7 +10,8 @@ from storagemirror.api.conditions import ConditionStatus, ConditionType
 from storagemirror.api.failover import AcceptLoss, Failover
 from storagemirror.api.operation import FENCED, HARMLESS, Mode, Operation, OperationPhase
 from storagemirror.api.reasons import Reason
-from storagemirror.api.status import GateStatus, MirrorPairStatus, Phase, Side, Writer
+from storagemirror.api.sides import Side
+from storagemirror.api.status import GateStatus, MirrorPairStatus, Phase, Writer
 from storagemirror.plan.conditions import Told
 from storagemirror.plan.course import fenced, operation_of, over
 from storagemirror.plan.decisions import Action, Shown

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from storagemirror.api.mirrorpair import MirrorPair
-from storagemirror.api.sides import Service, Workload
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Service, Side, Workload
 from storagemirror.plan.objects import Pod, WorkloadObject
 from storagemirror.plan.observed import Observed, Unseen
 from storagemirror.plan.view import is_agent

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Side
 from storagemirror.plan.contact import connected, lost, source_silent
 from storagemirror.plan.objects import Node, WorkloadObject
 from storagemirror.plan.observed import Observed, Unseen

@@ -11,8 +11,7 @@ from typing import Any
 from storagemirror.api.failover import Failover
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.reasons import Reason
-from storagemirror.api.sides import WorkloadKind
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Side, WorkloadKind
 from storagemirror.contract import Order, Report, Role
 from storagemirror.plan.objects import (
     Claim,

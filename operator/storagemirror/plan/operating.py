@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from storagemirror.api.failover import AcceptLoss, Failover
 from storagemirror.api.operation import HARMLESS, Operation, OperationPhase, Step
 from storagemirror.api.reasons import Reason, advised
-from storagemirror.api.status import Side, Writer
+from storagemirror.api.sides import Side
+from storagemirror.api.status import Writer
 from storagemirror.plan.decisions import Action
 from storagemirror.plan.objects import Claim
 from storagemirror.plan.observed import Observed

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from storagemirror.api.operation import Equality, Mode, OperationPhase, StoredReplicas
 from storagemirror.api.reasons import Reason
-from storagemirror.api.sides import Approval
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Approval, Side
 from storagemirror.contract import ProofStage, Role
 from storagemirror.plan.contact import contact_of, worst_contact
 from storagemirror.plan.course import proven

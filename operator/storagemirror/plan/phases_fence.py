@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from storagemirror.api.operation import Grade, Mode, OperationPhase, WriterProof
 from storagemirror.api.reasons import Reason
-from storagemirror.api.sides import WorkloadKind
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Side, WorkloadKind
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.contract import ProofStage, Role
 from storagemirror.plan.contact import contact_of, worst_contact

@@ -10,8 +10,7 @@ import msgspec
 from storagemirror.api.conditions import ConditionType
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.reasons import Reason
-from storagemirror.api.sides import Service, ServiceStrategy
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Service, ServiceStrategy, Side
 from storagemirror.plan.answering import ANSWER_PATIENCE, answers, targets_to_reach
 from storagemirror.plan.children import covers
 from storagemirror.plan.decisions import Action, ApplyService, LabelPod, Verdict

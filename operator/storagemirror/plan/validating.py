@@ -14,8 +14,8 @@ from storagemirror.api.durations import seconds
 from storagemirror.api.failover import AcceptLoss
 from storagemirror.api.operation import Mode
 from storagemirror.api.reasons import Reason
-from storagemirror.api.sides import WorkloadKind
-from storagemirror.api.status import Phase, Side, Writer
+from storagemirror.api.sides import Side, WorkloadKind
+from storagemirror.api.status import Phase, Writer
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.contract import Role
 from storagemirror.plan.contact import connected, contact_of, worst_contact

@@ -15,8 +15,8 @@ from storagemirror.api.conditions import ConditionStatus
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.operation import FENCED, Grade, OperationPhase, WriterProof
 from storagemirror.api.reasons import Reason
-from storagemirror.api.sides import ProofGrade
-from storagemirror.api.status import Side, Writer
+from storagemirror.api.sides import ProofGrade, Side
+from storagemirror.api.status import Writer
 from storagemirror.plan import ending
 from storagemirror.plan.decisions import HoldWriter, ReleaseWriter
 from storagemirror.plan.missed import source_missed

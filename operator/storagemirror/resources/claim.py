@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from storagemirror.api.mirrorpair import ClaimTemplate
+from storagemirror.api.claims import ClaimTemplate
 from storagemirror.resources import labels
 from storagemirror.resources.names import AgentRef
 

@@ -9,8 +9,7 @@ import pytest
 
 from storagemirror.api.conditions import ConditionType
 from storagemirror.api.reasons import Reason
-from storagemirror.api.sides import WorkloadKind
-from storagemirror.api.status import Side
+from storagemirror.api.sides import Side, WorkloadKind
 from storagemirror.plan.decisions import ApplyService, LabelPod
 from storagemirror.plan.objects import Pod, ServiceObject
 from storagemirror.plan.observed import Observed

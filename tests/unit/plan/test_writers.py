@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from storagemirror.api.conditions import ConditionStatus
 from storagemirror.api.operation import FENCED, OperationPhase
 from storagemirror.api.reasons import Reason
-from storagemirror.api.status import Side, Writer
+from storagemirror.api.sides import Side
+from storagemirror.api.status import Writer
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import Observed, Unseen
 from storagemirror.plan.writers import (
