@@ -112,6 +112,8 @@ class MirrorOrder(_Wire, frozen=True, kw_only=True):
     max_delete_percent: int = 50
     confirm: str | None = None
     """The token of the one hold that a person let through."""
+    once: bool = False
+    """A volume that was handed over before is refused, whoever made it: somebody uses it."""
 
 
 class BeatOrder(_Wire, frozen=True, kw_only=True):

@@ -11,7 +11,9 @@ from typing import Any
 
 from storagemirror.clock import rfc3339
 from storagemirror.contract import (
+    ORDER_KEY,
     Action,
+    KeptAside,
     Order,
     PeerSeen,
     PeerState,
@@ -19,6 +21,7 @@ from storagemirror.contract import (
     Proof,
     Report,
     Role,
+    decode,
 )
 from storagemirror.kube.gather import Key
 from storagemirror.resources import labels
@@ -41,6 +44,8 @@ class FailoverWorld(World):
     """Whether the standby's pods get Ready."""
     finishes: bool = True
     """Whether proofs of equality end."""
+    keeps: bool = True
+    """Whether what the old side wrote has been kept aside."""
     epoch_on_volume: int = 1
     two_writers: list[str] = field(default_factory=list)
     """Every moment at which both sides' containers ran."""
@@ -84,6 +89,11 @@ class FailoverWorld(World):
         wanted = {"pairName": "orders", "fromEpoch": epoch, "mode": mode, "approved": True, "approvedBy": "jo"} | spec
         self.api.put("failovers", {"metadata": {"name": name, "namespace": NAMESPACE}, "spec": wanted})
 
+    def restore(self, name: str = "home", *, epoch: int | None = 2, **spec: Any) -> None:
+        """A person's Restore, which moves the application home as soon as it can unless said otherwise."""
+        wanted: Object = {"pairName": "orders"} | ({"fromEpoch": epoch} if epoch is not None else {}) | spec
+        self.api.put("restores", {"metadata": {"name": name, "namespace": NAMESPACE}, "spec": wanted})
+
     def attest(self, node: str) -> None:
         """Somebody says that the node is off."""
         taint = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
@@ -104,6 +114,14 @@ class FailoverWorld(World):
         self.cut_nodes.discard(node)
         self._condition(node, "True")
 
+    def boot(self, node: str) -> None:
+        """A node that was off comes back; what ran on it has ended, and nobody calls it off any more."""
+        for name in [name for name, (_, where) in self._containers.items() if where == node]:
+            del self._containers[name]
+        self.dead_nodes.discard(node)
+        self.api.put("nodes", {"metadata": {"name": node}, "spec": {"taints": []}})
+        self.heal(node)
+
     def _unready(self, node: str) -> None:
         self._condition(node, "Unknown")
 
@@ -120,6 +138,19 @@ class FailoverWorld(World):
         both = [self.running(SOURCE), self.running(TARGET)]
         if all(both):
             self.two_writers.append(f"{self._stamp()}: {both}")
+        self._agents_beside_writers()
+
+    def _agents_beside_writers(self) -> None:
+        """An agent that writes what an application writes is a second writer too."""
+        for pod in self.agents(Role.TARGET):
+            claim = next(
+                v["persistentVolumeClaim"]["claimName"] for v in pod["spec"]["volumes"] if v["name"] == "volume"
+            )
+            name, meta = next((app for app, of in CLAIMS.items() if of == claim), None), pod["metadata"]
+            order = self.order_of(pod)
+            at_work = order is not None and order.action is Action.RUN and pod["status"].get("phase") == "Running"
+            if name is not None and at_work and self.running(name):
+                self.two_writers.append(f"{self._stamp()}: {meta['name']} beside {self.running(name)}")
 
     def running(self, workload: str) -> list[str]:
         """Pods of a workload whose containers run in truth, also where no object tells of them any more."""
@@ -252,7 +283,13 @@ class FailoverWorld(World):
         if order.action is Action.PROMOTE:
             self.epoch_on_volume = max(self.epoch_on_volume, order.epoch)
             return _with(told, phase=Phase.PROMOTED, peer=peer, peer_connected=False, synced_through=through)
-        return _with(told, peer=peer, synced_through=through)
+        kept = None
+        if order.restore is not None and self.keeps:
+            asked = order.restore
+            kept = KeptAside(
+                epoch=asked.epoch, attempt=asked.attempt, known=True, entries=2, bytes=20, deleted=1, at=now
+            )
+        return _with(told, peer=peer, synced_through=through, kept=kept)
 
     def _peer(self, order: Order, now: str) -> PeerSeen:
         sources = self.agents(Role.SOURCE)
@@ -316,6 +353,18 @@ class FailoverWorld(World):
         found: Object = self.api.objects[("failovers", NAMESPACE, name)].get("status", {})
         return found
 
+    def told_home(self, name: str = "home") -> Object:
+        """What a Restore shows."""
+        found: Object = self.api.objects[("restores", NAMESPACE, name)].get("status", {})
+        return found
+
+    def order_of(self, pod: Object) -> Order | None:
+        """The order that an agent's pod obeys; None where there is none, or it means another."""
+        meta = pod["metadata"]
+        found = self.api.objects.get(("configmaps", NAMESPACE, meta["name"].rpartition("-")[0]))
+        order = decode(Order, found["data"][ORDER_KEY]) if found is not None else None
+        return order if order is not None and order.instance == int(meta["annotations"][labels.INSTANCE]) else None
+
     def replicas(self, name: str) -> int:
         found: int = self.api.objects[("deployments", NAMESPACE, name)]["spec"]["replicas"]
         return found
@@ -354,8 +403,10 @@ class FailoverWorld(World):
             "replicas": (self.replicas(SOURCE), self.replicas(TARGET)),
             "selector": self.selector(),
             "running": (bool(self.running(SOURCE)), bool(self.running(TARGET))),
-            "failovers": sorted(
-                (f["metadata"]["name"], f.get("status", {}).get("phase")) for f in self.api.all("failovers")
+            "asked": sorted(
+                (f["metadata"]["name"], f.get("status", {}).get("phase"))
+                for kind in ("failovers", "restores")
+                for f in self.api.all(kind)
             ),
             "held": [p["metadata"]["name"] for p in self.api.all("pods") if p["metadata"].get("finalizers")],
             "volume": self.epoch_on_volume,

@@ -104,7 +104,6 @@ class Reason(StrEnum):
     SOURCE_REPLACED = "SourceReplaced"
 
     # failover
-    SOURCE_LOST = "SourceLost"
     SOURCE_RETURNED = "SourceReturned"
     FAILOVER_BEGUN = "FailoverBegun"
     FAILOVER_COMPLETED = "FailoverCompleted"
@@ -148,6 +147,20 @@ class Reason(StrEnum):
     WRITERS_TRACKED = "WritersTracked"
     COPY_READY = "CopyReady"
     REFUSED_LOSS = "RefusedLoss"
+
+    # restore
+    RESTORE_BEGUN = "RestoreBegun"
+    RESTORE_COMPLETED = "RestoreCompleted"
+    RESTORING = "Restoring"
+    KEEPING = "Keeping"
+    AWAITING_CUT_OVER = "AwaitingCutOver"
+    SIDE_IS_LIVE = "SideIsLive"
+    LIVE_SIDE_NOT_HEARD = "LiveSideNotHeard"
+    HOME_NOT_HEARD = "HomeNotHeard"
+    OLD_SIDE_IN_USE = "OldSideInUse"
+    VOLUME_UNKNOWN = "VolumeUnknown"
+    CLAIM_TAKEN = "ClaimTaken"
+    HOME_MISMATCH = "HomeMismatch"
 
     # the API server
     API_UNAVAILABLE = "ApiUnavailable"
@@ -246,9 +259,9 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.SOURCE_REPLACED: _CONFIRM,
         Reason.AWAITING_APPROVAL: "To go on: `kubectl patch failover NAME --type=merge -p "
         '\'{"spec":{"approved":true,"approvedBy":"YOUR USER NAME"}}\'`; `kubectl auth whoami` tells your name.',
-        Reason.PAIR_MISSING: "Correct spec.pairName: make another Failover that names a MirrorPair of this namespace.",
+        Reason.PAIR_MISSING: "Correct spec.pairName: make another one that names a MirrorPair of this namespace.",
         Reason.NO_SIDES: "Name the workloads of both sides in spec.sides of the MirrorPair.",
-        Reason.PAST_EPOCH: "Nothing was done. To fail over now make a Failover with the pair's present status.epoch.",
+        Reason.PAST_EPOCH: "Nothing was done. Make another one with the pair's present status.epoch in fromEpoch.",
         Reason.NOT_MIRRORED: "Wait until the pair is Ready: a copy that was never whole is not promoted.",
         Reason.TARGET_NOT_HEARD: "The copy's agent must run to hand the volume over: see its pod and its node.",
         Reason.TARGET_BEHIND: "Set spec.acceptLoss.seconds of the Failover to lose that much, or bring the source "
@@ -278,8 +291,19 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.SERVICE_REFUSED: "See the message for what the API server refused.",
         Reason.STANDBY_NOT_READY: "See the standby's pods (`kubectl describe pod`); it goes on by itself when they are "
         "Ready. The copy is the live side already: there is no way back to the source but a restore.",
-        Reason.TIMED_OUT: "Nothing is lost: the source is the live side as before. See the timeline for what it "
-        "waited for.",
+        Reason.TIMED_OUT: "Nothing is lost: the live side is the one of before. See the timeline for what it waited "
+        "for.",
+        Reason.AWAITING_CUT_OVER: "To go on: `kubectl patch restore NAME --type=merge -p "
+        '\'{"spec":{"approved":true,"approvedBy":"YOUR USER NAME"}}\'`; `kubectl auth whoami` tells your name.',
+        Reason.SIDE_IS_LIVE: "Nothing was done: the application lives on the source already.",
+        Reason.LIVE_SIDE_NOT_HEARD: "It goes on by itself when the live side's node and agent are back: everything is "
+        "on the live side's volume.",
+        Reason.HOME_NOT_HEARD: "Bring the node of the source claim back; it goes on by itself.",
+        Reason.OLD_SIDE_IN_USE: "It goes on by itself when their kubelets report them ended, or once their node has "
+        "been Ready for two minutes. Delete what no workload owns (a debug pod).",
+        Reason.VOLUME_UNKNOWN: "Make another Restore; spec.to.volumes[].name is a name in spec.volumes of the pair.",
+        Reason.CLAIM_TAKEN: "Make another Restore that names a claim of its own.",
+        Reason.HOME_MISMATCH: "Let the application's pods mount the source claims.",
         Reason.WATCH_LIMIT: "Raise fs.inotify.max_user_watches and max_user_instances on the node (sysctl); until "
         "then the whole volume is compared again and again.",
         Reason.API_REFUSED: "See the message for what the API server refused to the agent.",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from storagemirror.api.conditions import Condition
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
-from storagemirror.api.operation import Operation
+from storagemirror.api.operation import Operation, StoredReplicas
 from storagemirror.api.sides import Side
 from storagemirror.contract import Capture
 from storagemirror.contract import Phase as AgentPhase
@@ -203,6 +203,20 @@ class MirrorPairStatus(ApiModel):
     )
     attempt: Count = Field(
         default=0, description="Number of the last failover or restore that was begun; it only grows."
+    )
+    cut_epoch: int | None = Field(
+        default=None,
+        ge=1,
+        description="The epoch that began when the source was last cut off: what it wrote after that is told apart by "
+        "it.",
+        json_schema_extra={"format": "int64"},
+    )
+    replicas: tuple[StoredReplicas, ...] = Field(
+        default=(),
+        max_length=32,
+        description="How many pods each workload had when its side was last left; it gets as many when it is live "
+        "again.",
+        json_schema_extra=map_by("kind", "name"),
     )
     operation: Operation | None = Field(
         default=None,

@@ -21,8 +21,8 @@ class Interest:
         self._named: dict[str, Key] = {}
         self._nodes: dict[Key, frozenset[str]] = {}
 
-    def failover(self, uid: str, key: Key | None) -> None:
-        """A Failover of this UID names the pair `key` (None: it is gone)."""
+    def request(self, uid: str, key: Key | None) -> None:
+        """A Failover or Restore of this UID names the pair `key` (None: it is gone)."""
         with self._lock:
             if key is None:
                 self._named.pop(uid, None)
@@ -43,7 +43,7 @@ class Interest:
             return {key for key, nodes in self._nodes.items() if name in nodes}
 
     def named(self, key: Key) -> bool:
-        """Whether a Failover names this pair."""
+        """Whether a Failover or Restore names this pair."""
         with self._lock:
             return key in self._named.values()
 

@@ -37,7 +37,7 @@ from storagemirror.kube.passes import Reconciler
 from storagemirror.kube.reach import reach
 from storagemirror.kube.release import release_orphans
 from storagemirror.kube.throttle import Throttle
-from storagemirror.plan.objects import FailoverNames, PartialObject
+from storagemirror.plan.objects import PartialObject, RequestNames
 from storagemirror.resources.pod import Image
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Operator:
         while True:
             self._pulse.beat("election")
             try:
-                for kind in (paths.PAIRS, paths.FAILOVERS):
+                for kind in (paths.PAIRS, paths.FAILOVERS, paths.RESTORES):
                     self._api.list(PartialObject, kind)
             except Missing:
                 log.warning("our kinds are not served: install the CRDs (`storagemirror crds | kubectl apply -f -`)")
@@ -192,7 +192,7 @@ class Operator:
                 wait = 2.0
                 continue
             there = {Key(p.metadata.namespace, p.metadata.name) for p in pairs}
-            self._failovers()
+            self._requests()
             self._orphans()
             now = self._clock.monotonic()
             for key in there | self._interest.keys():
@@ -206,16 +206,16 @@ class Operator:
         except StorageMirrorError as e:
             log.warning("pods of pairs that are gone cannot be let go of: %s", e.message)
 
-    def _failovers(self) -> None:
-        """Which pairs Failovers name: what the watch missed is found here."""
+    def _requests(self) -> None:
+        """Which pairs Failovers and Restores name: what the watch missed is found here."""
         try:
-            found = self._api.list(FailoverNames, paths.FAILOVERS)
+            found = [r for kind in (paths.FAILOVERS, paths.RESTORES) for r in self._api.list(RequestNames, kind)]
         except StorageMirrorError as e:
-            log.warning("the Failovers cannot be listed: %s", e.message)
+            log.warning("the Failovers and Restores cannot be listed: %s", e.message)
             return
         for one in found:
             key = Key(one.metadata.namespace, one.spec.pair_name)
-            self._interest.failover(one.metadata.uid, key)
+            self._interest.request(one.metadata.uid, key)
             if not one.status.ended_at:
                 self._queue.add(key)
 

@@ -81,11 +81,11 @@ class Watches:
         for key in found:
             self._queue.add(key)
 
-    def failover(self, kind: str | None, namespace: str, body: Mapping[str, Any]) -> None:
-        """A Failover: its pair is looked at."""
+    def request(self, kind: str | None, namespace: str, body: Mapping[str, Any]) -> None:
+        """A Failover or Restore: its pair is looked at."""
         self._heard()
         key = Key(namespace, str((body.get("spec") or {}).get("pairName")))
-        self._interest.failover(str(body["metadata"]["uid"]), None if kind == "DELETED" else key)
+        self._interest.request(str(body["metadata"]["uid"]), None if kind == "DELETED" else key)
         self._queue.add(key)
 
     def service(self, namespace: str, marks: Mapping[str, str]) -> None:
@@ -166,8 +166,9 @@ def register(registry: kopf.OperatorRegistry, watches: Watches) -> None:
         watches.pair(type, meta)
 
     @kopf.on.event(GROUP, VERSION, "failovers", registry=registry)
-    def on_failover(type: str | None, namespace: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
-        watches.failover(type, namespace or "", body)
+    @kopf.on.event(GROUP, VERSION, "restores", registry=registry)
+    def on_request(type: str | None, namespace: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+        watches.request(type, namespace or "", body)
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     def on_pod(namespace: str | None, body: kopf.Body, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Events for people, on a pair or a Failover. One that says the same again is counted, not repeated."""
+"""Events for people, on a pair, a Failover or a Restore. One that says the same again is counted, not repeated."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from storagemirror.api.failover import Failover
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.model import API_VERSION
 from storagemirror.api.reasons import advised
+from storagemirror.api.restore import Restore
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.errors import StorageMirrorError
 from storagemirror.kube import paths
@@ -19,7 +20,7 @@ from storagemirror.plan.decisions import Note
 
 log = logging.getLogger(__name__)
 
-About = MirrorPair | Failover
+About = MirrorPair | Failover | Restore
 COMPONENT = "storagemirror"
 MAX_MESSAGE = 1024
 """The API's limit."""

@@ -18,10 +18,18 @@ from storagemirror.kube.client import Api
 from storagemirror.kube.endings import Endings
 from storagemirror.kube.faults import Denied
 from storagemirror.kube.gate import Gate
-from storagemirror.kube.gather_failover import Reach, before_pods, list_failovers, with_failover, workload_pods
+from storagemirror.kube.gather_failover import (
+    Reach,
+    before_pods,
+    list_failovers,
+    list_restores,
+    with_failover,
+    workload_pods,
+)
 from storagemirror.kube.heartbeats import Heartbeats
 from storagemirror.kube.look import look
 from storagemirror.plan.course import operation_of
+from storagemirror.plan.elsewhere import claims_elsewhere, elsewhere_volumes
 from storagemirror.plan.lifecycle import SILENT_SECONDS
 from storagemirror.plan.objects import Claim, ConfigMap, Lease, Node, PartialObject, Pod, StorageClass
 from storagemirror.plan.observed import (
@@ -72,7 +80,7 @@ class Sources:
     gate: Gate = field(default_factory=Gate)
     endings: Endings = field(default_factory=Endings)
     named: Callable[[Key], bool] = lambda key: False
-    """Whether a Failover names this pair, as far as a watch has told: for pairs that name no sides."""
+    """Whether a Failover or Restore names this pair, as far as a watch has told: for pairs that name no sides."""
 
 
 def gather(sources: Sources, key: Key) -> Gathered | None:
@@ -109,7 +117,8 @@ def gather(sources: Sources, key: Key) -> Gathered | None:
         gate=gate,
     )
     if failovers is not None:
-        observed = replace(observed, failovers=failovers.of_pair, failover_names=failovers.names)
+        restores = list_restores(sources.api, key.namespace, key.name)
+        observed = replace(observed, failovers=failovers.of_pair, failover_names=failovers.names, restores=restores)
     if concerned:
         observed = with_failover(sources.api, sources.reach, observed)
         if isinstance(every_pod, list) and isinstance(pods, tuple):
@@ -147,8 +156,9 @@ def _pods_of(pair: MirrorPair, found: list[Pod] | Unseen | None) -> tuple[Pod, .
 
 
 def claim_names(pair: MirrorPair) -> frozenset[str]:
-    """Of both sides of every volume."""
-    return frozenset(name for v in pair.spec.volumes for name in (v.source.claim_name, v.target.claim_name))
+    """Of both sides of every volume, and those elsewhere that a restore writes."""
+    own = frozenset(name for v in pair.spec.volumes for name in (v.source.claim_name, v.target.claim_name))
+    return own | claims_elsewhere(pair)
 
 
 def _claims(api: Api, pair: MirrorPair) -> dict[str, Claim | Unseen | None]:
@@ -190,7 +200,7 @@ def _agents(sources: Sources, pair: MirrorPair) -> dict[tuple[str, Role], AgentS
     selector = labels.selector({labels.PAIR: meta.uid})
     children = _children(sources.api, meta.namespace, selector)
     found: dict[tuple[str, Role], AgentSeen] = {}
-    for volume in pair.spec.volumes:
+    for volume in (*pair.spec.volumes, *(v for _, v in elsewhere_volumes(pair))):
         for role in Role:
             ref = AgentRef(meta.name, meta.uid, meta.namespace, volume.name, role)
             found[volume.name, role] = _agent(sources, ref, children)

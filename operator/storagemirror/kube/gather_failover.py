@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from storagemirror.api.failover import Failover
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.operation import OperationPhase
+from storagemirror.api.restore import Restore
 from storagemirror.api.sides import Side, WorkloadKind
 from storagemirror.errors import BadInput
 from storagemirror.kube import paths
@@ -55,6 +56,22 @@ def list_failovers(api: Api, namespace: str, pair: str) -> Failovers:
         except BadInput:
             continue
     return Failovers(tuple(mine), frozenset(raw["metadata"]["name"] for raw in found or ()))
+
+
+def list_restores(api: Api, namespace: str, pair: str) -> tuple[Restore, ...] | Unseen:
+    """The Restores that name `pair`; without those that cannot be understood."""
+    found = look(lambda: api.list(dict[str, Any], paths.RESTORES, namespace), "the Restores")
+    if isinstance(found, Unseen):
+        return found
+    mine: list[Restore] = []
+    for raw in found or ():
+        if (raw.get("spec") or {}).get("pairName") != pair:
+            continue
+        try:
+            mine.append(Restore.read(raw))
+        except BadInput:
+            continue
+    return tuple(mine)
 
 
 def before_pods(api: Api, gate: Gate, pair: MirrorPair, now: datetime) -> dict[Side, GateSeen | Unseen]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from storagemirror.api.failover import KIND
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.model import API_VERSION
 from storagemirror.api.status import MirrorPairStatus
@@ -20,17 +19,18 @@ from storagemirror.kube.events import Events
 from storagemirror.kube.execute import Executor, Outcome
 from storagemirror.kube.faults import Conflict
 from storagemirror.kube.gather import Key, Sources, gather
-from storagemirror.kube.gather_failover import list_failovers
+from storagemirror.kube.gather_failover import list_failovers, list_restores
 from storagemirror.kube.release import release_orphans
+from storagemirror.plan.asking import Request, kind_of
 from storagemirror.plan.decide import decide
 from storagemirror.plan.decisions import Shown
-from storagemirror.plan.publish import failover_note, notes
+from storagemirror.plan.publish import notes, request_note
 from storagemirror.plan.telling import without_pair
 
 log = logging.getLogger(__name__)
 
 ORPHANS_AGAIN = 10.0
-"""Seconds until a Failover without its pair is looked at again."""
+"""Seconds until a Failover or Restore without its pair is looked at again."""
 AFTER_ACTING = 1.0
 """Seconds until a pass that changed something looks at what came of it, in case no event tells."""
 
@@ -79,14 +79,16 @@ class Reconciler:
         return datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC)
 
     def _without_pair(self, key: Key) -> Passed:
-        """Failovers that name a pair that is not there are told so; pods that were held for it are let go of."""
+        """What names a pair that is not there is told so; pods that were held for it are let go of."""
         release_orphans(self._sources.api, key.namespace)
         if not self._sources.named(key):
             return Passed(None)
-        found = list_failovers(self._sources.api, key.namespace, key.name).of_pair
-        waiting = [f for f in found if not f.status.ended] if isinstance(found, tuple) else []
+        failovers = list_failovers(self._sources.api, key.namespace, key.name).of_pair
+        restores = list_restores(self._sources.api, key.namespace, key.name)
+        found: list[Request] = [r for part in (failovers, restores) if isinstance(part, tuple) for r in part]
+        waiting = [r for r in found if not r.status.ended]
         now = self._now()
-        shown = tuple(Shown(f, status) for f in waiting if (status := without_pair(f, now)) != f.status)
+        shown = tuple(Shown(r, status) for r in waiting if (status := without_pair(r, now)) != r.status)
         told = self._show(shown)
         return Passed(None, ORPHANS_AGAIN if waiting else None, told)
 
@@ -102,32 +104,32 @@ class Reconciler:
         return changed
 
     def _show(self, shown: tuple[Shown, ...]) -> bool:
-        """Write what Failovers show, each by compare-and-swap. One that was changed or is gone is shown next time."""
+        """Write what Failovers and Restores show, each by compare-and-swap. One that was changed is shown next time."""
         told = False
         for one in shown:
             if not self._still_leading():
                 raise Conflict("no longer the leader")
-            meta = one.failover.metadata
+            meta, kind = one.request.metadata, str(kind_of(one.request))
             manifest = {
                 "apiVersion": API_VERSION,
-                "kind": KIND,
+                "kind": kind,
                 "metadata": {
                     "name": meta.name,
                     "namespace": meta.namespace,
                     "uid": meta.uid,
                     "resourceVersion": meta.resource_version,
                 },
-                "spec": one.failover.spec.dump(),
+                "spec": one.request.spec.dump(),
                 "status": one.status.dump(),
             }
             try:
-                self._sources.api.replace_status(paths.FAILOVERS, manifest)
+                self._sources.api.replace_status(paths.by_kind(kind), manifest)
             except Changed:
                 continue
             told = True
-            note = failover_note(one.failover.status, one.status)
+            note = request_note(one.request.status, one.status)
             if note is not None:
-                self._events.say(one.failover, note)
+                self._events.say(one.request, note)
         return told
 
 

@@ -9,6 +9,7 @@ from storagemirror.api.model import GROUP, VERSION
 
 PAIRS = (f"/apis/{GROUP}/{VERSION}", "mirrorpairs")
 FAILOVERS = (f"/apis/{GROUP}/{VERSION}", "failovers")
+RESTORES = (f"/apis/{GROUP}/{VERSION}", "restores")
 PODS = ("/api/v1", "pods")
 CLAIMS = ("/api/v1", "persistentvolumeclaims")
 CONFIG_MAPS = ("/api/v1", "configmaps")
@@ -30,6 +31,7 @@ Resource = tuple[str, str]
 _BY_KIND: Mapping[str, Resource] = {
     "Deployment": DEPLOYMENTS,
     "Failover": FAILOVERS,
+    "Restore": RESTORES,
     "Service": SERVICES,
     "StatefulSet": STATEFUL_SETS,
     "ConfigMap": CONFIG_MAPS,

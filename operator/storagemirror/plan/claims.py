@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 from storagemirror.api.conditions import ConditionType
 from storagemirror.api.reasons import Reason
-from storagemirror.api.status import MirrorPairStatus
 from storagemirror.contract import Role
 from storagemirror.errors import BadInput
-from storagemirror.plan.course import fenced, over
+from storagemirror.plan.course import fenced
 from storagemirror.plan.decisions import Effect, Verdict
 from storagemirror.plan.objects import Claim, StorageClass
 from storagemirror.plan.observed import OtherPair, RefusalOf, Unseen
@@ -60,8 +59,8 @@ def _parts(view: View, role: Role) -> tuple[object, ...]:
 
 def two_claims(view: View) -> Verdict | None:
     """The CRD refuses it too; a guard that decides over data stands twice."""
-    name = view.volume.source.claim_name
-    if name != view.volume.target.claim_name:
+    name = view.claim_name(Role.SOURCE)
+    if name != view.claim_name(Role.TARGET):
         return None
     return _stop(Reason.SAME_CLAIM, f"Source and target of volume {view.volume.name} are both the claim {name}.")
 
@@ -70,7 +69,7 @@ def target_is_ours(view: View) -> Verdict | None:
     """Of two pairs that write one claim the older goes on. (A target may be another pair's source: a chain.)"""
     if isinstance(view.observed.others, Unseen):
         return None
-    name = view.volume.target.claim_name
+    name = view.claim_name(Role.TARGET)
     meta = view.observed.pair.metadata
     ours = (meta.creation_timestamp or "", meta.uid)
     older = [o for o in view.observed.others if name in o.targets and (o.created, o.uid) < ours]
@@ -86,8 +85,8 @@ def target_is_ours(view: View) -> Verdict | None:
 def no_loop(view: View) -> Verdict | None:
     """A copy that is mirrored back onto what it is the copy of would undo what the application has just written. Of a
     loop of pairs the youngest is refused. (With Adopt nothing else would stop it.)"""
-    if isinstance(view.observed.others, Unseen):
-        return None
+    if isinstance(view.observed.others, Unseen) or view.turned:
+        return None  # A way home is no loop: forward nothing is copied meanwhile.
     meta = view.observed.pair.metadata
     ours = (meta.creation_timestamp or "", meta.uid)
     older = [o for o in view.observed.others if (o.created, o.uid) < ours]
@@ -110,7 +109,7 @@ def _age(pair: OtherPair) -> tuple[str, str]:
 def source_exists(view: View) -> Verdict | None:
     if view.source_claim is not None:
         return None
-    return _stop(Reason.CLAIM_MISSING, f"The source claim {view.volume.source.claim_name} does not exist.")
+    return _stop(Reason.CLAIM_MISSING, f"{_which(view, Role.SOURCE)} does not exist.")
 
 
 def source_usable(view: View) -> Verdict | None:
@@ -126,24 +125,24 @@ def source_bound(view: View) -> Verdict | None:
         return Verdict(
             ConditionType.CLAIMS_READY,
             Reason.WAITING_FOR_FIRST_CONSUMER,
-            f"The source claim {claim.metadata.name} is bound when the first pod of the application uses it.",
+            f"{_which(view, Role.SOURCE)} is bound when the first pod of the application uses it.",
             stalled=False,
         )
-    return _unbound(view, claim, "source")
+    return _unbound(view, claim, Role.SOURCE)
 
 
 def target_exists(view: View) -> Verdict | None:
-    volume = view.volume
-    if view.target_claim is not None or volume.target.claim_template is not None:
+    made = view.volume.target.claim_template is not None and not view.turned
+    if view.target_claim is not None or made:
         return None
-    return _stop(Reason.CLAIM_MISSING, f"The target claim {volume.target.claim_name} does not exist.")
+    return _stop(Reason.CLAIM_MISSING, f"{_which(view, Role.TARGET)} does not exist.")
 
 
 def target_made(view: View) -> Verdict | None:
     """Between making the claim and seeing it."""
     if view.target_claim is not None:
         return None
-    name = view.volume.target.claim_name
+    name = view.claim_name(Role.TARGET)
     refusal = view.observed.refusal(view.volume.name, Role.TARGET)
     if refusal is not None and refusal.what is RefusalOf.CLAIM:
         return Verdict(ConditionType.CLAIMS_READY, refusal.reason, f"Claim {name} was refused: {refusal.message}")
@@ -160,7 +159,7 @@ def target_bound(view: View) -> Verdict | None:
     claim = view.target_claim
     if not isinstance(claim, Claim) or claim.bound or _binds_late(view, claim):
         return None
-    return _unbound(view, claim, "target")
+    return _unbound(view, claim, Role.TARGET)
 
 
 RULES: tuple[Rule, ...] = (
@@ -178,35 +177,39 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+TO_BEGIN: tuple[Rule, ...] = tuple(rule for rule in RULES if rule not in (could_look, target_made))
+"""What must hold before a restore begins: nothing has been made for it yet."""
+
 _OF_THE_COPY: tuple[Rule, ...] = (could_look, two_claims, target_is_ours, target_exists, target_usable, target_bound)
 """What counts while a failover takes the copy: whatever has become of the source claim."""
 
 
-def rules_for(status: MirrorPairStatus) -> tuple[Rule, ...]:
+def rules_for(view: View) -> tuple[Rule, ...]:
     """Which rules count now."""
-    if over(status):
+    if view.resting:
         return (could_look,)
-    return _OF_THE_COPY if fenced(status) else RULES
+    return _OF_THE_COPY if fenced(view.observed.pair.status) and not view.elsewhere else RULES
 
 
 def warning(view: View) -> tuple[Reason | str, str] | None:
     """What works, but is not as it should be: a reason and a message."""
-    if over(view.observed.pair.status):
+    if view.resting:
         # The target is the live side: that its claim is written is as it should be.
         return None
     text = smaller_target(view)
     if text is not None:
         return TARGET_SMALLER, text
-    name = view.volume.target.claim_name
+    name = view.claim_name(Role.TARGET)
     others = [p.metadata.name for p in view.pods if p.writes(name) and not is_agent(p) and not p.over]
     if others:
-        return Reason.TARGET_IN_USE, f"The target claim {name} can be written by pod {', '.join(sorted(others)[:3])}."
-    source = view.volume.source.claim_name
+        return (
+            Reason.TARGET_IN_USE,
+            f"{_which(view, Role.TARGET)} can be written by pod {', '.join(sorted(others)[:3])}.",
+        )
+    source = view.claim_name(Role.SOURCE)
     nodes = sorted({p.spec.node_name for p in view.staying if p.writes(source)})
     if len(nodes) > 1:
-        text = (
-            f"Pods on {len(nodes)} nodes ({', '.join(nodes[:5])}) can write the source claim {source}: only what one "
-        )
+        text = f"Pods on {len(nodes)} nodes ({', '.join(nodes[:5])}) can write the claim {source}: only what one "
         text += "node writes is seen at once, the rest by the full comparison every ten minutes."
         return Reason.WRITERS_ON_SEVERAL_NODES, text
     return None
@@ -224,8 +227,8 @@ def smaller_target(view: View) -> str | None:
     if have >= want:
         return None
     return (
-        f"The target claim {target.metadata.name} ({_size(target)}) is smaller than the source claim "
-        f"{source.metadata.name} ({_size(source)}): the copy stops when it is full. Grow the target claim."
+        f"{_which(view, Role.TARGET)} ({_size(target)}) is smaller than the {view.side(Role.SOURCE).value.lower()} "
+        f"claim {source.metadata.name} ({_size(source)}): the copy stops when it is full. Grow it."
     )
 
 
@@ -245,7 +248,7 @@ def _usable(view: View, role: Role) -> Verdict | None:
     claim = view.claim(role)
     if not isinstance(claim, Claim):
         return None
-    which = f"The {role.value.lower()} claim {claim.metadata.name}"
+    which = _which(view, role)
     if claim.metadata.deletion_timestamp is not None:
         # An agent that stayed would hold the deletion up for ever.
         return _stop(Reason.CLAIM_DELETING, f"{which} is being deleted.")
@@ -261,10 +264,16 @@ def _usable(view: View, role: Role) -> Verdict | None:
     return None
 
 
-def _unbound(view: View, claim: Claim, side: str) -> Verdict:
+def _which(view: View, role: Role) -> str:
+    """The claim that an agent mounts, as a sentence begins."""
+    kind = "claim" if view.elsewhere and role is Role.TARGET else f"{view.side(role).value.lower()} claim"
+    return f"The {kind} {view.claim_name(role)}"
+
+
+def _unbound(view: View, claim: Claim, role: Role) -> Verdict:
     age = seconds_since(claim.metadata.creation_timestamp, view.now)
     volume = f"the volume {claim.spec.volume_name} that it names" if claim.spec.volume_name else "a volume"
-    message = f"The {side} claim {claim.metadata.name} is not bound to {volume}."
+    message = f"{_which(view, role)} is not bound to {volume}."
     patient = age is not None and age < PROVISIONING_SECONDS
     return Verdict(ConditionType.CLAIMS_READY, Reason.CLAIM_UNBOUND, message, stalled=not patient)
 

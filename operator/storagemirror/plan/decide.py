@@ -11,15 +11,16 @@ from storagemirror.contract import FIRST_EPOCH, Role
 from storagemirror.plan import claims
 from storagemirror.plan.agents import Agent, verdict_of
 from storagemirror.plan.conditions import Whole, conditions
-from storagemirror.plan.course import fenced
+from storagemirror.plan.course import COPYING_ELSEWHERE, fenced, operation_of
 from storagemirror.plan.decisions import Action, DeletePod, Effect, Plan, Verdict, WriteOrder
-from storagemirror.plan.failing import Failing, failing, failing_told, phase_told
+from storagemirror.plan.elsewhere import elsewhere_views, elsewhere_volumes
+from storagemirror.plan.failing import Failing, Volumes, failing, failing_told, phase_told
 from storagemirror.plan.lifecycle import agent_steps, claim_steps
 from storagemirror.plan.observed import Observed, Unseen
 from storagemirror.plan.publish import settled, summed
 from storagemirror.plan.view import View
 from storagemirror.plan.volumes import Judged, volume_status
-from storagemirror.plan.where import Where, source_place, target_place
+from storagemirror.plan.where import COPIED, Leave, Where, source_place, target_place
 from storagemirror.plan.writers import release_steps
 from storagemirror.resources import labels
 from storagemirror.resources.names import AgentRef
@@ -57,16 +58,27 @@ def decide(observed: Observed, now: datetime) -> Plan:
         judged.append(found)
         actions.extend(steps)
         again.extend(waits)
-    if any(v.effect is Effect.KEEP and not v.stalled for j in judged for v in j.verdicts):
+    aside: list[Judged] = []
+    for view in elsewhere_views(observed, now):
+        found, steps, waits = _volume(view) if _copied_elsewhere(pair) else (Judged(view, Leave(COPIED), ()), [], [])
+        aside.append(found)
+        actions.extend(steps)
+        again.extend(waits)
+    if any(v.effect is Effect.KEEP and not v.stalled for j in (*judged, *aside) for v in j.verdicts):
         # What cannot be seen just now is no news.
         return Plan((), pair.status, BLIND_AGAIN)
-    part = failing(observed, judged, now)
+    part = failing(observed, Volumes(judged, aside), now)
     again.extend(part.again)
     return Plan((*actions, *part.actions), _status(pair, judged, part), min(again, default=None), part.shown)
 
 
+def _copied_elsewhere(pair: MirrorPair) -> bool:
+    operation = operation_of(pair.status)
+    return operation is not None and operation.phase in COPYING_ELSEWHERE
+
+
 def _volume(view: View) -> tuple[Judged, list[Action], list[float]]:
-    verdict = claims.first(claims.rules_for(view.observed.pair.status), view)
+    verdict = claims.first(claims.rules_for(view), view)
     source = source_place(view)
     target = target_place(view, source)
     places: dict[Role, Where] = {Role.SOURCE: source, Role.TARGET: target}
@@ -82,7 +94,7 @@ def _volume(view: View) -> tuple[Judged, list[Action], list[float]]:
             again.append(steps.again)
     verdicts: list[Verdict] = [verdict] if verdict is not None else []
     if verdict is None or verdict.effect is Effect.WAIT:
-        paused = view.observed.pair.spec.paused and not fenced(view.observed.pair.status)
+        paused = view.observed.pair.spec.paused and (bool(view.elsewhere) or not fenced(view.observed.pair.status))
         for role in Role:
             agent = Agent(view, role, places[role])
             if paused and agent.pod is None:
@@ -103,7 +115,7 @@ def _forgotten(observed: Observed) -> list[Action]:
     if isinstance(observed.pods, Unseen):
         return []
     meta = observed.pair.metadata
-    kept = {v.name for v in observed.pair.spec.volumes}
+    kept = {v.name for v in (*observed.pair.spec.volumes, *(v for _, v in elsewhere_volumes(observed.pair)))}
     found: list[Action] = []
     for pod in observed.pods:
         marks = pod.metadata.labels

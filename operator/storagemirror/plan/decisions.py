@@ -10,6 +10,7 @@ from typing import Any
 from storagemirror.api.conditions import ConditionType
 from storagemirror.api.failover import Failover, FailoverStatus
 from storagemirror.api.reasons import Reason
+from storagemirror.api.restore import Restore, RestoreStatus
 from storagemirror.api.sides import WorkloadKind
 from storagemirror.api.status import MirrorPairStatus
 from storagemirror.contract import Order
@@ -215,10 +216,10 @@ class Note:
 
 @dataclass(frozen=True)
 class Shown:
-    """A Failover whose status is to say something new."""
+    """A Failover or Restore whose status is to say something new."""
 
-    failover: Failover
-    status: FailoverStatus
+    request: Failover | Restore
+    status: FailoverStatus | RestoreStatus
 
 
 @dataclass(frozen=True)
@@ -229,4 +230,4 @@ class Plan:
     status: MirrorPairStatus
     requeue: float | None = None
     shown: tuple[Shown, ...] = ()
-    """Failovers whose status is to say something new; written after the pair's."""
+    """Failovers and Restores whose status is to say something new; written after the pair's."""

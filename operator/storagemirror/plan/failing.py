@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from storagemirror.api.conditions import ConditionStatus, ConditionType
-from storagemirror.api.failover import AcceptLoss, Failover
+from storagemirror.api.failover import AcceptLoss
 from storagemirror.api.operation import FENCED, HARMLESS, Mode, Operation, OperationPhase
 from storagemirror.api.reasons import Reason
 from storagemirror.api.sides import Side
 from storagemirror.api.status import GateStatus, MirrorPairStatus, Phase, Writer
+from storagemirror.plan.asking import Request, requests
 from storagemirror.plan.conditions import Told
-from storagemirror.plan.course import fenced, operation_of, over
+from storagemirror.plan.course import fenced, moving, operation_of, over, returning
 from storagemirror.plan.decisions import Action, Shown
 from storagemirror.plan.loss import source_lost
 from storagemirror.plan.observed import GateSeen, Observed, Unseen
@@ -43,15 +44,23 @@ class Failing:
     again: tuple[float, ...] = ()
 
 
-def failing(observed: Observed, judged: Sequence[Judged], now: datetime) -> Failing:
+@dataclass(frozen=True)
+class Volumes:
+    """All that were judged in a pass."""
+
+    own: Sequence[Judged]
+    """The pair's."""
+    elsewhere: Sequence[Judged] = ()
+    """Of a restore to other claims."""
+
+
+def failing(observed: Observed, volumes: Volumes, now: datetime) -> Failing:
     """For one pair, after its volumes were judged."""
     status = observed.pair.status
-    if observed.pair.spec.sides is None and operation_of(status) is None:
-        released = release_steps(observed, observed.pair)
-        told = shown(observed, status.operation, status.epoch or 1, now)
-        return Failing({"closed_sides": (), "writers": (), "gate": None}, released, told)
+    if observed.pair.spec.sides is None and moving(status) is None:
+        return _without_sides(observed, volumes, now)
     writers, known = tracked(observed, now), known_since(observed, now)
-    move = _move(observed, judged, writers, known, now)
+    move = _move(observed, volumes, writers, known, now)
     operation = move.operation if move is not None else status.operation
     fields: dict[str, object] = {
         "writers": writers,
@@ -75,31 +84,45 @@ def failing(observed: Observed, judged: Sequence[Judged], now: datetime) -> Fail
     )
     told = shown(observed, operation, epoch if isinstance(epoch, int) else 1, now)
     again = (move.again,) if move is not None and move.again is not None else ()
-    return Failing(fields, actions, told, _conditions(observed, judged, writers, known, now), again)
+    return Failing(fields, actions, told, _conditions(observed, volumes.own, writers, known, now), again)
+
+
+def _without_sides(observed: Observed, volumes: Volumes, now: datetime) -> Failing:
+    """A copy that nobody fails over to can be restored elsewhere, and no more."""
+    status = observed.pair.status
+    fields: dict[str, object] = {"closed_sides": (), "writers": (), "gate": None}
+    move = _move(observed, volumes, (), None, now)
+    operation = move.operation if move is not None else status.operation
+    if operation is not None:
+        fields |= {"operation": operation, "attempt": max(status.attempt, operation.attempt)}
+    actions = (*(move.actions if move is not None else ()), *release_steps(observed, observed.pair))
+    again = (move.again,) if move is not None and move.again is not None else ()
+    return Failing(fields, actions, shown(observed, operation, status.epoch or 1, now), (), again)
 
 
 def _move(
-    observed: Observed, judged: Sequence[Judged], writers: tuple[Writer, ...], known: str | None, now: datetime
+    observed: Observed, volumes: Volumes, writers: tuple[Writer, ...], known: str | None, now: datetime
 ) -> Move | None:
     """One step of the open operation, or the beginning of one; None where there is neither."""
-    views = [j.view for j in judged]
-    lost = source_lost(observed, views) if all(j.whole for j in judged) and not observed.pair.spec.paused else None
+    views = [j.view for j in volumes.own]
+    lost = source_lost(observed, views) if all(j.whole for j in volumes.own) and not observed.pair.spec.paused else None
     begun = opening(observed, lost, now)
     if begun is not None:
         return Move(begun, again=0.0)
     operation = operation_of(observed.pair.status)
     if operation is None:
         return None
-    operation, failover = _object(observed, operation)
-    return step(Stage(observed, judged, writers, known, operation, failover, now))
+    operation, request = _object(observed, operation)
+    about = volumes.elsewhere if operation.elsewhere else volumes.own
+    return step(Stage(observed, about, writers, known, operation, request, now))
 
 
-def _object(observed: Observed, operation: Operation) -> tuple[Operation, Failover | None]:
-    """The operation's Failover; an automatic one's is known by its UID once it was seen."""
-    found = observed.failovers if isinstance(observed.failovers, tuple) else ()
+def _object(observed: Observed, operation: Operation) -> tuple[Operation, Request | None]:
+    """What asked for the operation; an automatic one's object is known by its UID once it was seen."""
+    found = requests(observed) or ()
     if operation.uid:
-        return operation, next((f for f in found if f.metadata.uid == operation.uid), None)
-    own = next((f for f in found if is_its_own(f, operation)), None)
+        return operation, next((r for r in found if r.metadata.uid == operation.uid), None)
+    own = next((r for r in found if is_its_own(r, operation)), None)
     if own is None:
         return operation, None
     return operation.model_copy(update={"uid": own.metadata.uid}), own
@@ -107,7 +130,8 @@ def _object(observed: Observed, operation: Operation) -> tuple[Operation, Failov
 
 def _closed(status: MirrorPairStatus, operation: Operation | None) -> tuple[Side, ...]:
     """What the gate is to keep closed, where no phase says otherwise in this very write."""
-    if operation is not None and operation.phase in FENCED and operation.phase is not OperationPhase.ROLLING_BACK:
+    moves = operation is not None and not operation.elsewhere and operation.phase in FENCED
+    if moves and operation is not None and operation.phase is not OperationPhase.ROLLING_BACK:
         return (Side.SOURCE, Side.TARGET)
     return (Side.SOURCE,) if status.active_side is Side.TARGET else (Side.TARGET,)
 
@@ -135,7 +159,7 @@ def _conditions(
     fence = fenceable(observed)
     found = [(ConditionType.FENCEABLE, Told(fence.status, fence.reason, fence.message))]
     status = observed.pair.status
-    if not over(status):
+    if status.active_side is not Side.TARGET:
         asked = Asked(observed, judged, writers, known, Mode.UNPLANNED, AcceptLoss(), False, now)
         wrong = promotable(asked)
         good = Told(ConditionStatus.TRUE, Reason.COPY_READY, "")
@@ -159,12 +183,20 @@ def _services(observed: Observed) -> Told:
     return Told(ConditionStatus.TRUE, Reason.SERVICES_TURNED, "")
 
 
+def _at_work(status: MirrorPairStatus) -> Operation | None:
+    """The operation that goes on and has begun to do something about the pair; None where none has."""
+    operation = moving(status)
+    if operation is None:
+        return None
+    return operation if operation.phase not in HARMLESS or returning(status) is not None else None
+
+
 def failing_told(status: MirrorPairStatus) -> tuple[Told | None, bool]:
-    """What Ready says because of a failover, and whether it goes on; (None, False) where there is none to tell of."""
-    operation = operation_of(status)
-    if operation is not None and operation.phase not in HARMLESS:
-        text = f"Failover {operation.name} is {operation.phase}: {operation.message}"
-        return Told(ConditionStatus.FALSE, Reason.FAILING_OVER, text), True
+    """What Ready says because of a failover or restore, and whether that goes on; (None, False) where there is none."""
+    operation = _at_work(status)
+    if operation is not None:
+        text = f"{operation.kind} {operation.name} is {operation.phase}: {operation.message}"
+        return Told(ConditionStatus.FALSE, Reason.RESTORING if operation.homeward else Reason.FAILING_OVER, text), True
     if over(status):
         text = f"The target is the live side since epoch {status.epoch}; it has no copy."
         return Told(ConditionStatus.FALSE, Reason.FAILED_OVER, text), False
@@ -172,8 +204,8 @@ def failing_told(status: MirrorPairStatus) -> tuple[Told | None, bool]:
 
 
 def phase_told(status: MirrorPairStatus, phase: Phase) -> Phase:
-    """The pair's phase: a failover outranks what the volumes say."""
-    operation = operation_of(status)
-    if operation is not None and operation.phase not in HARMLESS:
-        return Phase.FAILING_OVER
+    """The pair's phase: a failover or restore outranks what the volumes say."""
+    operation = _at_work(status)
+    if operation is not None:
+        return Phase.RESTORING if operation.homeward else Phase.FAILING_OVER
     return Phase.FAILED_OVER if over(status) else phase

@@ -11,9 +11,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storagemirror.api.durations import seconds
-from storagemirror.contract import FIRST_EPOCH, HEARTBEAT_SECONDS, BeatOrder, MirrorOrder, Order, Peer, Role
+from storagemirror.contract import (
+    FIRST_EPOCH,
+    HEARTBEAT_SECONDS,
+    BeatOrder,
+    MirrorOrder,
+    Order,
+    Peer,
+    Role,
+    TargetPolicy,
+)
 from storagemirror.plan.children import missing_children
-from storagemirror.plan.course import action_of, fenced, prove_of
+from storagemirror.plan.course import (
+    action_of,
+    elsewhere_action,
+    elsewhere_prove,
+    fenced,
+    prove_of,
+    restore_of,
+)
 from storagemirror.plan.decisions import (
     Action,
     CreateClaim,
@@ -90,11 +106,11 @@ def agent_steps(view: View, which: Role, place: Where, verdict: Verdict | None) 
 
 def claim_steps(view: View) -> tuple[Action, ...]:
     """Make the target claim from its template where it does not exist."""
-    template = view.volume.target.claim_template
+    template = None if view.turned else view.volume.target.claim_template
     if view.target_claim is not None or template is None:
         return ()
     ref = view.ref(Role.TARGET)
-    return (CreateClaim(ref, target_claim(ref, view.volume.target.claim_name, template)),)
+    return (CreateClaim(ref, target_claim(ref, view.claim_name(Role.TARGET), template)),)
 
 
 def replaced_because(view: View, which: Role, pod: Pod, place: Where) -> str | None:
@@ -143,7 +159,7 @@ def started_ago(view: View, pod: Pod) -> float | None:
 def _wanted(view: View, place: Where, verdict: Verdict | None) -> bool:
     """Whether a pod that is missing is to be made now."""
     pair = view.observed.pair
-    paused = pair.spec.paused and not fenced(pair.status)
+    paused = pair.spec.paused and (bool(view.elsewhere) or not fenced(pair.status))
     return verdict is None and isinstance(place, Run) and not paused
 
 
@@ -211,12 +227,14 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
         revision=last.revision if last is not None else _revision(view, which),
         instance=instance,
         epoch=pair.status.epoch or FIRST_EPOCH,
-        action=action_of(pair, which),
+        action=elsewhere_action(pair, which) if view.elsewhere else action_of(pair, which),
         peer=_peer(view) if which is Role.SOURCE else None,
         beat=BeatOrder(interval_seconds=seconds(spec.monitoring.interval), missed=spec.monitoring.missed),
-        prove=prove_of(pair, which),
+        prove=elsewhere_prove(pair, which) if view.elsewhere else prove_of(pair, which),
+        restore=None if view.elsewhere else restore_of(pair, which),
         mirror=MirrorOrder(
-            target=spec.mirror.target,
+            target=TargetPolicy.EMPTY if view.elsewhere else spec.mirror.target,
+            once=bool(view.elsewhere),
             max_delete_percent=spec.mirror.max_delete_percent,
             confirm=spec.mirror.confirm,
         ),
@@ -232,7 +250,7 @@ def _kept(view: View, which: Role, instance: int) -> Kept:
     return Kept(
         idle_since=idle_since(view) if which is Role.SOURCE else None,
         traits=known_traits(view),
-        nowhere_else=which is Role.TARGET and nowhere_else(view),
+        nowhere_else=which is Role.TARGET and not view.claims_changed(which) and nowhere_else(view),
         claims=view.claims_mark or before.claims,
         fresh_from=instance if view.claims_changed(which) else before.fresh_from,
     )

@@ -354,17 +354,17 @@ class EndpointSlice(_Read, frozen=True, kw_only=True):
     ports: tuple[EndpointPort, ...] | None = ()
 
 
-class FailoverSpecNames(_Read, frozen=True, kw_only=True):
+class RequestSpecNames(_Read, frozen=True, kw_only=True):
     pair_name: str = ""
 
 
-class FailoverStatusNames(_Read, frozen=True, kw_only=True):
+class RequestStatusNames(_Read, frozen=True, kw_only=True):
     ended_at: str | None = None
 
 
-class FailoverNames(_Read, frozen=True, kw_only=True):
-    """Of a Failover: which pair it names, and whether it has ended."""
+class RequestNames(_Read, frozen=True, kw_only=True):
+    """Of a Failover or Restore: which pair it names, and whether it has ended."""
 
     metadata: Meta = Meta()
-    spec: FailoverSpecNames = FailoverSpecNames()
-    status: FailoverStatusNames = FailoverStatusNames()
+    spec: RequestSpecNames = RequestSpecNames()
+    status: RequestStatusNames = RequestStatusNames()

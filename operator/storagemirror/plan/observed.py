@@ -11,6 +11,7 @@ from typing import Any
 from storagemirror.api.failover import Failover
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.reasons import Reason
+from storagemirror.api.restore import Restore
 from storagemirror.api.sides import Side, WorkloadKind
 from storagemirror.contract import Order, Report, Role
 from storagemirror.plan.objects import (
@@ -177,6 +178,8 @@ class Observed:
     refusals: tuple[Refusal, ...] = ()
     failovers: tuple[Failover, ...] | Unseen = ()
     """The namespace's Failovers that name this pair."""
+    restores: tuple[Restore, ...] | Unseen = ()
+    """The namespace's Restores that name this pair."""
     failover_names: frozenset[str] = frozenset()
     """Of every Failover of the namespace, whichever pair it names."""
     denied: tuple[Denial, ...] = ()

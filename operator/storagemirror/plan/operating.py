@@ -13,9 +13,13 @@ from datetime import datetime, timedelta
 from storagemirror.api.failover import AcceptLoss, Failover
 from storagemirror.api.operation import HARMLESS, Operation, OperationPhase, Step
 from storagemirror.api.reasons import Reason, advised
-from storagemirror.api.sides import Side
+from storagemirror.api.sides import Side, Workload
 from storagemirror.api.status import Writer
+from storagemirror.contract import Role
+from storagemirror.plan.asking import Request, requests
+from storagemirror.plan.course import leaving
 from storagemirror.plan.decisions import Action
+from storagemirror.plan.living import workloads_of
 from storagemirror.plan.objects import Claim
 from storagemirror.plan.observed import Observed
 from storagemirror.plan.times import read, written
@@ -52,11 +56,12 @@ class Stage:
 
     observed: Observed
     judged: Sequence[Judged]
+    """The volumes that it is about."""
     writers: tuple[Writer, ...]
     known_since: str | None
     operation: Operation
-    failover: Failover | None
-    """The object; None where it is not there (yet, or any more)."""
+    request: Request | None
+    """The Failover or Restore; None where it is not there (yet, or any more)."""
     now: datetime
 
     @property
@@ -65,7 +70,31 @@ class Stage:
 
     @property
     def volumes(self) -> tuple[str, ...]:
-        return tuple(v.name for v in self.observed.pair.spec.volumes)
+        return tuple(v.name for v in self.views)
+
+    @property
+    def leaves(self) -> Side:
+        """The side that the application leaves."""
+        return leaving(self.operation)
+
+    @property
+    def reaches(self) -> Side:
+        """The side that it moves to."""
+        return self.leaves.other
+
+    @property
+    def called(self) -> str:
+        """What it moves to, as people call it."""
+        return "application at home" if self.operation.homeward else "standby"
+
+    def workloads(self, side: Side) -> tuple[Workload, ...]:
+        """As the spec names them."""
+        return workloads_of(self.observed.pair, side)
+
+    @property
+    def failover(self) -> Failover | None:
+        """The object, where it is a Failover."""
+        return self.request if isinstance(self.request, Failover) else None
 
     @property
     def asked(self) -> Asked:
@@ -80,6 +109,7 @@ class Stage:
             loss or AcceptLoss(),
             self.accepted,
             self.now,
+            self.leaves,
         )
 
     @property
@@ -90,10 +120,10 @@ class Stage:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody has deleted the Failover."""
-        if not self.operation.uid or not isinstance(self.observed.failovers, tuple):
+        """Whether somebody has deleted what asked for it."""
+        if not self.operation.uid or requests(self.observed) is None:
             return False
-        return self.failover is None or self.failover.metadata.deletion_timestamp is not None
+        return self.request is None or self.request.metadata.deletion_timestamp is not None
 
     @property
     def waited(self) -> float:
@@ -187,23 +217,28 @@ def end(
 
 
 def back(stage: Stage, reason: Reason, why: str) -> Move:
-    """Undo what was done: both sides were closed, and the source stopped."""
-    status: dict[str, object] = {"closed_sides": (Side.TARGET,)}
-    if stage.observed.pair.status.active_side is Side.TARGET:
+    """Undo what was done: both sides were closed, and the live one stopped."""
+    status: dict[str, object] = {"closed_sides": (stage.reaches,)}
+    if stage.observed.pair.status.active_side is stage.reaches:
         # An epoch is never worn by both sides: what was handed over at it stays refused.
-        status |= {"active_side": Side.SOURCE, "epoch": (stage.observed.pair.status.epoch or 1) + 1}
-    return go(stage, OperationPhase.ROLLING_BACK, why, status=status, also={"reason": str(reason)})
+        status |= {"active_side": stage.leaves, "epoch": (stage.observed.pair.status.epoch or 1) + 1}
+    also: dict[str, object] = {"reason": str(reason)}
+    if stage.operation.homeward:
+        also["whole_on"] = (stage.leaves,)
+    return go(stage, OperationPhase.ROLLING_BACK, why, status=status, also=also)
 
 
 def given_up(stage: Stage) -> Move | None:
     """What a deleted Failover, or a deadline, comes to while it can still go back."""
     operation = stage.operation
-    if operation.phase in HARMLESS and stage.cancelled:
-        return end(
-            stage, OperationPhase.ROLLED_BACK, Reason.CANCELLED, "The Failover was deleted; nothing was touched."
-        )
+    kind = operation.kind
+    harmless = operation.phase in HARMLESS or operation.elsewhere
+    if harmless and stage.cancelled:
+        return end(stage, OperationPhase.ROLLED_BACK, Reason.CANCELLED, f"The {kind} was deleted; {_left(stage)}")
     if operation.phase in (OperationPhase.FENCING, OperationPhase.DRAINING) and stage.cancelled:
-        return back(stage, Reason.CANCELLED, "The Failover was deleted: the source goes on.")
+        return back(stage, Reason.CANCELLED, f"The {kind} was deleted: the {stage.leaves.value.lower()} goes on.")
+    if operation.elsewhere:
+        return None
     if operation.phase in DEADLINES and (gone := _copy_goes(stage)) is not None:
         return back(stage, Reason.CLAIM_DELETING, gone)
     if operation.phase in DEADLINES and stage.late:
@@ -211,10 +246,22 @@ def given_up(stage: Stage) -> Move | None:
     return None
 
 
+def _left(stage: Stage) -> str:
+    """How things stand when it is given up before anything live was touched."""
+    phase, live = stage.operation.phase, stage.observed.pair.status.active_side or Side.SOURCE
+    if stage.operation.elsewhere:
+        return "what was copied stays where it is, and may not be whole."
+    if phase in (OperationPhase.PENDING, OperationPhase.VALIDATING, OperationPhase.AWAITING_APPROVAL):
+        return "nothing was touched."
+    if stage.operation.homeward:
+        return f"the {live.value.lower()} is the live side and holds everything; the source claims are no copy of it."
+    return "nothing was touched."
+
+
 def _copy_goes(stage: Stage) -> str | None:
-    """Whether a target claim is being deleted: the standby would find nothing to start on."""
+    """Whether a claim that is moved to is being deleted: the application would find nothing to start on."""
     for view in stage.views:
         claim = view.target_claim
         if claim is None or (isinstance(claim, Claim) and claim.metadata.deletion_timestamp is not None):
-            return f"The target claim {view.volume.target.claim_name} is being deleted."
+            return f"The {stage.reaches.value.lower()} claim {view.claim_name(Role.TARGET)} is being deleted."
     return None

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from storagemirror.api.operation import Equality, Mode, OperationPhase, StoredReplicas
 from storagemirror.api.reasons import Reason
-from storagemirror.api.sides import Approval, Side
+from storagemirror.api.sides import Side
 from storagemirror.contract import ProofStage, Role
+from storagemirror.plan.asking import approved_by
 from storagemirror.plan.contact import contact_of, worst_contact
 from storagemirror.plan.course import proven
 from storagemirror.plan.loss import source_back
@@ -19,7 +20,6 @@ from storagemirror.plan.volumes import heard_report
 
 PROVING_PATIENCE = 60.0
 """Seconds for which a planned failover waits for a source agent that is not heard, before it gives up."""
-BY_SPEC = "spec.failover.approval: Automatic"
 
 
 def validating(stage: Stage) -> Move:
@@ -31,7 +31,7 @@ def validating(stage: Stage) -> Move:
         if not stage.operation.automatic and stage.waited >= ASKED_SECONDS:
             return end(stage, OperationPhase.FAILED, found.reason, f"Refused; nothing was touched: {found.message}")
         return stay(stage, found.reason, found.message, again=pace(stage))
-    by = approved_by(stage)
+    by = approved_by(stage.request, stage.observed.pair)
     if by is None:
         return go(stage, OperationPhase.AWAITING_APPROVAL, "Nothing stands in the way; a person must approve.")
     return _begin(stage, by)
@@ -41,7 +41,7 @@ def awaiting_approval(stage: Stage) -> Move:
     """Until a person says yes, or the source is back."""
     if stage.operation.automatic and source_back(stage.views):
         return _returned(stage)
-    by = approved_by(stage)
+    by = approved_by(stage.request, stage.observed.pair)
     found = obstacle(stage.asked)
     if by is None:
         preview = "" if found is None else f" As it is now it would wait: {found.message}"
@@ -59,10 +59,13 @@ def proving(stage: Stage) -> Move:
         return fence(stage)
     silent = [v.volume.name for v in stage.views if heard_report(v, Role.SOURCE) is None]
     if silent and stage.waited >= PROVING_PATIENCE:
+        if stage.operation.homeward:
+            # The live side serves, and its agent will be back: nothing is given up.
+            return go(stage, OperationPhase.MIRRORING, f"The agent of {', '.join(silent)} is not heard any more.")
         text = f"The source agent of {', '.join(silent)} is not heard; nothing was touched."
         return end(stage, OperationPhase.ROLLED_BACK, Reason.SOURCE_NOT_HEARD, text)
     message = f"Both sides are compared by checksum while the application runs; {len(equality)} of "
-    message += f"{len(stage.volumes)} volumes proven equal."
+    message += f"{len(stage.volumes)} volumes proven equal.{_hindered(stage)}"
     return stay(stage, Reason.PROVING, message, again=SOON, also={"equality": equality})
 
 
@@ -75,9 +78,9 @@ def equal(stage: Stage, which: ProofStage) -> tuple[Equality, ...]:
         if proof is None or not proof.equal or (proof.attempt, proof.stage) != (stage.operation.attempt, which):
             continue
         found.setdefault(
-            (view.volume.name, which),
+            (view.name, which),
             Equality(
-                volume=view.volume.name,
+                volume=view.name,
                 stage=which,
                 files=proof.files,
                 bytes=proof.bytes,
@@ -90,24 +93,23 @@ def equal(stage: Stage, which: ProofStage) -> tuple[Equality, ...]:
     return tuple(found[key] for key in sorted(found, key=lambda key: (key[0], order.index(key[1]))))
 
 
-def approved_by(stage: Stage) -> str | None:
-    """Who says yes; None while nobody does."""
-    spec = stage.failover.spec if stage.failover is not None else None
-    if spec is not None and spec.approved and spec.approved_by:
-        return spec.approved_by
-    return BY_SPEC if stage.observed.pair.spec.failover.approval is Approval.AUTOMATIC else None
+def _hindered(stage: Stage) -> str:
+    """What the agents that prove say against it."""
+    found = [(v.name, r.problem) for v in stage.views if (r := heard_report(v, Role.SOURCE)) is not None]
+    return "".join(f" Volume {name}: {problem.message}." for name, problem in found if problem is not None)
 
 
 def fence(stage: Stage) -> Move:
     """Into Fencing: both sides closed in the same write that says so."""
     contact = worst_contact([contact_of(v) for v in stage.views])
+    side, replicas = stage.leaves.value.lower(), _replicas(stage)
     return go(
         stage,
         OperationPhase.FENCING,
-        "Both sides are closed; the source is stopped, and the end of all that may write it is proven.",
-        status={"closed_sides": (Side.SOURCE, Side.TARGET)},
+        f"Both sides are closed; the {side} is stopped, and the end of all that may write it is proven.",
+        status={"closed_sides": (Side.SOURCE, Side.TARGET), "replicas": _remembered(stage, replicas)},
         also={
-            "replicas": _replicas(stage),
+            "replicas": replicas,
             "accept_split_brain": stage.accepted,
             "last_contact": contact.last_heard,
             "synced_through": contact.synced_through,
@@ -139,16 +141,22 @@ def _would_lose(stage: Stage) -> str:
 
 
 def _replicas(stage: Stage) -> tuple[StoredReplicas, ...]:
-    """How many pods the source's workloads have now; kept where they were stored already."""
-    sides = stage.observed.pair.spec.sides
-    if sides is None or stage.operation.replicas:
+    """How many pods the workloads of the side that is left have now; kept where they were stored already."""
+    if stage.operation.replicas:
         return stage.operation.replicas
     found = []
-    for workload in sides.source.workloads:
+    for workload in stage.workloads(stage.leaves):
         there = stage.observed.workloads.get((workload.kind, workload.name))
         if isinstance(there, WorkloadObject):
             found.append(StoredReplicas(kind=workload.kind, name=workload.name, replicas=there.spec.replicas))
     return tuple(found)
 
 
-__all__ = ["approved_by", "awaiting_approval", "equal", "fence", "proving", "validating"]
+def _remembered(stage: Stage, fresh: tuple[StoredReplicas, ...]) -> tuple[StoredReplicas, ...]:
+    """What the pair remembers of every workload, for the day on which its side is live again."""
+    found = {(r.kind, r.name): r for r in stage.observed.pair.status.replicas}
+    found |= {(r.kind, r.name): r for r in fresh if r.replicas}
+    return tuple(found[key] for key in sorted(found))[:32]
+
+
+__all__ = ["awaiting_approval", "equal", "fence", "proving", "validating"]

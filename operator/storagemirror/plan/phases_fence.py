@@ -17,7 +17,7 @@ from storagemirror.plan.phases_before import equal
 from storagemirror.plan.standby import nudge_mark
 from storagemirror.plan.times import exact, read, written
 from storagemirror.plan.validating import proof_can_be_had
-from storagemirror.plan.view import is_agent
+from storagemirror.plan.view import View, is_agent
 from storagemirror.plan.volumes import heard_report
 from storagemirror.plan.writers import has_ended, hold_steps, proof_of
 from storagemirror.resources import labels
@@ -40,17 +40,23 @@ def fencing(stage: Stage) -> Move:
     unproven = _unproven(stage, proofs)
     if not unproven and stopped_at is not None and gate_open is None and _settled(stage, confirmed):
         grades = sorted({p.grade.value for p in proofs})
-        text = f"Nobody writes the source any more ({', '.join(grades) or 'nobody did'}); the copy takes in the rest."
+        text = f"Nobody writes the {_side(stage)} any more ({', '.join(grades) or 'nobody did'}); the rest is taken in."
         return go(stage, OperationPhase.DRAINING, text, also=also)
     # The finalizers first: who is deleted without one may be gone before its end can be read.
-    holds = hold_steps(stage.observed)
+    holds = hold_steps(stage.observed, stage.leaves)
     actions: tuple[Action, ...] = (*holds, *stops, *_end_writers(stage))
     if gate_open is not None:
         return stay(stage, Reason.GATE_NOT_IN_FORCE, gate_open, actions=actions, again=SOON, also=also)
     if unproven:
         reason = Reason.WRITERS_RUNNING if obstacle_to_proof(stage) is None else Reason.NO_PROOF
         return stay(stage, reason, unproven, actions=actions, again=pace(stage), also=also)
-    return stay(stage, Reason.FENCING, "The source's workloads are being stopped.", actions=actions, also=also)
+    text = f"The {_side(stage)}'s workloads are being stopped."
+    return stay(stage, Reason.FENCING, text, actions=actions, also=also)
+
+
+def _side(stage: Stage) -> str:
+    """The side that is left, as people call it."""
+    return stage.leaves.value.lower()
 
 
 def draining(stage: Stage) -> Move:
@@ -62,18 +68,22 @@ def draining(stage: Stage) -> Move:
         equality = equal(stage, ProofStage.FINAL)
         text = "What was left is sent and proven equal, by both sides on their own."
         return stay(stage, Reason.DRAINING, text, also={"equality": equality})
-    waiting = [v.volume.name for v in stage.views if not _reports(stage, v.volume.name, AgentPhase.DRAINED)]
+    waiting = [v.name for v in stage.views if not reports(stage, v, AgentPhase.DRAINED)]
     if waiting:
         return stay(stage, Reason.DRAINING, f"Volume {', '.join(waiting)} takes in what has come.")
     contact = worst_contact([contact_of(v) for v in stage.views])
     planned = operation.mode is Mode.PLANNED
     epoch = (stage.observed.pair.status.epoch or 1) + 1
+    status: dict[str, object] = {"epoch": epoch, "active_side": stage.reaches}
+    if not operation.homeward:
+        status["cut_epoch"] = epoch
     return go(
         stage,
         OperationPhase.PROMOTING,
-        f"The target becomes the live side, of epoch {epoch}.{_doubts(stage)}",
-        status={"epoch": epoch, "active_side": Side.TARGET},
+        f"The {stage.reaches.value.lower()} becomes the live side, of epoch {epoch}.{_doubts(stage)}",
+        status=status,
         also={
+            "whole_on": (Side.SOURCE, Side.TARGET) if operation.homeward else (),
             "synced_through": contact.synced_through or operation.synced_through,
             "last_contact": contact.last_heard or operation.last_contact,
             "lag_seconds": 0 if planned else contact.lag_seconds,
@@ -86,29 +96,30 @@ def promoting(stage: Stage) -> Move:
     """Until every target volume bears the new epoch and is let go of. After that there is no way back."""
     if (lost := _copy_lost(stage)) is not None:
         return back(stage, Reason.NOT_MIRRORED, lost)
-    waiting = [v.volume.name for v in stage.views if not _reports(stage, v.volume.name, AgentPhase.PROMOTED)]
+    waiting = [v.name for v in stage.views if not reports(stage, v, AgentPhase.PROMOTED)]
     if waiting:
         text = f"Volume {', '.join(waiting)} is handed over: the epoch is written on it."
         return stay(stage, Reason.PROMOTING, text)
-    text = "The volumes are handed over; the standby starts, the Services turn. From here on only forward."
-    return go(stage, OperationPhase.SWITCHING, text, status={"closed_sides": (Side.SOURCE,)})
+    text = f"The volumes are handed over; the {stage.called} starts, the Services turn. From here on only forward."
+    return go(stage, OperationPhase.SWITCHING, text, status={"closed_sides": (stage.leaves,)})
 
 
 def rolling_back(stage: Stage) -> Move:
-    """Until the source's workloads have their pods back."""
+    """Until the workloads of the side that was left have their pods back."""
     actions: list[Action] = []
     for stored in stage.operation.replicas:
         found = stage.observed.workloads.get((stored.kind, stored.name))
         if not isinstance(found, WorkloadObject):
             continue
         if found.spec.replicas == 0 and stored.replicas:
-            actions.append(_scale(stage, stored.kind, found, stored.replicas, "the failover is rolled back"))
+            actions.append(_scale(stage, stored.kind, found, stored.replicas, "it is rolled back"))
         elif stored.replicas and (mark := nudge_mark(stage, found)) is not None:
             actions.append(NudgeWorkload(found.metadata.namespace, stored.kind, stored.name, mark))
     if any(isinstance(a, ScaleWorkload) for a in actions) or (actions and stage.waited < RETURN_SECONDS):
         return stay(stage, _why(stage), stage.operation.message, actions=tuple(actions))
     why = next((s.message for s in reversed(stage.operation.timeline) if s.phase is OperationPhase.ROLLING_BACK), "")
-    text = f"{why} The source is the live side as before.".strip()
+    whole = " and holds everything" if stage.operation.homeward else ""
+    text = f"{why} The {_side(stage)} is the live side as before{whole}.".strip()
     return end(stage, OperationPhase.ROLLED_BACK, _why(stage), text)
 
 
@@ -126,7 +137,7 @@ def _proofs(stage: Stage) -> tuple[WriterProof, ...]:
     sufficient = observed.pair.spec.failover.sufficient_proof
     known = {w.uid: w for w in (*observed.pair.status.writers, *stage.writers)}
     for writer in known.values():
-        if writer.side is not Side.SOURCE or (writer.uid in found and found[writer.uid].grade is Grade.PROVEN):
+        if writer.side is not stage.leaves or (writer.uid in found and found[writer.uid].grade is Grade.PROVEN):
             continue
         proof = proof_of(writer, observed, sufficient, stage.accepted, stage.now)
         if proof is not None and (writer.uid not in found or proof.grade is Grade.PROVEN):
@@ -137,7 +148,7 @@ def _proofs(stage: Stage) -> tuple[WriterProof, ...]:
 def _unproven(stage: Stage, proofs: tuple[WriterProof, ...]) -> str:
     """Whose end is not proven; empty where everybody's is."""
     done = {p.uid for p in proofs}
-    left = [w for w in stage.writers if w.side is Side.SOURCE and w.uid not in done]
+    left = [w for w in stage.writers if w.side is stage.leaves and w.uid not in done]
     if not left:
         return ""
     names = ", ".join(f"{w.name}{f' on node {w.node}' if w.node else ''}" for w in left[:5])
@@ -152,11 +163,11 @@ def obstacle_to_proof(stage: Stage) -> str | None:
 
 
 def _stop(stage: Stage) -> tuple[str | None, tuple[Action, ...]]:
-    """When the source's workloads were first seen at zero, and what brings them there."""
-    sides, before = stage.observed.pair.spec.sides, stage.operation.stopped_at
+    """When the workloads of the side that is left were first seen at zero, and what brings them there."""
+    before = stage.operation.stopped_at
     actions: list[Action] = []
     blind = False
-    for workload in sides.source.workloads if sides is not None else ():
+    for workload in stage.workloads(stage.leaves):
         found = stage.observed.workloads.get((workload.kind, workload.name))
         blind = blind or isinstance(found, Unseen)
         if isinstance(found, WorkloadObject) and found.spec.replicas:
@@ -174,10 +185,10 @@ def _scale(stage: Stage, kind: WorkloadKind, found: WorkloadObject, replicas: in
 def _end_writers(stage: Stage) -> tuple[EndWriter, ...]:
     """Unplanned: whoever else mounts the source is ended too: on a node that comes back its pod would start again.
     Planned: a person's pod is a person's to end, unless it only lies about (its kubelet refused it, say); those of the
-    source's workloads go with their workload, which somebody may be scaling up again against us."""
+    side's workloads go with their workload, which somebody may be scaling up again against us."""
     planned = stage.operation.mode is Mode.PLANNED
     stopped = stage.operation.stopped_at is not None and stage.operation.gate_confirmed is not None
-    claims = {v.source.claim_name for v in stage.observed.pair.spec.volumes}
+    claims = {v.claim_name(Role.SOURCE) for v in stage.views}
     pods = stage.observed.pods if isinstance(stage.observed.pods, tuple) else ()
     return tuple(
         EndWriter(p.metadata.namespace, p.metadata.name, p.metadata.uid)
@@ -193,9 +204,8 @@ def _end_writers(stage: Stage) -> tuple[EndWriter, ...]:
 
 
 def _of_a_workload(stage: Stage, pod: Pod) -> bool:
-    """Whether a workload of the source side selects the pod."""
-    sides = stage.observed.pair.spec.sides
-    found = [stage.observed.workloads.get((w.kind, w.name)) for w in (sides.source.workloads if sides else ())]
+    """Whether a workload of the side that is left selects the pod."""
+    found = [stage.observed.workloads.get((w.kind, w.name)) for w in stage.workloads(stage.leaves)]
     return any(isinstance(w, WorkloadObject) and w.owns_by_labels(pod) for w in found)
 
 
@@ -221,9 +231,8 @@ def _settled(stage: Stage, confirmed: str | None) -> bool:
     return (stage.now - since).total_seconds() >= GATE_SETTLES
 
 
-def _reports(stage: Stage, volume: str, phase: AgentPhase) -> bool:
-    """Whether the target agent of `volume` says that it is so far, under the pair's present epoch."""
-    view = next(v for v in stage.views if v.volume.name == volume)
+def reports(stage: Stage, view: View, phase: AgentPhase) -> bool:
+    """Whether the agent that writes says that it is so far, under the pair's present epoch."""
     report = heard_report(view, Role.TARGET)
     return report is not None and report.phase is phase and report.epoch == stage.observed.pair.status.epoch
 

@@ -32,8 +32,11 @@ def switching(stage: Stage) -> Move:
     if left is not None:
         return stay(stage, Reason.SWITCHING, left, actions=actions, again=pace(stage))
     if any(not _up(stage, w) for w in _workloads(stage)):
-        return stay(stage, Reason.SWITCHING, "The standby is being started.", actions=actions, again=pace(stage))
-    return go(stage, OperationPhase.VERIFYING, "The standby starts and the Services are turned; does it answer?")
+        return stay(
+            stage, Reason.SWITCHING, f"The {stage.called} is being started.", actions=actions, again=pace(stage)
+        )
+    text = f"The {stage.called} starts and the Services are turned; does it answer?"
+    return go(stage, OperationPhase.VERIFYING, text)
 
 
 def verifying(stage: Stage) -> Move:
@@ -43,12 +46,13 @@ def verifying(stage: Stage) -> Move:
         return stay(stage, Reason.WORKLOAD_MISSING, missing, again=LATER)
     found = answers(stage.observed, stage.now, _ready_since(stage))
     if isinstance(found, str):
-        text = f"The standby does not answer yet: {found}"
+        text = f"The {stage.called} does not answer yet: {found}"
         reason = Reason.VERIFYING if stage.waited < STARTING_SECONDS else Reason.STANDBY_NOT_READY
         return stay(stage, reason, text, actions=start_steps(stage), again=pace(stage))
     rto = _rto(stage)
-    text = f"The live side is the target, and answers; {_lost(stage)}."
-    return end(stage, OperationPhase.COMPLETED, Reason.FAILOVER_COMPLETED, text, {"answers": found, "rto_seconds": rto})
+    text = f"The live side is the {stage.reaches.value.lower()}, and answers; {_lost(stage)}."
+    reason = Reason.RESTORE_COMPLETED if stage.operation.homeward else Reason.FAILOVER_COMPLETED
+    return end(stage, OperationPhase.COMPLETED, reason, text, {"answers": found, "rto_seconds": rto})
 
 
 def _lost(stage: Stage) -> str:
@@ -69,19 +73,16 @@ def _rto(stage: Stage) -> int | None:
 
 
 def _missing(stage: Stage) -> str | None:
-    """Which of the standby's workloads is not there."""
-    sides = stage.observed.pair.spec.sides
-    if sides is None:
+    """Which of the workloads that are to start is not there."""
+    if stage.observed.pair.spec.sides is None:
         return "The pair does not name its sides any more: nobody knows what to start."
-    gone = [
-        f"{w.kind} {w.name}" for w in sides.target.workloads if stage.observed.workloads.get((w.kind, w.name)) is None
-    ]
-    return f"The standby {', '.join(gone)} does not exist." if gone else None
+    wanted = stage.workloads(stage.reaches)
+    gone = [f"{w.kind} {w.name}" for w in wanted if stage.observed.workloads.get((w.kind, w.name)) is None]
+    return f"The {stage.called} {', '.join(gone)} does not exist." if gone else None
 
 
 def _workloads(stage: Stage) -> list[WorkloadObject | Unseen]:
-    sides = stage.observed.pair.spec.sides
-    found = [stage.observed.workloads.get((w.kind, w.name)) for w in (sides.target.workloads if sides else ())]
+    found = [stage.observed.workloads.get((w.kind, w.name)) for w in stage.workloads(stage.reaches)]
     return [w for w in found if w is not None]
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from storagemirror.api.conditions import Condition, ConditionStatus, ConditionType
 from storagemirror.api.failover import FailoverStatus
-from storagemirror.api.operation import OperationPhase
+from storagemirror.api.operation import Operation, OperationKind, OperationPhase
 from storagemirror.api.reasons import Reason
+from storagemirror.api.restore import RestoreStatus
 from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus, lag_text
 from storagemirror.plan.claims import TARGET_SMALLER
 from storagemirror.plan.decisions import EventType, Note
@@ -28,7 +29,16 @@ _NO_EVENT = (ConditionType.READY, ConditionType.RECONCILING)
 """They repeat what another condition says."""
 _WARNINGS = (TARGET_SMALLER, Reason.TARGET_IN_USE, Reason.WRITERS_ON_SEVERAL_NODES)
 """Reasons of conditions that hold and are worth a warning all the same."""
-_QUIET_REASONS = ("FailingOver", "Starting", "AgentsStarting", "Connecting", "Unknown", "Progressing", "Mirroring")
+_QUIET_REASONS = (
+    "FailingOver",
+    "Restoring",
+    "Starting",
+    "AgentsStarting",
+    "Connecting",
+    "Unknown",
+    "Progressing",
+    "Mirroring",
+)
 
 
 def settled(old: VolumeStatus, new: VolumeStatus) -> VolumeStatus:
@@ -112,28 +122,31 @@ _OPERATION_WARNINGS = (
 
 
 def _operation_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
-    """A word for each phase that a failover enters."""
+    """A word for each phase that a failover or restore enters."""
     before, now = old.operation, new.operation
     if now is None or (before is not None and (before.attempt, before.phase) == (now.attempt, now.phase)):
         return []
     kind = EventType.WARNING if now.phase in _OPERATION_WARNINGS else EventType.NORMAL
     text = now.timeline[-1].message if now.timeline else now.message
-    return [Note(kind, _phase_reason(now.phase), f"Failover {now.name}: {now.phase}: {text}")]
+    return [Note(kind, _phase_reason(now), f"{now.kind} {now.name}: {now.phase}: {text}")]
 
 
-def failover_note(old: FailoverStatus, new: FailoverStatus) -> Note | None:
-    """What is worth an event on the Failover itself: a new phase, or a new reason why it waits."""
+def request_note(old: FailoverStatus | RestoreStatus, new: FailoverStatus | RestoreStatus) -> Note | None:
+    """What is worth an event on the Failover or Restore itself: a new phase, or a new reason why it waits."""
     if (old.phase, old.reason) == (new.phase, new.reason) or not new.message:
         return None
     stalled = any(c.type == ConditionType.STALLED and c.is_true for c in new.conditions)
     kind = EventType.WARNING if stalled or new.phase in _OPERATION_WARNINGS else EventType.NORMAL
-    return Note(kind, new.reason or _phase_reason(new.phase), f"{new.phase}: {new.message}")
+    return Note(kind, new.reason or str(new.phase), f"{new.phase}: {new.message}")
 
 
-def _phase_reason(phase: OperationPhase) -> str:
-    return {OperationPhase.COMPLETED: Reason.FAILOVER_COMPLETED, OperationPhase.VALIDATING: Reason.FAILOVER_BEGUN}.get(
-        phase, phase
-    )
+def _phase_reason(operation: Operation) -> str:
+    back = operation.kind is OperationKind.RESTORE
+    named = {
+        OperationPhase.COMPLETED: Reason.RESTORE_COMPLETED if back else Reason.FAILOVER_COMPLETED,
+        OperationPhase.VALIDATING: Reason.RESTORE_BEGUN if back else Reason.FAILOVER_BEGUN,
+    }
+    return named.get(operation.phase, operation.phase)
 
 
 def good(condition: Condition) -> bool:

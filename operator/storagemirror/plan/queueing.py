@@ -1,17 +1,27 @@
-"""Which failover is next: the one lock is the pair's `status.operation`, and who has it is decided here."""
+"""Which failover or restore is next: the one lock is the pair's `status.operation`, and who has it is decided here."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from storagemirror.api.failover import Failover
 from storagemirror.api.operation import Mode, Operation, OperationPhase, Step
-from storagemirror.api.sides import Approval
-from storagemirror.plan.course import operation_of
+from storagemirror.api.restore import Restore
+from storagemirror.api.sides import Side
+from storagemirror.plan.asking import (
+    Request,
+    automatic,
+    elsewhere,
+    for_epoch,
+    kind_of,
+    moves_by_itself,
+    pointless,
+    requests,
+)
+from storagemirror.plan.course import COPYING_ELSEWHERE, operation_of
 from storagemirror.plan.loss import Loss
 from storagemirror.plan.observed import Observed
 from storagemirror.plan.times import read, written
-from storagemirror.resources.failover import automatic_name, is_automatic
+from storagemirror.resources.failover import automatic_name
 
 FIRST_AGAIN = 30.0
 LAST_AGAIN = 600.0
@@ -20,55 +30,71 @@ LAST_AGAIN = 600.0
 
 def opening(observed: Observed, loss: Loss | None, now: datetime) -> Operation | None:
     """The operation that begins in this pass, in place of none, of one that has ended and is told, or of one that has
-    touched nothing and waits for a person while another is approved."""
-    status, failovers = observed.pair.status, observed.failovers
-    if not isinstance(failovers, tuple) or status.epoch is None:
+    touched nothing and gives way."""
+    status, asked = observed.pair.status, requests(observed)
+    if asked is None or status.epoch is None:
         return None
     before = status.operation
-    if before is not None and not before.open and not _told(before, failovers):
+    if before is not None and not before.open and not _told(before, asked):
         return None
     holder = operation_of(status)
-    wanted = _candidate(observed, failovers)
-    if holder is not None and not _gives_way(holder, wanted):
+    wanted = _candidate(observed, asked)
+    if holder is not None and not _gives_way(observed, holder, wanted, loss):
         return None
-    if wanted is not None:
-        return _operation(observed, wanted.metadata.name, wanted, now)
-    if holder is None and loss is not None and _rested(before, now):
+    if loss is not None and _rested(before, now) and (wanted is None or elsewhere(wanted)) and _free(holder):
         name = automatic_name(observed.pair.metadata.name, status.attempt + 1, observed.failover_names)
         return _operation(observed, name, None, now, loss.why)
+    if wanted is not None and (holder is None or wanted.metadata.uid != holder.uid):
+        return _operation(observed, wanted.metadata.name, wanted, now)
     return None
 
 
-def _candidate(observed: Observed, failovers: tuple[Failover, ...]) -> Failover | None:
-    """The oldest that waits, is for this epoch, and was made by somebody; approved ones first."""
-    epoch = observed.pair.status.epoch
+def _free(holder: Operation | None) -> bool:
+    """Whether the lock is nobody's, or that of one that only copies."""
+    return holder is None or holder.elsewhere
+
+
+def _candidate(observed: Observed, asked: tuple[Request, ...]) -> Request | None:
+    """The oldest that waits, is for this epoch, and was made by somebody; approved ones first, and then those that only
+    copy."""
+    pair = observed.pair
     waiting = [
-        f
-        for f in failovers
-        if not f.status.ended
-        and f.spec.from_epoch == epoch
-        and not is_automatic(f.metadata.labels)
-        and f.metadata.deletion_timestamp is None
+        r
+        for r in asked
+        if not r.status.ended
+        and for_epoch(r, pair.status.epoch)
+        and not automatic(r)
+        and r.metadata.deletion_timestamp is None
+        and pointless(r, pair) is None
+        and (pair.spec.sides is not None or elsewhere(r))
     ]
-    waiting.sort(key=lambda f: (not _approved(observed, f), f.metadata.creation_timestamp or "", f.metadata.uid))
+    waiting.sort(
+        key=lambda r: (
+            not (moves_by_itself(r, pair) or elsewhere(r)),
+            elsewhere(r),
+            r.metadata.creation_timestamp or "",
+            r.metadata.uid,
+        )
+    )
     return waiting[0] if waiting else None
 
 
-def _approved(observed: Observed, failover: Failover) -> bool:
-    return failover.spec.approved or observed.pair.spec.failover.approval is Approval.AUTOMATIC
-
-
-def _gives_way(holder: Operation, wanted: Failover | None) -> bool:
-    """Whether the one that has the lock has touched nothing, waits for somebody, and another does not."""
+def _gives_way(observed: Observed, holder: Operation, wanted: Request | None, loss: Loss | None) -> bool:
+    """Whether the one that has the lock has touched nothing, and another is more urgent: it only copies, or waits for
+    somebody while the other does not."""
+    other = wanted is not None and wanted.metadata.uid != holder.uid
+    if holder.elsewhere and holder.phase in COPYING_ELSEWHERE | {OperationPhase.VALIDATING}:
+        moves = wanted is not None and not elsewhere(wanted) and moves_by_itself(wanted, observed.pair)
+        return loss is not None or (other and moves)
     waits = holder.phase in (OperationPhase.VALIDATING, OperationPhase.AWAITING_APPROVAL)
-    if wanted is None or wanted.metadata.uid == holder.uid or not waits:
+    if wanted is None or not other or not waits or elsewhere(wanted):
         return False
     return wanted.spec.approved and (holder.automatic or holder.phase is OperationPhase.AWAITING_APPROVAL)
 
 
-def _told(ended: Operation, failovers: tuple[Failover, ...]) -> bool:
-    """Whether its Failover shows its end, or is gone: until then nothing new begins."""
-    shown = next((f for f in failovers if f.metadata.uid == ended.uid), None)
+def _told(ended: Operation, asked: tuple[Request, ...]) -> bool:
+    """Whether its object shows its end, or is gone: until then nothing new begins."""
+    shown = next((r for r in asked if r.metadata.uid == ended.uid), None)
     return shown is None or shown.status.ended
 
 
@@ -81,21 +107,35 @@ def _rested(before: Operation | None, now: datetime) -> bool:
     return ended is None or (now - ended).total_seconds() >= wait
 
 
-def _operation(observed: Observed, name: str, failover: Failover | None, now: datetime, why: str = "") -> Operation:
+def _operation(observed: Observed, name: str, request: Request | None, now: datetime, why: str = "") -> Operation:
     pair, at = observed.pair, written(now)
     before = pair.status.operation
-    automatic = failover is None
-    first = f"{why} May it be done? Nothing is touched.".strip()
-    return Operation(
+    by_itself = request is None
+    found = Operation(
         name=name,
-        uid=failover.metadata.uid if failover is not None else "",
-        mode=failover.spec.mode if failover is not None else Mode.UNPLANNED,
-        automatic=automatic,
+        uid=request.metadata.uid if request is not None else "",
+        mode=Mode.UNPLANNED,
+        automatic=by_itself,
         from_epoch=pair.status.epoch or 1,
         attempt=pair.status.attempt + 1,
         phase=OperationPhase.VALIDATING,
         started_at=at,
         phase_since=at,
-        failures=before.failures if automatic and before is not None and before.automatic else 0,
-        timeline=(Step(phase=OperationPhase.VALIDATING, at=at, message=first),),
+        failures=before.failures if by_itself and before is not None and before.automatic else 0,
+        timeline=(
+            Step(phase=OperationPhase.VALIDATING, at=at, message=f"{why} May it be done? Nothing is touched.".strip()),
+        ),
     )
+    if request is None:
+        return found
+    if not isinstance(request, Restore):
+        return found.model_copy(update={"mode": request.spec.mode})
+    spec = request.spec
+    more = {
+        "kind": kind_of(request),
+        "mode": Mode.PLANNED,
+        "cut_over": spec.cut_over,
+        "to": spec.to.volumes if spec.to is not None else (),
+        "whole_on": (pair.status.active_side or Side.SOURCE,),
+    }
+    return found.model_copy(update=more)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from storagemirror.api.sides import Start
 from storagemirror.plan.decisions import Action, NudgeWorkload, ScaleWorkload
 from storagemirror.plan.objects import Pod, WorkloadObject
 from storagemirror.plan.operating import Stage
@@ -16,13 +15,15 @@ def start_steps(stage: Stage) -> tuple[Action, ...]:
     """What brings the standby's pods up."""
     pair = stage.observed.pair
     actions: list[Action] = []
-    for workload in pair.spec.sides.target.workloads if pair.spec.sides is not None else ():
+    had = {(r.kind, r.name): r.replicas for r in pair.status.replicas}
+    for workload in stage.workloads(stage.reaches):
         found = stage.observed.workloads.get((workload.kind, workload.name))
         if not isinstance(found, WorkloadObject):
             continue
-        wanted = workload.replicas or 1
+        wanted = workload.replicas or had.get((workload.kind, workload.name)) or 1
         space, meta = pair.metadata.namespace, found.metadata
-        if pair.spec.failover.start is Start.SCALE and found.spec.replicas == 0:
+        # With `start: Gate` too: who was fenced once stands at zero.
+        if found.spec.replicas == 0:
             why = "its side is the live one"
             actions.append(ScaleWorkload(space, workload.kind, meta.name, wanted, meta.resource_version, why))
         elif (mark := nudge_mark(stage, found)) is not None:

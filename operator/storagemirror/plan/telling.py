@@ -1,4 +1,5 @@
-"""What each Failover shows: the one with the lock what the pair's operation says, the others why they wait or ended.
+"""What each Failover and Restore shows: the one with the lock what the pair's operation says, the others why they wait
+or ended.
 
 Pure projections: whatever is lost on the way is written again by the next pass. An end is for ever.
 """
@@ -8,9 +9,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from storagemirror.api.conditions import Condition, ConditionStatus, ConditionType, condition, set_condition
-from storagemirror.api.failover import Failover, FailoverStatus
+from storagemirror.api.failover import FailoverStatus
 from storagemirror.api.operation import Account, Operation, OperationPhase, Step
 from storagemirror.api.reasons import Reason, advised
+from storagemirror.api.restore import Restore, RestoreStatus
+from storagemirror.plan.asking import Request, automatic, elsewhere, for_epoch, pointless, requests
 from storagemirror.plan.decisions import Action, MakeFailover, RemoveFailover, Shown
 from storagemirror.plan.observed import Observed
 from storagemirror.plan.times import read, seconds_since, written
@@ -39,118 +42,127 @@ _WAITS_FOR_SOMEBODY = frozenset(
         Reason.SERVICE_REFUSED,
         Reason.HELD,
         Reason.PAUSED,
+        Reason.AWAITING_CUT_OVER,
+        Reason.LIVE_SIDE_NOT_HEARD,
+        Reason.HOME_NOT_HEARD,
+        Reason.HOME_MISMATCH,
+        Reason.CLAIM_MISSING,
+        Reason.CLAIM_DELETING,
+        Reason.CLAIM_LOST,
+        Reason.TARGET_FULL,
+        Reason.NODE_NOT_READY,
+        Reason.AGENT_UNSCHEDULABLE,
+        Reason.MASS_DELETE,
+        Reason.SOURCE_REPLACED,
     }
 )
 
+Status = FailoverStatus | RestoreStatus
+
 
 def shown(observed: Observed, operation: Operation | None, epoch: int, now: datetime) -> tuple[Shown, ...]:
-    """Every Failover of the pair whose status is not as it should be. `operation` and `epoch` are those that the
-    pair's status has after this pass."""
-    if not isinstance(observed.failovers, tuple):
-        return ()
+    """Every Failover and Restore of the pair whose status is not as it should be. `operation` and `epoch` are those
+    that the pair's status has after this pass."""
     found: list[Shown] = []
-    for failover in observed.failovers:
-        if failover.status.ended:
+    for request in requests(observed) or ():
+        if request.status.ended:
             continue
-        told = _status(failover, operation, observed, epoch, now)
-        if told != failover.status:
-            found.append(Shown(failover, told))
+        told = _status(request, operation, observed, epoch, now)
+        if told != request.status:
+            found.append(Shown(request, told))
     return tuple(found)
 
 
-def _status(
-    failover: Failover, operation: Operation | None, observed: Observed, epoch: int, now: datetime
-) -> FailoverStatus:
-    if operation is not None and _is_its(failover, operation):
-        return _of_operation(failover, operation, epoch, now)
-    if observed.pair.spec.sides is None:
-        return ending(
-            failover, OperationPhase.FAILED, Reason.NO_SIDES, "The pair names no sides; nothing was done.", now
-        )
-    if failover.spec.from_epoch != epoch:
-        text = f"It is for epoch {failover.spec.from_epoch}, the pair is at {epoch}; nothing was done."
-        return ending(failover, OperationPhase.SUPERSEDED, Reason.PAST_EPOCH, text, now)
-    if is_automatic(failover.metadata.labels):
+def _status(request: Request, operation: Operation | None, observed: Observed, epoch: int, now: datetime) -> Status:
+    if operation is not None and _is_its(request, operation):
+        return _of_operation(request, operation, epoch, now)
+    if observed.pair.spec.sides is None and not elsewhere(request):
+        text = "The pair names no sides; nothing was done."
+        return ending(request, OperationPhase.FAILED, Reason.NO_SIDES, text, now)
+    if not for_epoch(request, epoch):
+        text = f"It is for epoch {request.spec.from_epoch}, the pair is at {epoch}; nothing was done."
+        return ending(request, OperationPhase.SUPERSEDED, Reason.PAST_EPOCH, text, now)
+    if automatic(request):
         text = "Another failover took its place; nothing was touched."
-        return ending(failover, OperationPhase.SUPERSEDED, Reason.ANOTHER_RUNS, text, now)
+        return ending(request, OperationPhase.SUPERSEDED, Reason.ANOTHER_RUNS, text, now)
     if operation is not None and operation.open:
-        return waiting(failover, Reason.ANOTHER_RUNS, f"Failover {operation.name} has its turn.", now)
-    return waiting(failover, Reason.WAITING, "It is about to begin.", now)
+        return waiting(request, Reason.ANOTHER_RUNS, f"{operation.kind} {operation.name} has its turn.", now)
+    if (why := pointless(request, observed.pair)) is not None:
+        return ending(request, OperationPhase.FAILED, Reason.SIDE_IS_LIVE, why, now)
+    return waiting(request, Reason.WAITING, "It is about to begin.", now)
 
 
-def _is_its(failover: Failover, operation: Operation) -> bool:
+def _is_its(request: Request, operation: Operation) -> bool:
     if operation.uid:
-        return failover.metadata.uid == operation.uid
-    return is_its_own(failover, operation)
+        return request.metadata.uid == operation.uid
+    return is_its_own(request, operation)
 
 
-def is_its_own(failover: Failover, operation: Operation) -> bool:
+def is_its_own(request: Request, operation: Operation) -> bool:
     """Whether this is the object that the operator made for its automatic operation."""
-    same = failover.metadata.name == operation.name and failover.spec.from_epoch == operation.from_epoch
-    return operation.automatic and same and is_automatic(failover.metadata.labels)
+    same = request.metadata.name == operation.name and request.spec.from_epoch == operation.from_epoch
+    return operation.automatic and same and automatic(request)
 
 
-def _of_operation(failover: Failover, operation: Operation, epoch: int, now: datetime) -> FailoverStatus:
-    shared = {name: getattr(operation, name) for name in Account.model_fields}
-    done = operation.phase is OperationPhase.COMPLETED
-    reason = _reason(operation.reason)
-    return FailoverStatus(
-        **shared,
-        epoch=epoch if done else None,
-        automatic=operation.automatic,
-        observed_generation=failover.metadata.generation,
-        conditions=_conditions(failover, operation.phase, reason, operation.message, now),
-    )
+def _of_operation(request: Request, operation: Operation, epoch: int, now: datetime) -> Status:
+    fields = {name: getattr(operation, name) for name in Account.model_fields} | {
+        "epoch": epoch if operation.phase is OperationPhase.COMPLETED else None,
+        "observed_generation": request.metadata.generation,
+        "conditions": _conditions(request, operation.phase, _reason(operation.reason), operation.message, now),
+    }
+    if isinstance(request, Restore):
+        return RestoreStatus(**fields)
+    return FailoverStatus(**fields, automatic=operation.automatic)
 
 
-def ending(failover: Failover, phase: OperationPhase, reason: Reason, message: str, now: datetime) -> FailoverStatus:
+def ending(request: Request, phase: OperationPhase, reason: Reason, message: str, now: datetime) -> Status:
     """Over, before it had its turn."""
     text, at = advised(message, reason), written(now)
-    return failover.status.model_copy(
+    return request.status.model_copy(
         update={
             "phase": phase,
             "reason": str(reason),
             "message": text,
             "ended_at": at,
             "phase_since": at,
-            "timeline": (*failover.status.timeline, Step(phase=phase, at=at, message=message)),
-            "observed_generation": failover.metadata.generation,
-            "conditions": _conditions(failover, phase, reason, message, now),
+            "timeline": (*request.status.timeline, Step(phase=phase, at=at, message=message)),
+            "observed_generation": request.metadata.generation,
+            "conditions": _conditions(request, phase, reason, message, now),
         }
     )
 
 
-def waiting(failover: Failover, reason: Reason, message: str, now: datetime) -> FailoverStatus:
+def waiting(request: Request, reason: Reason, message: str, now: datetime) -> Status:
     """Its turn has not come."""
     phase = OperationPhase.PENDING
-    return failover.status.model_copy(
+    return request.status.model_copy(
         update={
             "phase": phase,
             "reason": str(reason),
             "message": advised(message, reason),
-            "observed_generation": failover.metadata.generation,
-            "conditions": _conditions(failover, phase, reason, message, now),
+            "observed_generation": request.metadata.generation,
+            "conditions": _conditions(request, phase, reason, message, now),
         }
     )
 
 
-def without_pair(failover: Failover, now: datetime) -> FailoverStatus:
-    """Of a Failover that names no MirrorPair."""
-    message = f"There is no MirrorPair {failover.spec.pair_name} in this namespace."
-    age = seconds_since(failover.metadata.creation_timestamp, now)
+def without_pair(request: Request, now: datetime) -> Status:
+    """Of one that names no MirrorPair."""
+    message = f"There is no MirrorPair {request.spec.pair_name} in this namespace."
+    age = seconds_since(request.metadata.creation_timestamp, now)
     if age is None or age < MISSING_PATIENCE:
-        return waiting(failover, Reason.PAIR_MISSING, message, now)
-    return ending(failover, OperationPhase.FAILED, Reason.PAIR_MISSING, message, now)
+        return waiting(request, Reason.PAIR_MISSING, message, now)
+    return ending(request, OperationPhase.FAILED, Reason.PAIR_MISSING, message, now)
 
 
 def _conditions(
-    failover: Failover, phase: OperationPhase, reason: Reason | str, message: str, now: datetime
+    request: Request, phase: OperationPhase, reason: Reason | str, message: str, now: datetime
 ) -> tuple[Condition, ...]:
     """By kstatus: Ready when it completed, Reconciling while it goes on by itself, Stalled else."""
     completed = phase is OperationPhase.COMPLETED
     ended = phase in (OperationPhase.FAILED, OperationPhase.ROLLED_BACK, OperationPhase.SUPERSEDED)
     stalled = ended or (not completed and reason in _WAITS_FOR_SOMEBODY)
-    found = failover.status.conditions
+    found = request.status.conditions
     values = (
         (ConditionType.READY, completed),
         (ConditionType.RECONCILING, not completed and not stalled),
@@ -159,7 +171,7 @@ def _conditions(
     for kind, holds in values:
         status = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
         new = condition(
-            kind, status, reason or Reason.WAITING, message, generation=failover.metadata.generation, now=written(now)
+            kind, status, reason or Reason.WAITING, message, generation=request.metadata.generation, now=written(now)
         )
         found = set_condition(found, new)
     return found

@@ -20,6 +20,7 @@ from storagemirror.contract import Phase as AgentPhase
 from storagemirror.contract import Role
 from storagemirror.plan.contact import connected, contact_of, worst_contact
 from storagemirror.plan.decisions import Effect
+from storagemirror.plan.living import workloads_of
 from storagemirror.plan.objects import PodSpec, WorkloadObject
 from storagemirror.plan.observed import Observed
 from storagemirror.plan.view import View
@@ -48,6 +49,8 @@ class Asked:
     accept_loss: AcceptLoss
     accept_split_brain: bool
     now: datetime
+    leaves: Side = Side.SOURCE
+    """The side whose writers must have ended."""
 
     @property
     def views(self) -> list[View]:
@@ -80,20 +83,23 @@ def workloads_exist(asked: Asked) -> Obstacle | None:
 
 def standby_mounts_the_copy(asked: Asked) -> Obstacle | None:
     """A standby that does not mount the copy would start on nothing."""
-    pair = asked.observed.pair
-    if pair.spec.sides is None:
+    missing = unmounted(asked.observed, Side.TARGET)
+    if not missing:
         return None
-    wanted = {v.target.claim_name for v in pair.spec.volumes}
-    mounted: set[str] = set()
-    for workload in pair.spec.sides.target.workloads:
-        found = asked.observed.workloads.get((workload.kind, workload.name))
-        if not isinstance(found, WorkloadObject):
-            return None
-        mounted |= _claims(found.spec.template.spec, workload.kind, found)
-    if wanted <= mounted:
-        return None
-    missing = ", ".join(sorted(wanted - mounted))
     return Obstacle(Reason.STANDBY_MISMATCH, f"No standby workload's pods mount the target claim {missing}.")
+
+
+def unmounted(observed: Observed, side: Side) -> str:
+    """The claims of a side that none of its workloads mounts; empty where all are mounted, or it could not be seen."""
+    volumes = observed.pair.spec.volumes
+    wanted = {v.source.claim_name if side is Side.SOURCE else v.target.claim_name for v in volumes}
+    mounted: set[str] = set()
+    for workload in workloads_of(observed.pair, side):
+        found = observed.workloads.get((workload.kind, workload.name))
+        if not isinstance(found, WorkloadObject):
+            return ""
+        mounted |= _claims(found.spec.template.spec, workload.kind, found)
+    return ", ".join(sorted(wanted - mounted)) if observed.pair.spec.sides is not None else ""
 
 
 def _claims(spec: PodSpec, kind: WorkloadKind, found: WorkloadObject) -> set[str]:
@@ -184,11 +190,13 @@ def writers_are_known(asked: Asked) -> Obstacle | None:
 def proof_can_be_had(asked: Asked) -> Obstacle | None:
     sufficient = asked.observed.pair.spec.failover.sufficient_proof
     for writer in asked.writers:
-        if writer.side is not Side.SOURCE:
+        if writer.side is not asked.leaves:
             continue
         why = attainable(writer, asked.observed, sufficient, asked.accept_split_brain)
         if why is not None:
-            return Obstacle(Reason.NO_PROOF, f"No proof that nobody writes the source any more: {why}.")
+            return Obstacle(
+                Reason.NO_PROOF, f"No proof that nobody writes the {asked.leaves.value.lower()} any more: {why}."
+            )
     return None
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from storagemirror.api.mirrorpair import Volume
+from storagemirror.api.sides import Side
 from storagemirror.api.status import VolumeStatus
 from storagemirror.contract import Report, Role
+from storagemirror.plan.course import over, returning
 from storagemirror.plan.objects import Claim, Pod
 from storagemirror.plan.observed import AgentSeen, BrokenOrder, Heard, Observed, OrderSeen, Unseen
 from storagemirror.resources import labels
@@ -22,17 +24,46 @@ class View:
     observed: Observed
     volume: Volume
     now: datetime
+    elsewhere: str = ""
+    """The pair's volume of which this is a copy elsewhere, no volume of the pair's own; empty: it is its own."""
+    homeward: bool | None = None
+    """Whether the target is copied to the source. None: as the status has it now."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.elsewhere or self.volume.name
+
+    @property
+    def turned(self) -> bool:
+        """Whether the target is read and the source is written."""
+        if self.homeward is not None:
+            return self.homeward
+        return not self.elsewhere and returning(self.observed.pair.status) is not None
+
+    @property
+    def resting(self) -> bool:
+        """Whether nobody copies it: the target is the live side, and nothing brings it back."""
+        return not self.elsewhere and not self.turned and over(self.observed.pair.status)
+
+    def side(self, role: Role) -> Side:
+        """The side whose claim the agent of `role` mounts."""
+        own = Side.SOURCE if role is Role.SOURCE else Side.TARGET
+        return own.other if self.turned else own
 
     @property
     def source_claim(self) -> Claim | Unseen | None:
-        return self.observed.claims.get(self.volume.source.claim_name)
+        """The claim that is read."""
+        return self.claim(Role.SOURCE)
 
     @property
     def target_claim(self) -> Claim | Unseen | None:
-        return self.observed.claims.get(self.volume.target.claim_name)
+        """The claim that is written."""
+        return self.claim(Role.TARGET)
 
     def claim_name(self, role: Role) -> str:
-        return self.volume.source.claim_name if role is Role.SOURCE else self.volume.target.claim_name
+        volume = self.volume
+        return volume.source.claim_name if self.side(role) is Side.SOURCE else volume.target.claim_name
 
     def claim(self, role: Role) -> Claim | Unseen | None:
         return self.observed.claims.get(self.claim_name(role))
@@ -147,8 +178,8 @@ class View:
 
     @property
     def writers(self) -> tuple[Pod, ...]:
-        """Pods that mount the source claim, are no agents, and have not ended; the oldest first."""
-        name = self.volume.source.claim_name
+        """Pods that mount the claim that is read, are no agents, and have not ended; the oldest first."""
+        name = self.claim_name(Role.SOURCE)
         found = [p for p in self.pods if p.mounts(name) and not is_agent(p) and not p.over]
         return tuple(sorted(found, key=lambda p: (p.metadata.creation_timestamp or "", p.metadata.name)))
 
@@ -160,7 +191,7 @@ class View:
     @property
     def drawing(self) -> tuple[Pod, ...]:
         """Of those that stay, the ones that can write: what they do is only seen on their node. With none, the rest."""
-        name = self.volume.source.claim_name
+        name = self.claim_name(Role.SOURCE)
         return tuple(p for p in self.staying if p.writes(name)) or self.staying
 
 

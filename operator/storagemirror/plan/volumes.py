@@ -10,7 +10,6 @@ from storagemirror.api.conditions import ConditionType
 from storagemirror.api.status import AgentStatus, Hold, NotKept, Phase, Problem, Progress, VolumeStatus
 from storagemirror.contract import PeerState, Report, Role
 from storagemirror.contract import Phase as AgentPhase
-from storagemirror.plan.course import over
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS
 from storagemirror.plan.times import later, written
@@ -50,7 +49,7 @@ def heard_report(view: View, role: Role) -> Report | None:
 def phase_of(judged: Judged) -> Phase:
     """The first of these that holds."""
     view = judged.view
-    if over(view.observed.pair.status):
+    if view.resting:
         return Phase.FAILED_OVER
     source = heard_report(view, Role.SOURCE)
     conditions = {v.condition for v in judged.verdicts}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from storagemirror.api.agents import Privilege
-from storagemirror.contract import Phase, Role
-from storagemirror.plan.course import over, source_leaves, source_stays
+from storagemirror.contract import Action, Phase, Role
+from storagemirror.plan.course import elsewhere_action, source_leaves, source_stays
 from storagemirror.plan.objects import Claim, Container, Pod, SecurityContext
 from storagemirror.plan.observed import OrderSeen
 from storagemirror.plan.times import read, seconds_since, written
@@ -16,6 +16,7 @@ from storagemirror.resources import labels
 from storagemirror.resources.placement import ANYWHERE, NO_WRITER, Apart, Placement, WriterTraits
 
 LIVE_ELSEWHERE = "the target is the live side"
+COPIED = "nothing is copied there now"
 IDLE_LINGER = 60.0
 """Seconds that a source agent stays after the last writer has gone: a restart of the application is shorter."""
 SKEW = 5.0
@@ -64,13 +65,17 @@ def source_place(view: View) -> Where:
     when nobody wrote any more; its last report stays readable, so it does not come back before a writer does.
     """
     status = view.observed.pair.status
-    if over(status):
+    if view.resting:
         return Leave(LIVE_ELSEWHERE)
-    if source_leaves(status):
-        return Leave("a failover is taking the copy")
+    if view.elsewhere:
+        if elsewhere_action(view.observed.pair, Role.SOURCE) is Action.STOP:
+            return Leave(COPIED)
+    elif source_leaves(status):
+        return Leave("the copy is being taken")
     drawing, pod = view.drawing, view.current_pod(Role.SOURCE)
     traits = known_traits(view) or NO_WRITER
-    if source_stays(status) and pod is not None and not pod.leaving and node_of(pod):
+    stays = bool(view.elsewhere) or source_stays(status)
+    if stays and pod is not None and not pod.leaving and node_of(pod):
         return Run(Placement(node=node_of(pod)), traits)
     if drawing:
         nodes = [p.spec.node_name for p in drawing]
@@ -81,7 +86,7 @@ def source_place(view: View) -> Where:
         age = seconds_since(coming[-1].metadata.creation_timestamp, view.now)
         if age is not None and age < SCHEDULING_PATIENCE:
             return Hesitate("a pod that uses the source is waiting for its node", SCHEDULING_PATIENCE - age)
-    if nothing_to_mirror(view) and not source_stays(status):
+    if nothing_to_mirror(view) and not stays:
         return Leave("no pod uses the source, and its copy is whole")
     return Run(ANYWHERE, traits)
 
@@ -118,8 +123,10 @@ def nothing_to_mirror(view: View) -> bool:
 
 def target_place(view: View, source: Where) -> Where:
     """Away from the source's node: for sure while the volume is not bound, if it can be helped afterwards."""
-    if over(view.observed.pair.status):
+    if view.resting:
         return Leave(LIVE_ELSEWHERE)
+    if view.elsewhere and elsewhere_action(view.observed.pair, Role.TARGET) is Action.STOP:
+        return Leave(COPIED)
     away = source_node(view, source)
     claim = view.target_claim
     bound = isinstance(claim, Claim) and claim.bound
@@ -175,7 +182,7 @@ def known_traits(view: View) -> WriterTraits | None:
 def traits_of(view: View, writer: Pod) -> WriterTraits:
     """What an agent takes over from `writer`."""
     context = writer.spec.security_context or SecurityContext()
-    own = _writing_container(writer, view.volume.source.claim_name).security_context or SecurityContext()
+    own = _writing_container(writer, view.claim_name(Role.SOURCE)).security_context or SecurityContext()
     groups = [*context.supplemental_groups, *([context.fs_group] if context.fs_group is not None else [])]
     user = own.run_as_user if own.run_as_user is not None else context.run_as_user
     group = own.run_as_group if own.run_as_group is not None else context.run_as_group

@@ -272,13 +272,13 @@ def attainable(writer: Writer, observed: Observed, sufficient: Collection[ProofG
     return None
 
 
-def hold_steps(observed: Observed) -> tuple[HoldWriter, ...]:
-    """The finalizer for every pod that may write the source and has it not. (A pod that is leaving takes none.)"""
+def hold_steps(observed: Observed, side: Side) -> tuple[HoldWriter, ...]:
+    """The finalizer for every pod that may write `side` and has it not. (A pod that is leaving takes none.)"""
     meta = observed.pair.metadata
     return tuple(
         HoldWriter(meta.namespace, p.metadata.name, p.metadata.uid, meta.uid)
         for p in _pods(observed)
-        if mounting_side(observed, p) is Side.SOURCE
+        if mounting_side(observed, p) is side
         and END_PROOF not in p.metadata.finalizers
         and not p.leaving
         and not _over(observed, p)

@@ -199,11 +199,11 @@ def test_a_failover_wakes_the_pair_that_it_names_also_where_there_is_none() -> N
     interest = Interest()
     watches = Watches(q, interest, Endings(), heard=lambda: None)
     body = {"metadata": {"name": "f", "uid": "u"}, "spec": {"pairName": "a"}}
-    watches.failover("ADDED", "shop", body)
+    watches.request("ADDED", "shop", body)
     assert q.take(0) == A
     assert interest.named(A)
     q.done(A)
-    watches.failover("DELETED", "shop", body)
+    watches.request("DELETED", "shop", body)
     assert q.take(0) == A
     assert not interest.named(A)
 

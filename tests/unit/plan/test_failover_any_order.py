@@ -1,4 +1,4 @@
-"""Whatever happens around a failover, in whatever order: never two writers, and rules that always hold.
+"""Whatever happens around a failover and a restore, in whatever order: never two writers, and rules that always hold.
 
 Left out of the histories are the things after which two writers are somebody's own fault, and said so: a word that a
 node is off which is on, a person's `acceptSplitBrain`, and a gate that is taken away.
@@ -70,9 +70,17 @@ def _asked(mode: str, epoch: int, approved: bool) -> Step:
     return step
 
 
+def _restored(epoch: int, cut_over: str) -> Step:
+    def step(world: FailoverWorld) -> None:
+        world.restore(f"r{len(world.api.all('restores'))}", epoch=epoch, cutOver=cut_over)
+
+    return step
+
+
 def _deleted(world: FailoverWorld) -> None:
-    for one in world.api.all("failovers"):
-        world.api.remove(("failovers", NAMESPACE, one["metadata"]["name"]))
+    for kind in ("failovers", "restores"):
+        for one in world.api.all(kind):
+            world.api.remove((kind, NAMESPACE, one["metadata"]["name"]))
 
 
 def _scaled(name: str, replicas: int) -> Step:
@@ -137,7 +145,7 @@ class Watcher:
             assert status["closedSides"] == ["Source", "Target"]
         elif status.get("closedSides"):
             assert status["closedSides"] == (["Source"] if status["activeSide"] == "Target" else ["Target"])
-        for one in world.api.all("failovers"):
+        for one in (*world.api.all("failovers"), *world.api.all("restores")):
             uid, shown = one["metadata"]["uid"], one.get("status", {}).get("phase", "")
             assert self.ended.get(uid, shown) == shown, "an end is for ever"
             if shown in {p.value for p in ENDED}:
@@ -154,6 +162,7 @@ steps = st.one_of(
     NODES.map(_cut),
     st.just(_heal),
     st.builds(_asked, st.sampled_from(("Planned", "Unplanned")), st.integers(1, 3), st.booleans()),
+    st.builds(_restored, st.integers(2, 4), st.sampled_from(("Automatic", "Manual"))),
     st.just(_deleted),
     st.builds(_scaled, st.sampled_from((SOURCE, TARGET)), st.integers(0, 2)),
     st.just(_forced),
@@ -162,7 +171,7 @@ steps = st.one_of(
     st.booleans().map(_ready),
     st.just(_restart),
     st.integers(1, 12).map(_killed),
-    st.integers(1, 40).map(_time),
+    st.integers(1, 60).map(_time),
 )
 
 
@@ -177,6 +186,30 @@ def test_two_sides_never_write_at_once(approval: str, history: list[Step]) -> No
         try:
             step(world)
             world.run(1)
+        except Killed:
+            world.start_operator()
+        watcher.look(world)
+    world.api.kill_at = None
+    for _ in range(30):
+        world.run(1)
+        watcher.look(world)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(steps, max_size=12))
+def test_nor_on_the_way_home(history: list[Step]) -> None:
+    """The same from where the application has been moved, and is on its way back."""
+    world = FailoverWorld()
+    world.protected(failover={"sufficientProof": ["Proven", "Attested"]})
+    world.run(15)
+    world.failover()
+    world.ends()
+    world.restore()
+    watcher = Watcher()
+    for step in history:
+        try:
+            world.run(2)
+            step(world)
         except Killed:
             world.start_operator()
         watcher.look(world)

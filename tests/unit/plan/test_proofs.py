@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from storagemirror.api.operation import FENCED, Grade, OperationPhase
-from storagemirror.api.sides import ProofGrade
+from storagemirror.api.sides import ProofGrade, Side
 from storagemirror.plan.decisions import HoldWriter, ReleaseWriter
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import Observed, OtherPair, Unseen
@@ -138,7 +138,7 @@ def test_the_finalizer_goes_on_every_pod_that_may_write_the_source() -> None:
         held("held"),
         agent(),
     )
-    assert hold_steps(seen(pods=pods)) == tuple(
+    assert hold_steps(seen(pods=pods), Side.SOURCE) == tuple(
         HoldWriter("shop", name, f"uid-{name}", "uid-pair") for name in ("orders-0", "waiting")
     )
 
