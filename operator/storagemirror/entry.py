@@ -73,7 +73,7 @@ class NotKeptKind(StrEnum):
     OTHER_FILE_SYSTEM = "OtherFileSystem"
     """Mounted inside the volume, so not part of it."""
     RESERVED_NAME = "ReservedName"
-    """A `.storagemirror` of the user's own at the root of the source."""
+    """A `.storagemirror` at the root of the source that is not ours."""
     CHANGING = "ChangingWhileRead"
     """Changed each time it was read; sent as it was, to be sent again."""
     REFUSED = "Refused"
@@ -108,6 +108,17 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
         if self.born_ns is not None:
             parts.append(f"born={self.born_ns}")
         return ",".join(parts)
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """What a volume that was made live says of itself: whose copy it was until then."""
+
+    pair_uid: str
+    volume: str
+    promoted: int
+    """The epoch at which it became the live side."""
+    source: Identity
+    """Of the volume that it was the copy of."""
 
 
 class View(msgspec.Struct, frozen=True, array_like=True):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storagemirror.contract import Action, Order, Peer, Phase, Report, Role
+from storagemirror.contract import Action, Order, Peer, Phase, Report, RestoreOrder, Role
 from tests.cluster.layout import checkout
 from tests.support.agent_api_contract import Api
 from tests.support.agentcerts import Authority
@@ -192,6 +192,17 @@ class AgentPair:
     def introduce(self) -> None:
         """Tell the source where the target listens now."""
         self.source.give(peer=Peer(address="127.0.0.1", port=self.target.port()), action=Action.RUN)
+
+    def turn(self, restore: RestoreOrder | None = None, **order: Any) -> None:
+        """The other direction: each agent ends, and one of its role begins on the other's volume. `restore` is for the
+        target."""
+        self.close()
+        self.source.volume, self.target.volume = self.target.volume, self.source.volume
+        self.target.give(action=Action.RUN, restore=restore, **order)
+        self.target.start()
+        self.source.give(action=Action.RUN, prove=None, **order)
+        self.source.start()
+        self.introduce()
 
     def until(self, phase: Phase, seconds: float = 30.0) -> Report:
         """Wait for the source to tell this phase; returns its report."""

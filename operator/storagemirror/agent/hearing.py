@@ -12,12 +12,14 @@ from storagemirror.sync.observer import Event, EventKind, Progress
 
 
 class Hearing:
-    """The observer of one session; `let_in` is called with the number of the source agent that was let in."""
+    """The observer of one session; `let_in` is called with the number of the source agent that was let in, `kept` when
+    what deviates is kept aside."""
 
-    def __init__(self, view: View, clock: Clock, let_in: Callable[[int], None]) -> None:
+    def __init__(self, view: View, clock: Clock, let_in: Callable[[int], None], kept: Callable[[], None]) -> None:
         self._view = view
         self._clock = clock
         self._let_in = let_in
+        self._kept = kept
 
     def progress(self, progress: Progress) -> None:
         """See `Observer`."""
@@ -36,6 +38,8 @@ class Hearing:
             self._let_in(event.instance or 0)
             # A hold stays shown until what was held is through.
             view.see(peer_connected=True, problem=view.sight.problem if held else None)
+        elif event.kind is EventKind.KEPT:
+            self._kept()
         elif event.kind is EventKind.MIRROR_STARTED and not held and view.sight.phase is not Phase.REPLICATING:
             view.see(phase=Phase.MIRRORING)
         elif event.kind is EventKind.MIRROR_ENDED:

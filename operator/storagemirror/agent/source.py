@@ -25,6 +25,7 @@ from storagemirror.agent.view import facts_of, problem_of
 from storagemirror.contract import Action, Order, Peer, Phase, ProveOrder, Role, VolumeFacts, peer_name
 from storagemirror.errors import Disconnected, Held, Passing, StorageMirrorError, Superseded, VolumeError, VolumeFull
 from storagemirror.fs.source import SourceVolume
+from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.watch import TreeWatch
@@ -253,7 +254,8 @@ class SourceAgent:
         volume, watch, unsettled = self._volume, self._watch, self._unsettled
         if volume is None or watch is None or unsettled is None:
             raise VolumeError("the source is not open")
-        who = hello(order.pair_uid, order.volume, order.epoch, order.instance, volume.identity)
+        origin = origin_of(volume)
+        who = hello(order.pair_uid, order.volume, order.epoch, order.instance, volume.identity, origin=origin)
         session = SourceSession(volume, stream, who, self._view)
         session.beat(order.beat.interval_seconds)
         with self._lock:
@@ -264,6 +266,7 @@ class SourceAgent:
             self._backoff.reset()
             log.info("connected to %s", order.peer.address if order.peer else "?")
             self._view.see(peer_connected=True)
+            session.recall()
             self._prover.connect(session, volume)
             ends = Ends(session, volume, watch, unsettled, self._prover)
             context = self._context

@@ -22,6 +22,7 @@ from storagemirror.entry import Identity
 from storagemirror.errors import Disconnected, Held, StorageMirrorError, VolumeError
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync import handover
+from storagemirror.sync.keeping import is_kept, told
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.target import TargetSession
@@ -105,8 +106,8 @@ class TargetAgent:
             now is not None
             and not self._context.stop.is_set()
             and now.action is Action.RUN
-            and (now.instance, now.epoch, now.pair_uid, now.volume, now.mirror)
-            == (under.instance, under.epoch, under.pair_uid, under.volume, under.mirror)
+            and (now.instance, now.epoch, now.pair_uid, now.volume, now.mirror, now.restore)
+            == (under.instance, under.epoch, under.pair_uid, under.volume, under.mirror, under.restore)
         )
 
     def _offer(self, stream: SocketStream) -> None:
@@ -173,6 +174,9 @@ class TargetAgent:
             if settled.doubt:
                 log.warning("the copy is in doubt: %s", settled.doubt)
                 problem = Problem(reason="TargetInDoubt", message=settled.doubt, retrying=False)
+            elif settled.forgotten:
+                log.warning("the copy is promoted without a manifest: %s", settled.forgotten)
+                problem = Problem(reason="ManifestMissing", message=settled.forgotten, retrying=False)
             if not settled.whole:
                 log.warning("the copy was never whole: some of the source's entries are on the source alone")
             through = settled.through_ns or self._view.sight.through_ns
@@ -190,7 +194,7 @@ class TargetAgent:
         return settled
 
     def _expect(self, order: Order) -> Expectation:
-        return Expectation.from_order(order.pair_uid, order.volume, order.epoch, order.mirror, self._latest)
+        return Expectation.from_order(order, self._latest)
 
     def _await(self, volume: TargetVolume, order: Order) -> TargetSession | None:
         """The next connection; None when the order has changed first."""
@@ -204,7 +208,7 @@ class TargetAgent:
             stream, self._next = self._next, None
             if stream is None:
                 return None
-            hearing = Hearing(self._view, self._context.clock, self._let_in)
+            hearing = Hearing(self._view, self._context.clock, self._let_in, lambda: self._know_kept(volume, order))
             session = TargetSession(volume, stream, self._expect(order), hearing, self._context.clock)
             self._served = (session, stream, order)
         self.reconsider()
@@ -266,6 +270,7 @@ class TargetAgent:
             self._view.measures.volume = self._measure
             log.info("target %s: %s", self._context.settings.volume, volume.identity)
             self._know(volume, order)
+        self._know_kept(self._volume, order)
         return self._volume
 
     def _know(self, volume: TargetVolume, order: Order) -> None:
@@ -280,6 +285,18 @@ class TargetAgent:
             through = max(through, before)
         self._identity = volume.identity
         self._view.see(through_ns=through)
+
+    def _know_kept(self, volume: TargetVolume, order: Order) -> None:
+        """What is kept aside under this order, also by an agent before us."""
+        if order.restore is None:
+            return
+        try:
+            record = is_kept(volume, order.restore)
+        except (StorageMirrorError, OSError) as e:
+            log.warning("cannot read what was kept aside on the target volume: %s", e)
+            return
+        if record is not None:
+            self._view.see(kept=told(record))
 
     def _let_go(self) -> None:
         volume, self._volume = self._volume, None

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field, replace
 
 from storagemirror import __version__
 from storagemirror.clock import Clock, rfc3339
-from storagemirror.contract import Capture, NotKept, Order, PeerSeen, Phase, Problem, Proof, Report, VolumeFacts
+from storagemirror.contract import (
+    Capture,
+    KeptAside,
+    NotKept,
+    Order,
+    PeerSeen,
+    Phase,
+    Problem,
+    Proof,
+    Report,
+    VolumeFacts,
+)
 from storagemirror.contract import Progress as ReportedProgress
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Held, StorageMirrorError, Superseded
@@ -26,6 +37,7 @@ class Sight:
     peer_connected: bool = False
     problem: Problem | None = None
     proof: Proof | None = None
+    kept: KeptAside | None = None
     mirrored_ns: int | None = None
     through_ns: int | None = None
     capture: Capture | None = None
@@ -114,6 +126,7 @@ class View:
                 peer_connected=sight.peer_connected,
                 peer=peer,
                 proof=sight.proof,
+                kept=sight.kept if _answers(sight.kept, sight.order) else None,
                 problem=sight.problem,
                 progress=self._progress if sight.phase is Phase.MIRRORING else None,
                 mirrored_at=_time(sight.mirrored_ns),
@@ -193,12 +206,19 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
         before.phase is not now.phase
         or before.problem != now.problem
         or before.proof != now.proof
+        or before.kept != now.kept
         or before.peer_connected != now.peer_connected
         or before.capture is not now.capture
         or before.order != now.order
         or (before.mirrored_ns is None) != (now.mirrored_ns is None)
         or (before.through_ns is None) != (now.through_ns is None)
     )
+
+
+def _answers(kept: KeptAside | None, order: Order | None) -> bool:
+    """Whether that was asked for by the present order."""
+    restore = order.restore if order is not None else None
+    return kept is not None and restore is not None and (kept.epoch, kept.attempt) == (restore.epoch, restore.attempt)
 
 
 def _time(ns: int | None) -> str | None:

@@ -3,6 +3,8 @@
 `pair.json`    whose copy this is. Written rarely, to a temporary name, fsynced, renamed, and the directory fsynced:
                after a crash it is the old one or the new one, never a part.
 `hold.msgpack` what the last hold was about, so that a confirmation lets through that and nothing else. As above.
+`manifest`     what the copy held when it was made live: `storagemirror.fs.manifest`.
+`diverged/`    what was kept aside of a volume that was the live side before: `storagemirror.fs.aside`.
 `synced`       two slots of fixed size, written in turn, each with a checksum. Not fsynced: it is written after the
                syncfs it tells of, and when it is lost an older one is believed, which is only more careful.
 """
@@ -16,7 +18,7 @@ import struct
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from storagemirror.entry import Identity
+from storagemirror.entry import STATE_DIRECTORY, Identity
 from storagemirror.errors import VolumeError
 
 PAIR = b"pair.json"
@@ -78,7 +80,7 @@ _SLOT_SIZE = 512
 
 def read_marker(directory: int) -> Marker | None:
     """None when there is none; `VolumeError` when it cannot be read: then this copy is nobody's to change."""
-    data = _read(directory, PAIR)
+    data = read(directory, PAIR)
     if data is None:
         return None
     try:
@@ -93,12 +95,26 @@ def read_marker(directory: int) -> Marker | None:
 
 def write_marker(directory: int, marker: Marker) -> None:
     """Durable when it returns."""
-    _replace(directory, PAIR, msgspec.json.format(msgspec.json.encode(marker), indent=1) + b"\n")
+    replace(directory, PAIR, msgspec.json.format(msgspec.json.encode(marker), indent=1) + b"\n")
+
+
+def marker_beneath(root: int) -> Marker | None:
+    """That of the volume whose root directory is `root`; None when it has none that can be read."""
+    try:
+        fd = os.open(STATE_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    except OSError:
+        return None
+    try:
+        return read_marker(fd)
+    except (OSError, VolumeError):
+        return None
+    finally:
+        os.close(fd)
 
 
 def read_hold(directory: int) -> HoldRecord | None:
     """None when there is none that can be read."""
-    data = _read(directory, HOLD)
+    data = read(directory, HOLD)
     if data is None:
         return None
     try:
@@ -110,7 +126,7 @@ def read_hold(directory: int) -> HoldRecord | None:
 def write_hold(directory: int, hold: HoldRecord | None) -> None:
     """Durable when it returns; None removes it."""
     if hold is not None:
-        _replace(directory, HOLD, msgspec.msgpack.encode(hold))
+        replace(directory, HOLD, msgspec.msgpack.encode(hold))
         return
     with contextlib.suppress(FileNotFoundError):
         os.unlink(HOLD, dir_fd=directory)
@@ -119,7 +135,7 @@ def write_hold(directory: int, hold: HoldRecord | None) -> None:
 
 def read_synced(directory: int) -> Synced | None:
     """The newer of the two slots that is whole."""
-    data = _read(directory, SYNCED) or b""
+    data = read(directory, SYNCED) or b""
     slots = [_slot(data[at : at + _SLOT_SIZE]) for at in (0, _SLOT_SIZE)]
     return max((slot for slot in slots if slot is not None), key=lambda slot: slot.sequence, default=None)
 
@@ -148,7 +164,8 @@ def _slot(data: bytes) -> Synced | None:
         return None
 
 
-def _read(directory: int, name: bytes) -> bytes | None:
+def read(directory: int, name: bytes) -> bytes | None:
+    """A file of ours; None when there is none."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -157,7 +174,8 @@ def _read(directory: int, name: bytes) -> bytes | None:
         return file.read(_LARGEST)
 
 
-def _replace(directory: int, name: bytes, data: bytes) -> None:
+def replace(directory: int, name: bytes, data: bytes) -> None:
+    """A file of ours, durable when it returns: after a crash it is the old one or the new one."""
     temporary = name + b".new"
     fd = os.open(
         temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory

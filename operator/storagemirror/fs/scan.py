@@ -26,6 +26,7 @@ from storagemirror.entry import (
     join,
 )
 from storagemirror.fs import xattrs
+from storagemirror.fs.marker import marker_beneath
 from storagemirror.fs.tree import Tree
 
 Report = Callable[[NotKeptKind, bytes], None]
@@ -124,7 +125,7 @@ class Scanner:
         names.sort()
         if path:
             return names
-        if STATE_DIRECTORY in names:
+        if STATE_DIRECTORY in names and marker_beneath(fd) is None:
             self.report(NotKeptKind.RESERVED_NAME, STATE_DIRECTORY)
         return [name for name in names if name not in (STATE_DIRECTORY, LOST_AND_FOUND)]
 

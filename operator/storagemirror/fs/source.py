@@ -8,15 +8,17 @@ import platform
 import stat
 from dataclasses import dataclass
 
-from storagemirror.entry import Attributes, Identity, NotKeptKind, View, join
+from storagemirror.entry import STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, join
 from storagemirror.errors import VolumeError
 from storagemirror.fs import xattrs
 from storagemirror.fs.identity import Facts, facts, identity
+from storagemirror.fs.marker import Marker, marker_beneath
 from storagemirror.fs.scan import Leaders, Report, Scanner
 from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree, names_in
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MULTIGRAIN = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
 
 
@@ -66,6 +68,17 @@ class SourceVolume:
     def facts(self) -> Facts:
         """Size and free space of its file system."""
         return facts(self.tree.root)
+
+    def open_state(self) -> int | None:
+        """A descriptor of our directory, to be closed, where the volume was a copy once; None when it was not."""
+        try:
+            return os.open(STATE_DIRECTORY, _DIRECTORY, dir_fd=self.tree.root)
+        except OSError:
+            return None
+
+    def marker(self) -> Marker | None:
+        """What it says of itself, where it was a copy once; None: nothing that can be read."""
+        return marker_beneath(self.tree.root)
 
     def sync(self) -> None:
         """Have the kernel write dirty pages, so that the next write through a memory map moves its file's time."""

@@ -79,7 +79,7 @@ class TargetVolume:
 
     def marker(self) -> state.Marker | None:
         """Whose copy this is; None: nobody's (yet)."""
-        fd = self._open_state()
+        fd = self.open_state()
         if fd is None:
             return None
         try:
@@ -111,7 +111,7 @@ class TargetVolume:
         with contextlib.suppress(FileExistsError):
             os.mkdir(STATE_DIRECTORY, 0o700, dir_fd=root)
             made = True
-        opened = self._open_state()
+        opened = self.open_state()
         if opened is None:
             raise FileNotFoundError(errno.ENOENT, "our directory was removed just now")
         self._state = opened
@@ -129,7 +129,8 @@ class TargetVolume:
             with contextlib.suppress(OSError):
                 os.utime(root, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    def _open_state(self) -> int | None:
+    def open_state(self) -> int | None:
+        """A descriptor of our directory, to be closed; None when there is none. `VolumeError` TargetUnusable."""
         try:
             return os.open(STATE_DIRECTORY, _DIRECTORY, dir_fd=self.tree.root)
         except FileNotFoundError:
@@ -158,6 +159,16 @@ class TargetVolume:
         for name in os.listdir(b"/proc/self/fd/%d" % self._temporary):
             with contextlib.suppress(IsADirectoryError):
                 os.unlink(name, dir_fd=self._temporary)
+
+    @property
+    def ours(self) -> int:
+        """Descriptor of our directory; after `claim`."""
+        return self._state
+
+    @property
+    def temporary(self) -> int:
+        """Descriptor of the directory for what has not got its place yet; after `claim`."""
+        return self._temporary
 
     @property
     def placer(self) -> Placer:
@@ -191,7 +202,7 @@ class TargetVolume:
         """What the last syncfs that succeeded covered. Known before `claim` too."""
         if self._state >= 0:
             return state.read_synced(self._state)
-        fd = self._open_state()
+        fd = self.open_state()
         if fd is None:
             return None
         try:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from storagemirror import __version__
 from storagemirror.contract import Role, TargetPolicy
+from storagemirror.entry import Origin
 from storagemirror.errors import Held, Refused, StorageMirrorError, VolumeError, VolumeFull
-from storagemirror.fs.marker import Marker
+from storagemirror.fs.marker import Marker, Synced
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync import guard
 from storagemirror.sync.requests import Expectation
@@ -42,6 +43,10 @@ class Admitted:
     stored: Marker | None
     """As it is on the volume."""
     has_entries: bool
+    synced: Synced | None
+    """The last sync of this copy; None: none, or the volume was the live side since."""
+    same_volume: bool
+    """Restore: this is the volume that the source is the copy of."""
 
 
 def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int) -> Admitted:
@@ -63,18 +68,26 @@ def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int
     except OSError as e:
         raise NotAdmitted(RefusalReason.TARGET_UNUSABLE, f"the target volume cannot be read: {e.strerror}") from e
     distrust(volume, stored)
+    # What was the live side since has other entries than a comparison counted before that.
+    lived = stored is not None and stored.promoted is not None
     lifetime = volume.lifetime
     marker = Marker(
         pair_uid=expect.pair_uid,
         volume=expect.volume,
         epoch=expect.epoch,
         source=hello.identity,
-        entries=stored.entries if stored is not None and is_ours(expect, stored) else None,
+        entries=stored.entries if stored is not None and not lived and is_ours(expect, stored) else None,
         boot=lifetime.boot if stored is None or volume.distrust_after_ns is None else stored.boot,
         mount=lifetime.mount if stored is None or volume.distrust_after_ns is None else stored.mount,
         open=True,
     )
-    return Admitted(marker, stored, has_entries)
+    return Admitted(
+        marker,
+        stored,
+        has_entries,
+        synced=None if lived else volume.synced(),
+        same_volume=hello.origin is not None and hello.origin.source.same_as(volume.identity),
+    )
 
 
 def _check_hello(expect: Expectation, hello: m.Hello) -> None:
@@ -104,6 +117,27 @@ def _check_hello(expect: Expectation, hello: m.Hello) -> None:
     if hello.epoch > expect.epoch:
         raise NotAdmitted(
             RefusalReason.EPOCH_TOO_NEW, f"the source is of epoch {hello.epoch}, this target knows {expect.epoch}"
+        )
+    if expect.restore is not None:
+        _check_live_side(expect, hello)
+
+
+def _check_live_side(expect: Expectation, hello: m.Hello) -> None:
+    """Only from the copy that was made live is anything restored: a bare directory, or another volume under its claim,
+    would else have all that is here put aside."""
+    if m.FEATURE_MANIFEST not in hello.features:
+        raise NotAdmitted(
+            RefusalReason.VERSION_TOO_OLD,
+            f"the source agent ({hello.software or 'of an older release'}) cannot tell what its volume held when it "
+            "became the live side",
+            "Let the operator replace the agent of the live side with one of its own release.",
+        )
+    origin = hello.origin
+    if origin is None or (origin.pair_uid, origin.volume) != (expect.pair_uid, expect.volume):
+        raise NotAdmitted(
+            RefusalReason.SOURCE_NOT_PROMOTED,
+            "expected the copy of this pair that was made the live side, found a volume that does not say so",
+            "Is the right volume mounted on the live side?",
         )
 
 
@@ -144,6 +178,8 @@ def _check_source(
 ) -> None:
     if marker is None or not is_ours(expect, marker) or marker.source.same_as(hello.identity):
         return
+    if _was_made_of(volume, expect, marker, hello.origin):
+        return
     held = volume.hold()
     if held is None or held.reason != HoldReason.SOURCE_REPLACED.value or held.identity != hello.identity:
         held = guard.source_replaced(hello.identity, now_ns)
@@ -160,6 +196,19 @@ def _check_source(
     )
 
 
+def _was_made_of(volume: TargetVolume, expect: Expectation, marker: Marker, origin: Origin | None) -> bool:
+    """Whether the source can show that a failover or a restore made it of this very volume, after anybody wrote here.
+
+    Its claim was made anew meanwhile; so it is another file system, and no stranger. What was wiped shows nothing; what
+    was made of this volume earlier than it was written last (an old snapshot) is not believed."""
+    return (
+        origin is not None
+        and (origin.pair_uid, origin.volume) == (expect.pair_uid, expect.volume)
+        and origin.source.same_as(volume.identity)
+        and marker.epoch < origin.promoted <= expect.epoch
+    )
+
+
 def distrust(volume: TargetVolume, stored: Marker | None) -> None:
     """After a crash of the target's machine, what was not synced may be lost although it looks whole."""
     volume.distrust_after_ns = None
@@ -172,9 +221,9 @@ def distrust(volume: TargetVolume, stored: Marker | None) -> None:
     volume.distrust_after_ns = synced.at_ns if synced is not None else 0
 
 
-def welcome(volume: TargetVolume, admitted: Admitted) -> m.Welcome:
-    """The answer to a source that is let in."""
-    synced = volume.synced()
+def welcome(volume: TargetVolume, admitted: Admitted, manifest: int = 0) -> m.Welcome:
+    """The answer to a source that is let in; `manifest`: what it held at that epoch is asked for, 0: nothing."""
+    synced = admitted.synced
     return m.Welcome(
         version=m.PROTOCOL_VERSION,
         epoch=admitted.marker.epoch,
@@ -184,4 +233,5 @@ def welcome(volume: TargetVolume, admitted: Admitted) -> m.Welcome:
         synced_through_ns=synced.through_ns if synced is not None else 0,
         features=m.FEATURES,
         software=__version__,
+        manifest=manifest,
     )

@@ -38,7 +38,7 @@ class Durability:
         self._applier = applier
         self._deletions = deletions
         self._clock = clock
-        synced = volume.synced()
+        synced = admitted.synced
         self._through_ns = self._remembered_ns = synced.through_ns if synced is not None else 0
         self._synced = clock.monotonic()
         self._checkpoint: threading.Thread | None = None

@@ -3,7 +3,8 @@
 Each step may be repeated, by this process or by one that comes after it was killed:
 
     drain    own the volume (lock) → syncfs, checked → the marker says: closed in good order
-    promote  drain → the marker bears the epoch, durably → nothing of ours is open on the volume any more
+    promote  drain → the manifest of what the volume holds, durably → the marker bears the epoch, durably
+             → nothing of ours is open on the volume any more
 
 From the marker's write on every source and every target of an earlier epoch is refused by the volume itself. Before
 it nothing has changed for anybody.
@@ -12,11 +13,13 @@ it nothing has changed for anybody.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from dataclasses import dataclass
 
 import msgspec
 
 from storagemirror.errors import StorageMirrorError, VolumeError
+from storagemirror.fs import manifest
 from storagemirror.fs.marker import Marker
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.admission import distrust, is_ours
@@ -31,6 +34,8 @@ class Settled:
     """Up to then, on the source's clock, it has everything; None: not known."""
     whole: bool = False
     """It was once equal to the source."""
+    forgotten: str = ""
+    """Why the volume does not remember what it held at its promotion; empty: it does, or need not."""
     doubt: str = ""
     """Why something written late may be damaged although it looks whole; empty: nothing speaks for that."""
 
@@ -40,6 +45,8 @@ def known(volume: TargetVolume, expect: Expectation) -> Settled:
     marker = volume.marker()
     if marker is None or not is_ours(expect, marker):
         return Settled()
+    if marker.promoted is not None and marker.promoted != expect.epoch:
+        return Settled()  # it was the live side since: what a source sent before that says nothing of now
     synced = volume.synced()
     through = synced.through_ns if synced is not None else 0
     return Settled(through or None, marker.entries is not None)
@@ -79,11 +86,14 @@ def drain(volume: TargetVolume, expect: Expectation) -> Settled:
         )
     elif marker.open:
         volume.write_marker(msgspec.structs.replace(marker, open=False))
-    return Settled(last.through_ns or None if last is not None else None, marker.entries is not None, doubt)
+    return Settled(last.through_ns or None if last is not None else None, marker.entries is not None, doubt=doubt)
 
 
 def promote(volume: TargetVolume, expect: Expectation) -> Settled:
-    """Drain, and write `expect.epoch` on the volume. The caller lets go of the volume then.
+    """Drain, remember what the volume holds, and write `expect.epoch` on it. The caller lets go of the volume then.
+
+    A promotion that ends a restore (`expect.restore`) needs no memory. One that cannot be written (`forgotten`) is no
+    reason to stop: without it, more is kept aside when the other side comes back.
 
     Raises as `drain`, and `VolumeError` TargetNotMirrored when no source has ever written it. A volume that was never
     whole is promoted too: who orders it decides. One that bears this promotion already is not touched at all: it may
@@ -99,9 +109,24 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
     if marker.promoted == expect.epoch:
         return known(volume, expect)
     settled = drain(volume, expect)
+    forgotten = _remember(volume, expect) if expect.restore is None else ""
     marker = _ours(volume, expect) or marker
     volume.write_marker(msgspec.structs.replace(marker, epoch=expect.epoch, promoted=expect.epoch))
-    return settled
+    return dataclasses.replace(settled, forgotten=forgotten)
+
+
+def _remember(volume: TargetVolume, expect: Expectation) -> str:
+    """Write the manifest; why that could not be done, empty when it was."""
+    header = manifest.new_header(expect.pair_uid, expect.volume, expect.epoch, volume.view)
+    scanner = manifest.scanner(volume.tree, volume.view, volume.distrust_after_ns)
+    try:
+        manifest.write(volume.ours, header, manifest.parts_of(scanner))
+    except OSError as e:
+        return (
+            f"what it held when it became the live side could not be written down ({e.strerror}): everything on the "
+            "old side that differs from the live side will be kept aside when that is restored"
+        )
+    return ""
 
 
 def _ours(volume: TargetVolume, expect: Expectation) -> Marker | None:

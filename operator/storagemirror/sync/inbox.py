@@ -49,6 +49,7 @@ class Inbox:
         self._cleared: m.Cleared | None = None
         self._mirrored: m.Mirrored | None = None
         self._marked: m.Marked | None = None
+        self._kept: m.Kept | None = None
         self._reports: deque[m.Failed | m.NotKept] = deque()
         self.asking = Asking(channel.send)
         """What the source asks for in a proof."""
@@ -97,6 +98,8 @@ class Inbox:
                 self._mirrored = event
             case m.Marked():
                 self._marked = event
+            case m.Kept():
+                self._kept = event
             case m.Summed() | m.Tallied():
                 self.asking.take(event)
             case m.Failed() | m.NotKept():
@@ -250,6 +253,13 @@ class Inbox:
         if self._marked is None:
             raise AssertionError("waited for it")
         return self._marked
+
+    def kept(self) -> m.Kept:
+        """The answer to ManifestEnd."""
+        self.wait(lambda: self._kept is not None)
+        if self._kept is None:
+            raise AssertionError("waited for it")
+        return self._kept
 
 
 def failure(reason: m.FailureReason, message: str) -> StorageMirrorError | None:

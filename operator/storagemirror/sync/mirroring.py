@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from storagemirror.clock import Clock
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, NotKeptKind, join, split, walk_key
 from storagemirror.errors import BadInput, VolumeError
+from storagemirror.fs.marker import marker_beneath
 from storagemirror.fs.scan import Scanned, Scanner
 from storagemirror.fs.source import SourceDirectory
 from storagemirror.sync.decide import Verdict, decide
@@ -143,7 +144,7 @@ class Comparison:
             subdirectories: list[bytes] = []
             for name, is_file, is_directory in directory.names():
                 if not path and name in (STATE_DIRECTORY, LOST_AND_FOUND):
-                    if name == STATE_DIRECTORY:
+                    if name == STATE_DIRECTORY and marker_beneath(directory.fd) is None:
                         sender.report(NotKeptKind.RESERVED_NAME, name)
                     continue
                 try:

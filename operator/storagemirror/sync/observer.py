@@ -39,6 +39,8 @@ class EventKind(StrEnum):
     MARKED = "Marked"
     """Everything the source did up to `through_ns` is fsynced on the target."""
     HELD = "Held"
+    KEPT = "Kept"
+    """Restore: what only the target's volume held is kept aside, durably."""
     FAILED_ENTRY = "FailedEntry"
     """One entry could not be written; `detail` says which and why. The next mirror tries it again."""
 

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from storagemirror.contract import MirrorOrder, TargetPolicy
+from storagemirror.contract import Order, RestoreOrder, TargetPolicy
 from storagemirror.sync.observer import NotKeptCount
 
 
@@ -94,9 +94,13 @@ class Expectation:
     """The token of the one hold that a person let through."""
     least_instance: int = 0
     """A source agent with a lower number was replaced, and does not know it yet."""
+    restore: RestoreOrder | None = None
+    """The volume was the live side before: what deviates from the copy is kept aside before anything is written."""
 
     @staticmethod
-    def from_order(pair_uid: str, volume: str, epoch: int, mirror: MirrorOrder, least_instance: int = 0) -> Expectation:
-        """As an agent's order says it."""
-        options = TargetOptions(mirror.target, mirror.max_delete_percent)
-        return Expectation(pair_uid, volume, epoch, options, mirror.confirm, least_instance)
+    def from_order(order: Order, least_instance: int = 0) -> Expectation:
+        """As an agent's order says it. A volume that is restored may hold anything: it is kept aside."""
+        policy = order.mirror.target if order.restore is None else TargetPolicy.ADOPT
+        options = TargetOptions(policy, order.mirror.max_delete_percent)
+        confirm, epoch = order.mirror.confirm, order.epoch
+        return Expectation(order.pair_uid, order.volume, epoch, options, confirm, least_instance, order.restore)

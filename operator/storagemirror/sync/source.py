@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import msgspec
 
 from storagemirror.clock import Clock, SystemClock
 from storagemirror.contract import Role
-from storagemirror.entry import Identity, NotKeptKind, printable
+from storagemirror.entry import Identity, NotKeptKind, Origin, printable
 from storagemirror.errors import (
     Disconnected,
     Held,
@@ -32,6 +33,7 @@ from storagemirror.sync.meter import Meter
 from storagemirror.sync.mirroring import Comparison
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
 from storagemirror.sync.paths import frames_of
+from storagemirror.sync.recalling import recall
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 from storagemirror.sync.resend import resend
 from storagemirror.sync.sender import Sender
@@ -39,6 +41,8 @@ from storagemirror.sync.settler import Settler
 from storagemirror.sync.stream import Stream
 from storagemirror.sync.sums import Summer
 from storagemirror.wire import messages as m
+
+log = logging.getLogger("storagemirror.agent")
 
 WHOLE = (b"",)
 
@@ -48,7 +52,9 @@ _PASSING = {
 }
 
 
-def hello(pair_uid: str, volume: str, epoch: int, instance: int, identity: Identity) -> m.Hello:
+def hello(
+    pair_uid: str, volume: str, epoch: int, instance: int, identity: Identity, *, origin: Origin | None = None
+) -> m.Hello:
     """How a source of this version introduces itself."""
     from storagemirror import __version__
 
@@ -62,6 +68,7 @@ def hello(pair_uid: str, volume: str, epoch: int, instance: int, identity: Ident
         identity=identity,
         features=m.FEATURES,
         software=__version__,
+        origin=origin,
     )
 
 
@@ -124,6 +131,19 @@ class SourceSession:
         self._sender = Sender(self._channel, self._volume, welcome.view, self._not_kept, lambda files, size: None)
         threading.Thread(target=self._inbox.run, name="receiver", daemon=True).start()
         self._channel.start_ticking()
+
+    def recall(self) -> None:
+        """Tell what our volume held when it was promoted, where the target asks for it: it takes nothing else before,
+        and keeps aside what deviates. Raises as `mirror`."""
+        with self._explained():
+            sender, welcome = self._ready()
+            if not welcome.manifest:
+                return
+            self._volume.check_identity()
+            recall(self._volume, welcome.manifest, sender.view, self._channel.send)
+            kept = self._inbox.kept()
+            self._hear()
+            log.info("the target has kept aside %d entries, %d bytes", kept.entries, kept.bytes)
 
     @property
     def wire_bytes(self) -> int:

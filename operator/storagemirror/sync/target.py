@@ -26,6 +26,7 @@ from storagemirror.sync.channel import Channel
 from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.durability import Durability
 from storagemirror.sync.inbox import aborted
+from storagemirror.sync.keeping import Keeping, is_kept
 from storagemirror.sync.observer import Event, EventKind, Observer
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.stream import Stream
@@ -59,6 +60,7 @@ class TargetSession:
         self._walker: Walker | None = None
         self._scanner: Scanner | None = None
         self._summing: Summing | None = None
+        self._keeping: Keeping | None = None
         self._whole = False
         self.goodbye = False
         """The source has said that it goes."""
@@ -137,6 +139,8 @@ class TargetSession:
             self._walker.stop()
         if self._summing is not None:
             self._summing.stop()
+        if self._keeping is not None:
+            self._keeping.close()
         if self._admitted is not None:
             self._applier.drop()
             self._durability.join()
@@ -145,7 +149,7 @@ class TargetSession:
 
     def _admit(self, hello: m.Hello) -> None:
         admitted = admit(self._volume, self._expect, hello, self._clock.now_ns())
-        synced = self._volume.synced()
+        synced = admitted.synced
         self._deletions = Deletions(
             self._volume,
             self._expect.options.max_delete_percent,
@@ -158,7 +162,11 @@ class TargetSession:
         self._applier = Applier(self._volume, self._deletions, self._channel.send)
         self._durability = Durability(self._volume, admitted, self._applier, self._deletions, self._clock)
         self._admitted = admitted
-        self._channel.send(welcome(self._volume, admitted))
+        restore = self._expect.restore
+        if restore is not None and is_kept(self._volume, restore) is None:
+            self._keeping = Keeping(self._volume, restore, self._clock, same_volume=admitted.same_volume)
+        asked = restore.epoch if restore is not None and self._keeping is not None else 0
+        self._channel.send(welcome(self._volume, admitted, asked))
         self._channel.start_ticking()
         self._observer.event(Event(EventKind.CONNECTED, instance=hello.instance))
 
@@ -170,6 +178,9 @@ class TargetSession:
 
     def _take(self, event: WireEvent) -> bool:
         """Do what the source says; False when that was all."""
+        if self._keeping is not None and not isinstance(event, (m.Bye, m.Abort)):
+            self._keep(self._keeping, event)
+            return True
         match event:
             case Pack():
                 self._durability.before_change()
@@ -199,6 +210,27 @@ class TargetSession:
                 self._take_question(event)
         self._durability.maybe_checkpoint()
         return True
+
+    def _keep(self, keeping: Keeping, event: WireEvent) -> None:
+        """Nothing is written, and nothing is compared, before what deviates is kept aside."""
+        match event:
+            case m.Manifest():
+                keeping.begin(event)
+                self._applier.changed = True
+                self._durability.before_change()
+            case m.ManifestPart():
+                keeping.part(event)
+            case m.ManifestEnd():
+                record = keeping.end(event)
+                keeping.close()
+                self._keeping = None
+                self._observer.event(Event(EventKind.KEPT))
+                self._channel.send(m.Kept(record.entries, record.bytes, record.deleted))
+            case _:
+                raise ProtocolError(
+                    f"{type(event).__name__} is not taken before the source has told what its volume held when it was "
+                    "promoted"
+                )
 
     def _take_question(self, event: WireEvent) -> None:
         match event:
@@ -256,8 +288,10 @@ class TargetSession:
         base = self._deletions.base
         if base is not None or self._walker is None or self._admitted is None:
             return base
-        if self._admitted.stored is not None and self._admitted.stored.pair_uid == self._expect.pair_uid:
-            return self._walker.entries  # a first mirror that was not finished: what is there is ours
+        stored = self._admitted.stored
+        if self._expect.restore is not None or (stored is not None and stored.pair_uid == self._expect.pair_uid):
+            # A first mirror that was not finished, or what the pair's other side has as well: what is there is ours.
+            return self._walker.entries
         # Adopted: whatever is there may go, unless the source has nothing at all.
         return self._walker.entries if remaining == 0 else None
 

@@ -52,6 +52,9 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.SUMMED: m.Summed,
     FrameType.TALLY: m.Tally,
     FrameType.TALLIED: m.Tallied,
+    FrameType.MANIFEST: m.Manifest,
+    FrameType.MANIFEST_PART: m.ManifestPart,
+    FrameType.MANIFEST_END: m.ManifestEnd,
     FrameType.BEGIN: m.Begin,
     FrameType.END: m.End,
     FrameType.DROP: m.Drop,
@@ -64,6 +67,7 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.MARKED: m.Marked,
     FrameType.FAILED: m.Failed,
     FrameType.NOT_KEPT: m.NotKept,
+    FrameType.KEPT: m.Kept,
 }
 
 _TYPE_OF = {message: kind for kind, message in MESSAGES.items()}
@@ -188,8 +192,10 @@ def _check(message: m.Message) -> None:
             root_too = False
         case m.Digests():
             paths = [directory.path for directory in message.directories]
-        case m.Listing():
+        case m.Listing() | m.ManifestPart():
             paths = [message.path]
+            if isinstance(message, m.ManifestPart) and len(message.attributes) != _DIGEST:
+                raise ProtocolError(f"expected a digest of {_DIGEST} bytes")
             for entry in message.entries:
                 if not is_name(entry.name):
                     raise ProtocolError(f"not a name of an entry: {entry.name[:300]!r}")

@@ -7,11 +7,12 @@ that carry content (`Pack` and `Data`, see `storagemirror.wire.content`).
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Annotated
 
 import msgspec
 
 from storagemirror.contract import Role
-from storagemirror.entry import Attributes, Entry, Identity, NotKeptKind, Size, TimeNs, View
+from storagemirror.entry import Attributes, Entry, Identity, NotKeptKind, Origin, Size, TimeNs, View
 
 PROTOCOL_VERSION = 1
 """Raised when an old peer could misunderstand a new one. Features are for everything else."""
@@ -21,12 +22,17 @@ OLDEST_VERSION = 1
 
 FEATURE_SUMS = "sums"
 """Sum and Tally: both sides can prove by checksum that they hold the same."""
-FEATURES = (FEATURE_SUMS,)
+FEATURE_MANIFEST = "manifest"
+"""Manifest: the source can say what its volume held when it was promoted."""
+FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST)
 
 SUM_PATHS = 1_000
 """Paths in one Sum, at most."""
 SUM_WINDOW = 8
 """Sums that are not tallied yet, at most."""
+
+
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -51,6 +57,8 @@ class Hello(Message, frozen=True, array_like=True):
     """0 is the connection of the session; further ones that carry content for it come later."""
     now_ns: TimeNs | None = None
     """What the source's clock says, nanoseconds since the Unix epoch."""
+    origin: Origin | None = None
+    """Of a volume that was a copy once, and was made live."""
 
 
 class Welcome(Message, frozen=True, array_like=True):
@@ -67,6 +75,8 @@ class Welcome(Message, frozen=True, array_like=True):
     """As the last mark said; 0 when unknown."""
     features: tuple[str, ...] = ()
     software: str = ""
+    manifest: Epoch = 0
+    """Before anything else: what did your volume hold when it was promoted at this epoch? 0: that is not asked."""
 
 
 class RefusalReason(StrEnum):
@@ -88,6 +98,8 @@ class RefusalReason(StrEnum):
     SUPERSEDED = "Superseded"
     """A source agent of a later instance has been here."""
     TARGET_UNUSABLE = "TargetUnusable"
+    SOURCE_NOT_PROMOTED = "SourceNotPromoted"
+    """Restore: the source is not the copy of this pair that was made live."""
 
 
 class Refuse(Message, frozen=True, array_like=True):
@@ -360,6 +372,43 @@ class Tallied(Message, frozen=True, array_like=True):
     digest: bytes
 
 
+class Manifest(Message, frozen=True, array_like=True):
+    """Source: what the target asked for in Welcome follows, directory by directory, in the order of the walk."""
+
+    epoch: Epoch
+    """That was asked about."""
+    known: bool
+    """False: what was held then is not known any more, and what is held now follows."""
+    view: View
+    """What was looked at."""
+
+
+class ManifestPart(Message, frozen=True, array_like=True):
+    """Source: one directory. Large ones come in several frames, in order."""
+
+    path: bytes
+    attributes: bytes
+    """xxh3_128 of the directory's own attributes but its time."""
+    entries: list[Entry]
+    """Sorted by name. Hard links are not told: no entry has a leader."""
+    last: bool = True
+
+
+class ManifestEnd(Message, frozen=True, array_like=True):
+    """Source: that was all of it."""
+
+    directories: Size
+    """How many were told."""
+
+
+class Kept(Message, frozen=True, array_like=True):
+    """Target: whatever deviated is kept aside, durably. In all, all attempts together."""
+
+    entries: Size
+    bytes: Size
+    deleted: Size
+
+
 class FrameType(IntEnum):
     """The first byte of a frame."""
 
@@ -383,6 +432,9 @@ class FrameType(IntEnum):
     SUMMED = 26
     TALLY = 27
     TALLIED = 28
+    MANIFEST = 29
+    MANIFEST_PART = 30
+    MANIFEST_END = 31
     PACK = 32
     BEGIN = 33
     DATA = 34
@@ -397,3 +449,4 @@ class FrameType(IntEnum):
     MARKED = 49
     FAILED = 50
     NOT_KEPT = 51
+    KEPT = 52

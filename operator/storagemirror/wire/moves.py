@@ -21,6 +21,8 @@ class State(Enum):
     """Source: waits to be let in."""
     IDLE = "idle"
     """Let in. Source: may send changes. Target: speaks when it is asked."""
+    TELLING = "telling"
+    """Source: within what its volume held once."""
     COMPARING = "comparing"
     """A mirror is running."""
     FILE = "file"
@@ -49,6 +51,13 @@ SOURCE: Moves = {
         **_stay(State.IDLE, F.PING, F.MARK, F.SUM, F.TALLY, *_CHANGES),
         F.BEGIN: State.FILE,
         F.MIRROR: State.COMPARING,
+        F.MANIFEST: State.TELLING,
+        F.BYE: State.DONE,
+        F.ABORT: State.DONE,
+    },
+    State.TELLING: {
+        **_stay(State.TELLING, F.PING, F.MANIFEST_PART),
+        F.MANIFEST_END: State.IDLE,
         F.BYE: State.DONE,
         F.ABORT: State.DONE,
     },
@@ -80,7 +89,7 @@ SOURCE: Moves = {
 TARGET: Moves = {
     State.START: {F.WELCOME: State.IDLE, F.REFUSE: State.DONE, F.HOLD: State.DONE, F.ABORT: State.DONE},
     State.IDLE: {
-        **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT, F.SUMMED, F.TALLIED),
+        **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT, F.SUMMED, F.TALLIED, F.KEPT),
         F.HOLD: State.DONE,
         F.ABORT: State.DONE,
     },
