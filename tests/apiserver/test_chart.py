@@ -152,10 +152,20 @@ def test_the_policy_of_the_operator_is_also_that_of_the_job_before_an_uninstall(
     assert not one(documents, "Deployment")["spec"]["selector"]["matchLabels"].items() <= job.items()
 
 
+SERVED = [f"--api-versions=storagemirror.io/v1alpha1/{kind}" for kind in ("MirrorPair", "Restore")]
+
+
+def test_an_operator_is_not_installed_beside_the_kinds_of_an_earlier_release() -> None:
+    for gate in ("true", "false"):
+        with pytest.raises(CommandFailed, match="no Restores: apply crds/ of this release first"):
+            rendered(f"--set=crds.install=false,gate.enabled={gate}", SERVED[0])
+    assert rendered(SERVED[0]) != []
+
+
 def test_a_gate_whose_kind_is_missing_is_not_installed_it_would_refuse_every_pod() -> None:
     with pytest.raises(CommandFailed, match="apply crds/ first"):
         rendered("--set=crds.install=false")
-    served = rendered("--set=crds.install=false", "--api-versions=storagemirror.io/v1alpha1/MirrorPair")
+    served = rendered("--set=crds.install=false", *SERVED)
     assert "storagemirror-gate" in [d["metadata"]["name"] for d in served]
     assert rendered("--set=crds.install=false,gate.enabled=false") != []
 

@@ -14,7 +14,7 @@ from tests.cluster.command import run
 from tests.cluster.errors import CommandFailed
 from tests.support.apiserver import ApiServer
 from tests.support.chart import CHART, HOME, RELEASE, bare_server, helm, install
-from tests.support.manifests import create, created, endpoint, failover, pair, restore
+from tests.support.manifests import created, endpoint, failover, pair, restore
 
 pytestmark = pytest.mark.apiserver
 
@@ -97,11 +97,12 @@ class TestARelease:
     def test_after_uninstall_the_pairs_are_there_and_nothing_is_stuck(
         self, apiserver: ApiServer, namespace: str
     ) -> None:
-        assert create(apiserver, namespace, pair()).status == 201
+        for body in (pair(), restore()):
+            created(apiserver, namespace, body)
         # Nobody runs the Job of its hook here: test_uninstall.py.
         helm(apiserver, "uninstall", RELEASE, "--no-hooks")
-        kept = apiserver.client().get(f"{endpoint(namespace, pair())}/orders").value
-        assert "finalizers" not in kept["metadata"]
+        for where in (f"{endpoint(namespace, pair())}/orders", f"{endpoint(namespace, restore())}/home"):
+            assert "finalizers" not in apiserver.client().get(where).value["metadata"]
         for kind in (CRD, *OTHERS):
             assert "deletionTimestamp" not in apiserver.client().get(kind).value["metadata"]
         left = apiserver.kubectl(

@@ -181,6 +181,11 @@ class TestASpecThatChanges:
             answer = change(apiserver, given(stored, **spec))
             assert (answer.status, message in answer.message) == (422, True), answer.message
 
+    def test_the_largest_of_all_can_still_be_changed(self, apiserver: ApiServer, namespace: str) -> None:
+        stored = created(apiserver, namespace, elsewhere(*many(16)))
+        answer = change(apiserver, given(stored, approved=True, approvedBy="n" * 253))
+        assert answer.status == 200, answer.message
+
     def test_whether_it_waits_may_change(self, apiserver: ApiServer, stored: dict[str, Any]) -> None:
         stored = change(apiserver, given(stored, cutOver="Automatic")).value
         assert change(apiserver, given(stored, cutOver="Manual")).status == 200
