@@ -11,45 +11,22 @@ from storagemirror.api.model import API_VERSION
 from tests.cluster.command import wait_for
 from tests.support.api_client import ApiAnswer, ApiClient
 from tests.support.apiserver import ApiServer
-from tests.support.chart import CRDS, HOME, RELEASE, apply, bare_server
+from tests.support.approval import POLICIES, approving_server, faults, standing_user
+from tests.support.chart import HOME, RELEASE
 from tests.support.manifests import failover, pair, volume
 from tests.support.pairs import PAIRS
 
 pytestmark = pytest.mark.apiserver
 
 FAILOVERS = f"/apis/{API_VERSION}/namespaces/{{}}/failovers"
-POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 POLICY = "ValidatingAdmissionPolicy 'storagemirror-approve'"
-ADMIN = "/apis/rbac.authorization.k8s.io/v1/clusterroles/admin"
-CONTROLLERS = "clusterrole-aggregation-controller,validatingadmissionpolicy-status-controller"
 
 
 @pytest.fixture(scope="module")
 def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """A server of its own with the chart's policy and roles, and the controller that makes them part of admin."""
-    with bare_server(tmp_path_factory.mktemp("approval"), CONTROLLERS) as server:
-        server.namespace(HOME)
-        server.apply(CRDS)
-        apply(server, "serviceaccount", "rbac", "user-roles", "approval")
-        wait_for("the policy's types to be checked", lambda: "typeChecking" in _status(server), 30)
-        wait_for("admin to get the verb", lambda: "approve" in server.client().get(ADMIN).text, 30)
+    """A server of its own with the chart's policies and roles."""
+    with approving_server(tmp_path_factory.mktemp("approval")) as server:
         yield server
-
-
-def _status(server: ApiServer) -> dict[str, Any]:
-    """What the server found while it checked the types of both policies."""
-    names = ("storagemirror-approve", "storagemirror-approve-standing")
-    found = [server.client().get(f"{POLICIES}/{name}").value.get("status", {}) for name in names]
-    return {"typeChecking": {**found[0]["typeChecking"], **found[1]["typeChecking"]}} if all(found) else {}
-
-
-def user(server: ApiServer, namespace: str, role: str) -> ApiClient:
-    """A user called as the standing role that he has in the namespace."""
-    name = f"{role}-of-{namespace}"
-    server.kubectl("create", "rolebinding", name, f"--clusterrole={role}", f"--user={name}", "-n", namespace)
-    client = server.client().acting_as(name)
-    wait_for(f"{role} to be aggregated", lambda: client.get(FAILOVERS.format(namespace), check=False).status == 200, 60)
-    return client
 
 
 def make(client: ApiClient, namespace: str, body: dict[str, Any]) -> ApiAnswer:
@@ -61,7 +38,7 @@ def change(client: ApiClient, namespace: str, spec: dict[str, Any], name: str = 
 
 
 def test_the_api_server_finds_no_fault_in_its_expressions(apiserver: ApiServer) -> None:
-    assert _status(apiserver)["typeChecking"] == {}
+    assert faults(apiserver) == {name: {} for name in POLICIES}
 
 
 DECISIONS: dict[str, dict[str, Any]] = {
@@ -85,7 +62,7 @@ class TestWhoMayEdit:
 
     @pytest.fixture
     def editor(self, apiserver: ApiServer, namespace: str) -> ApiClient:
-        return user(apiserver, namespace, "edit")
+        return standing_user(apiserver, namespace, "edit")
 
     def test_asks_for_a_failover_and_withdraws_it(self, editor: ApiClient, namespace: str) -> None:
         answer = make(editor, namespace, failover(mode="Unplanned"))
@@ -135,7 +112,7 @@ class TestWhoMayApprove:
 
     @pytest.fixture
     def approver(self, apiserver: ApiServer, namespace: str) -> ApiClient:
-        return user(apiserver, namespace, "admin")
+        return standing_user(apiserver, namespace, "admin")
 
     @pytest.mark.parametrize("spec", DECISIONS.values(), ids=DECISIONS.keys())
     def test_decides_when_asking_and_later(
@@ -174,7 +151,7 @@ class TestWhoMayApprove:
         assert (answer.status, POLICY in answer.message) == (403, True), answer.message
 
     def test_with_the_verb_alone_on_one_failover_that_one_only(self, apiserver: ApiServer, namespace: str) -> None:
-        editor = user(apiserver, namespace, "edit")
+        editor = standing_user(apiserver, namespace, "edit")
         name = f"edit-of-{namespace}"
         verb = ("--verb=approve", "--resource=failovers.storagemirror.io", "--resource-name=now")
         apiserver.kubectl("create", "role", "approves", *verb, "-n", namespace)
@@ -226,7 +203,7 @@ class TestAStandingYes:
     def test_who_may_only_edit_cannot_give_it_and_may_change_all_else(
         self, apiserver: ApiServer, namespace: str, given: dict[str, Any]
     ) -> None:
-        editor = user(apiserver, namespace, "edit")
+        editor = standing_user(apiserver, namespace, "edit")
         pairs = PAIRS.format(namespace)
         refused = editor.post(pairs, pair(volume("data", "a", "b"), failover=given), check=False)
         assert (refused.status, "standing yes" in refused.message) == (403, True), refused.message
@@ -239,7 +216,7 @@ class TestAStandingYes:
         self, apiserver: ApiServer, namespace: str
     ) -> None:
         given = {"approval": "Automatic", "sufficientProof": ["Proven", "Attested"]}
-        admin, editor = user(apiserver, namespace, "admin"), user(apiserver, namespace, "edit")
+        admin, editor = standing_user(apiserver, namespace, "admin"), standing_user(apiserver, namespace, "edit")
         pairs = PAIRS.format(namespace)
         assert admin.post(pairs, pair(volume("data", "a", "b"), failover=given), check=False).status == 201
         assert editor.merge(f"{pairs}/orders", {"spec": {"paused": True}}, check=False).status == 200

@@ -11,14 +11,16 @@ import pytest
 import yaml
 
 import storagemirror
+from storagemirror.api.agents import Agents
 from storagemirror.contract import AGENT_PORT, Role
 from storagemirror.resources.names import AgentRef
+from storagemirror.resources.pod import Image, PodInput, agent_pod
 from tests.cluster.command import run
 from tests.cluster.errors import CommandFailed
 from tests.cluster.tools import ensure_tools
 from tests.support.apiserver import ApiServer
 from tests.support.chart import CHART, PROBE, bare_server, one, rendered, template
-from tests.support.json_schemas import LOCATION, write_schemas
+from tests.support.json_schemas import checking, write_schemas
 
 pytestmark = pytest.mark.apiserver
 
@@ -55,18 +57,9 @@ def test_its_version_is_that_of_the_program() -> None:
 def test_what_it_renders_fits_the_schemas_of_the_api_server(
     apiserver: ApiServer, tmp_path: Path, flags: list[str]
 ) -> None:
-    kubeconform = ensure_tools(("kubeconform",))["kubeconform"]
     assert write_schemas(apiserver.client().get("/openapi/v2").value, tmp_path) > 100
     manifests = template(*flags)
-    check: list[str | Path] = [
-        kubeconform,
-        "-strict",
-        "-summary",
-        "-output",
-        "json",
-        "-schema-location",
-        f"{tmp_path}/{LOCATION}",
-    ]
+    check = checking(tmp_path)
     summary = json.loads(run(*check, stdin=manifests).stdout)["summary"]
     assert (summary["invalid"], summary["errors"], summary["skipped"]) == (0, 0, 0)
     assert summary["valid"] == len([d for d in yaml.safe_load_all(manifests) if d])
@@ -118,6 +111,23 @@ def test_where_traffic_is_restricted_agents_reach_each_other_and_nobody_else_rea
     assert others == {("TCP", 443), ("TCP", 6443), ("UDP", 53), ("TCP", 53)}
 
 
+@pytest.mark.parametrize(("sends", "receives"), [("node-a", "node-b"), ("node-b", "node-a")])
+def test_there_agents_reach_each_other_in_either_direction(sends: str, receives: str) -> None:
+    """Home and away: the policy goes by the roles, wherever their claims are."""
+    documents = rendered("--set=networkPolicy.agentNamespaces={shop}")
+    (policy,) = [d for d in documents if d["kind"] == "NetworkPolicy" and d["metadata"]["namespace"] == "shop"]
+    pods = {}
+    for role, node in ((Role.SOURCE, sends), (Role.TARGET, receives)):
+        ref = AgentRef("orders", "0f0e", "shop", "data", role)
+        made = agent_pod(PodInput(ref, 1, f"claim-on-{node}", Image("storagemirror:test"), Agents()))
+        pods[role] = made["metadata"]["labels"].items()
+    spec = policy["spec"]
+    (dials,) = [e["to"][0]["podSelector"]["matchLabels"].items() for e in spec["egress"] if "to" in e]
+    (heard,) = [e["from"][0]["podSelector"]["matchLabels"].items() for e in spec["ingress"]]
+    assert (heard <= pods[Role.SOURCE], dials <= pods[Role.TARGET]) == (True, True)
+    assert all(spec["podSelector"]["matchLabels"].items() <= labels for labels in pods.values())
+
+
 def _egress(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = one(documents, "NetworkPolicy")["spec"]["egress"]
     return found
@@ -142,10 +152,20 @@ def test_the_policy_of_the_operator_is_also_that_of_the_job_before_an_uninstall(
     assert not one(documents, "Deployment")["spec"]["selector"]["matchLabels"].items() <= job.items()
 
 
+SERVED = [f"--api-versions=storagemirror.io/v1alpha1/{kind}" for kind in ("MirrorPair", "Restore")]
+
+
+def test_an_operator_is_not_installed_beside_the_kinds_of_an_earlier_release() -> None:
+    for gate in ("true", "false"):
+        with pytest.raises(CommandFailed, match="no Restores: apply crds/ of this release first"):
+            rendered(f"--set=crds.install=false,gate.enabled={gate}", SERVED[0])
+    assert rendered(SERVED[0]) != []
+
+
 def test_a_gate_whose_kind_is_missing_is_not_installed_it_would_refuse_every_pod() -> None:
     with pytest.raises(CommandFailed, match="apply crds/ first"):
         rendered("--set=crds.install=false")
-    served = rendered("--set=crds.install=false", "--api-versions=storagemirror.io/v1alpha1/MirrorPair")
+    served = rendered("--set=crds.install=false", *SERVED)
     assert "storagemirror-gate" in [d["metadata"]["name"] for d in served]
     assert rendered("--set=crds.install=false,gate.enabled=false") != []
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.cluster.command import run
 from tests.cluster.errors import CommandFailed
 from tests.support.apiserver import ApiServer
 from tests.support.chart import CHART, HOME, RELEASE, bare_server, helm, install
-from tests.support.manifests import create, endpoint, pair
+from tests.support.manifests import created, endpoint, failover, pair, restore
 
 pytestmark = pytest.mark.apiserver
 
@@ -27,7 +28,7 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/mirrorpairs.storagemirror.io"
-FAILOVERS = CRD.replace("mirrorpairs", "failovers")
+OTHERS = [CRD.replace("mirrorpairs", plural) for plural in ("failovers", "restores")]
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{HOME}/deployments/{RELEASE}"
 
 
@@ -39,15 +40,28 @@ class TestARelease:
 
     def test_what_its_notes_say_to_do_can_be_done(self, apiserver: ApiServer, namespace: str) -> None:
         notes = helm(apiserver, "get", "notes", RELEASE)
-        asked, sides, failover = [textwrap.dedent(t.split("END\n", 1)[0]) for t in notes.split("<<END\n")[1:]]
+        asked, sides, away, home = [textwrap.dedent(t.split("END\n", 1)[0]) for t in notes.split("<<END\n")[1:]]
         apiserver.kubectl("apply", "-n", namespace, "-f", "-", stdin=asked)
         patch = ("patch", "mirrorpair", "-n", namespace, "orders", "--type=merge", "--patch-file=/dev/stdin")
         apiserver.kubectl(*patch, stdin=sides)
         assert "orders" in apiserver.kubectl("get", "mp", "-n", namespace).text
-        mine = failover.replace("YOUR USER NAME", "admin")
+        mine = away.replace("YOUR USER NAME", "admin")
         assert "created" in apiserver.kubectl("create", "-n", namespace, "-f", "-", stdin=mine).text
         with pytest.raises(CommandFailed, match="expected admin, got YOUR USER NAME"):
-            apiserver.kubectl("create", "-n", namespace, "-f", "-", stdin=failover)
+            apiserver.kubectl("create", "-n", namespace, "-f", "-", stdin=away)
+        assert "created" in apiserver.kubectl("create", "-n", namespace, "-f", "-", stdin=home).text
+        assert "orders-home-" in apiserver.kubectl("get", "restores", "-n", namespace).text
+
+    def test_the_approvals_that_its_notes_tell_can_be_given(self, apiserver: ApiServer, namespace: str) -> None:
+        notes = helm(apiserver, "get", "notes", RELEASE)
+        told = [part.split("# kubectl", 1)[0] for part in notes.split("     kubectl patch ")[1:] if "NAME --" in part]
+        assert [words.split()[0] for words in told] == ["failover", "restore"]
+        for words, asked in zip(told, (failover("now"), restore("now", cutOver="Manual")), strict=True):
+            created(apiserver, namespace, asked)
+            given = words.replace("YOUR USER NAME", "admin").replace("-n NAMESPACE NAME", f"-n {namespace} now")
+            run("bash", "-euc", f"{apiserver.kubectl_command()} patch {given}")
+            found = apiserver.client().get(f"{endpoint(namespace, asked)}/now").value["spec"]
+            assert (found["approved"], found["approvedBy"]) == (True, "admin")
 
     @pytest.mark.parametrize(
         ("flags", "said", "unsaid"),
@@ -83,12 +97,13 @@ class TestARelease:
     def test_after_uninstall_the_pairs_are_there_and_nothing_is_stuck(
         self, apiserver: ApiServer, namespace: str
     ) -> None:
-        assert create(apiserver, namespace, pair()).status == 201
+        for body in (pair(), restore()):
+            created(apiserver, namespace, body)
         # Nobody runs the Job of its hook here: test_uninstall.py.
         helm(apiserver, "uninstall", RELEASE, "--no-hooks")
-        kept = apiserver.client().get(f"{endpoint(namespace, pair())}/orders").value
-        assert "finalizers" not in kept["metadata"]
-        for kind in (CRD, FAILOVERS):
+        for where in (f"{endpoint(namespace, pair())}/orders", f"{endpoint(namespace, restore())}/home"):
+            assert "finalizers" not in apiserver.client().get(where).value["metadata"]
+        for kind in (CRD, *OTHERS):
             assert "deletionTimestamp" not in apiserver.client().get(kind).value["metadata"]
         left = apiserver.kubectl(
             "get", "deploy,sa,role,rolebinding,networkpolicy", "-n", HOME, "-l", "app.kubernetes.io/name", "-o", "name"

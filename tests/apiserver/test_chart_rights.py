@@ -34,6 +34,10 @@ ALLOWED = [
     ("create", "storagemirror.io", "failovers", ""),
     ("delete", "storagemirror.io", "failovers", ""),
     ("update", "storagemirror.io", "failovers", "status"),
+    ("get", "storagemirror.io", "restores", ""),
+    ("list", "storagemirror.io", "restores", ""),
+    ("watch", "storagemirror.io", "restores", ""),
+    ("update", "storagemirror.io", "restores", "status"),
     ("watch", "", "pods", ""),
     ("create", "", "pods", ""),
     ("delete", "", "pods", ""),
@@ -92,6 +96,11 @@ DENIED = [
     ("update", "storagemirror.io", "failovers", ""),
     ("patch", "storagemirror.io", "failovers", ""),
     ("approve", "storagemirror.io", "failovers", ""),
+    ("create", "storagemirror.io", "restores", ""),
+    ("update", "storagemirror.io", "restores", ""),
+    ("patch", "storagemirror.io", "restores", ""),
+    ("delete", "storagemirror.io", "restores", ""),
+    ("patch", "storagemirror.io", "restores", "status"),
     ("create", "", "namespaces", ""),
     ("create", "rbac.authorization.k8s.io", "clusterroles", ""),
     ("create", "rbac.authorization.k8s.io", "clusterrolebindings", ""),
@@ -210,10 +219,10 @@ def test_who_may_edit_or_view_a_namespace_may_do_so_with_its_pairs(apiserver: Ap
     def may(user: str, verb: str, resource: str, subresource: str = "") -> bool:
         return _may(apiserver, user, (verb, "storagemirror.io", resource, subresource), namespace)
 
-    wait_for("view to be aggregated", lambda: may("view", "get", "failovers"), 60)
+    wait_for("view to be aggregated", lambda: may("view", "get", "restores"), 60)
     wait_for("admin to be aggregated", lambda: may("admin", "approve", "failovers"), 60)
     everything = ["get", "create", "patch", "delete"]
-    for resource in ("mirrorpairs", "failovers"):
+    for resource in ("mirrorpairs", "failovers", "restores"):
         rights = {
             user: [verb for verb in everything if may(user, verb, resource)]
             for user in ("admin", "edit", "view", "stranger")

@@ -59,7 +59,7 @@ class TestWhatIsClosed:
             (["Source", "Target"], "Source", False, False),
             (["Source"], "Target", False, True),
         ],
-        ids=["nothing", "the standby's side", "both while a failover decides", "the old side afterwards"],
+        ids=["nothing", "the standby's side", "both while one decides", "the old side after a failover"],
     )
     def test_only_its_claims_are_refused(
         self, place: Place, closed: list[str], live: str, source: bool, target: bool
@@ -82,11 +82,34 @@ class TestWhatIsClosed:
             f"See: kubectl describe mirrorpair orders -n {place.namespace}"
         )
 
+    def test_on_the_way_home_the_old_side_opens_last_and_the_standby_s_is_closed_again(self, place: Place) -> None:
+        """A restore, in the order in which the operator writes it; each with a higher epoch."""
+        found = []
+        for closed, live in (
+            (["Target"], "Source"),
+            (["Source", "Target"], "Source"),
+            (["Source"], "Target"),
+            (["Source", "Target"], "Target"),
+            (["Source", "Target"], "Source"),
+            (["Target"], "Source"),
+        ):
+            place.close(*closed, live=live)
+            found.append([place.make(c, dry_run=True).status == 201 for c in (SOURCE, TARGET)])
+        both = [False, False]
+        assert found == [[True, False], both, [False, True], both, both, [True, False]]
+        assert "the Target side is closed" in (said := place.make(TARGET).message), said
+        assert "the live side is Source" in said
+
+    def test_a_restore_that_is_rolled_back_opens_the_target_alone(self, place: Place) -> None:
+        for closed in (["Source"], ["Source", "Target"], ["Source"]):
+            place.close(*closed, live="Target")
+        assert [place.make(c, dry_run=True).status == 201 for c in (SOURCE, TARGET)] == [False, True]
+
     def test_while_a_failover_decides_the_message_says_so(self, place: Place) -> None:
         place.close("Source", "Target")
         said = place.make(SOURCE).message
         assert f"the Source side is closed to new pods (claim {SOURCE}), as the Source and the Target side both" in said
-        assert "while a failover decides: the live side is Source. See: kubectl describe mirrorpair orders" in said
+        assert "while a failover or a restore decides: the live side is Source. See: kubectl describe" in said
 
     def test_each_pair_of_a_namespace_closes_its_own(self, place: Place) -> None:
         place.pair("bills", "bills-data", "bills-standby")

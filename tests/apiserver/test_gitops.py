@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
+from storagemirror.api.crd import KINDS
 from tests.cluster.command import run
+from tests.cluster.errors import CommandFailed
 from tests.cluster.layout import checkout
 from tests.cluster.packages import ensure_packages
 from tests.support import manifests
 from tests.support.apiserver import ApiServer
+from tests.support.json_schemas import checking, write_schemas
 
 pytestmark = pytest.mark.apiserver
 
@@ -63,6 +66,10 @@ def failover(phase: str, generation: int = 1, *, ended: bool = False, **conditio
     return {"kind": "Failover", **found}
 
 
+def restore(phase: str, generation: int = 1, *, ended: bool = False, **conditions: str) -> dict[str, Any]:
+    return {**failover(phase, generation, ended=ended, **conditions), "kind": "Restore"}
+
+
 def failed_over() -> dict[str, Any]:
     found = pair(Ready="False", Reconciling="False", Stalled="False")
     found["status"]["conditions"][0]["reason"] = "FailedOver"
@@ -95,6 +102,17 @@ def failed_over() -> dict[str, Any]:
             "Progressing",
             "Waiting for the operator to take up the change",
         ),
+        (restore("Mirroring", Ready="False", Reconciling="True"), "Progressing", "Ready is False."),
+        (restore("AwaitingCutOver", Ready="False", Stalled="True"), "Suspended", "Ready is False."),
+        (
+            restore("AwaitingCutOver", 2, Stalled="True"),
+            "Progressing",
+            "Waiting for the operator to take up the change",
+        ),
+        (restore("Validating", Ready="False", Stalled="True"), "Degraded", "Stalled is True."),
+        (restore("Completed", 2, Ready="True", ended=True), "Healthy", "Ready is True."),
+        (restore("RolledBack", Ready="False", Stalled="True", ended=True), "Degraded", "Stalled is True."),
+        (restore("Superseded", Ready="False", Stalled="True", ended=True), "Degraded", "Stalled is True."),
     ],
     ids=[
         "following",
@@ -116,6 +134,13 @@ def failed_over() -> dict[str, Any]:
         "a failover that completed and was touched afterwards",
         "a failover that was rolled back",
         "a failover whose approval was just given",
+        "a restore that copies back",
+        "a restore that waits for its cut-over",
+        "a restore whose cut-over was just approved",
+        "a restore that waits for somebody",
+        "a restore that completed and was touched afterwards",
+        "a restore that was rolled back",
+        "a restore for another epoch",
     ],
 )
 def test_argo_cd_judges_rightly(lua: str, tmp_path: Path, given: dict[str, Any], status: str, message: str) -> None:
@@ -128,27 +153,48 @@ def blocks(language: str) -> list[str]:
     return [textwrap.dedent(b) for b in re.findall(rf"^ *```{language}\n(.*?)^ *```$", page, re.M | re.S)]
 
 
-def test_the_page_shows_the_script_that_is_shipped_for_both_kinds() -> None:
+def test_the_page_shows_the_script_that_is_shipped_for_every_kind() -> None:
     (text,) = [b for b in blocks("yaml") if "resource.customizations" in b]
     script = (checkout() / SCRIPT).read_text()
-    keys = [f"resource.customizations.health.storagemirror.io_{kind}" for kind in ("Failover", "MirrorPair")]
+    keys = [f"resource.customizations.health.storagemirror.io_{kind.name}" for kind in KINDS]
     assert yaml.safe_load(text)["data"] == dict.fromkeys(keys, script)
 
 
-def test_the_failover_of_the_page_is_accepted(apiserver: ApiServer, namespace: str) -> None:
-    (text,) = [b for b in blocks("yaml") if "kind: Failover" in b]
+def test_the_objects_of_the_page_fit_the_schemas_that_a_pipeline_checks_them_by(
+    apiserver: ApiServer, tmp_path: Path
+) -> None:
+    assert write_schemas(apiserver.client().get("/openapi/v2").value, tmp_path) > 100
+    (asked,) = [b for b in blocks("yaml") if "kind: Restore" in b]
+    away = json.dumps(manifests.elsewhere(cutOver="Manual", approved=True, approvedBy="alice"))
+    summary = json.loads(run(*checking(tmp_path), stdin=f"{asked}\n---\n{away}").stdout)["summary"]
+    assert summary == {"valid": 2, "invalid": 0, "errors": 0, "skipped": 0}
+    for good, typo in (("fromEpoch:", "fromEpok:"), ("cutOver: Manual", "cutOver: Later")):
+        assert good in asked
+        with pytest.raises(CommandFailed, match=typo.split()[0].rstrip(":")):
+            run(*checking(tmp_path), stdin=asked.replace(good, typo))
+
+
+@pytest.mark.parametrize("kind", ["Failover", "Restore"])
+def test_the_examples_of_the_page_are_accepted(apiserver: ApiServer, namespace: str, kind: str) -> None:
+    (text,) = [b for b in blocks("yaml") if f"kind: {kind}" in b]
     for document in yaml.safe_load_all(text):
         document["metadata"]["namespace"] = namespace
         answer = apiserver.kubectl("apply", "-f", "-", stdin=json.dumps(document))
         assert "created" in answer.text, answer.text
 
 
-def test_the_approval_of_the_page_works_and_git_leaves_it_alone(apiserver: ApiServer, namespace: str) -> None:
-    body = json.dumps({**manifests.failover("orders-move-1"), "metadata": {"name": "orders-move-1"}})
+@pytest.mark.parametrize(
+    "asked", [manifests.failover("orders-move-1"), manifests.restore("orders-home-2", cutOver="Manual")]
+)
+def test_the_approval_of_the_page_works_and_git_leaves_it_alone(
+    apiserver: ApiServer, namespace: str, asked: dict[str, Any]
+) -> None:
+    body = json.dumps(asked)
     apiserver.kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=body)
-    (command,) = [b for b in blocks("sh") if "kubectl patch failover" in b]
+    (command,) = [b for b in blocks("sh") if f"kubectl patch {asked['kind'].lower()}" in b]
     kubectl = f"{apiserver.kubectl_command()} "
     run("bash", "-euc", command.replace("kubectl ", kubectl).replace("-n shop", f"-n {namespace}"))
     apiserver.kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=body)
-    spec = apiserver.client().get(manifests.endpoint(namespace, manifests.failover()) + "/orders-move-1").value["spec"]
+    where = f"{manifests.endpoint(namespace, asked)}/{asked['metadata']['name']}"
+    spec = apiserver.client().get(where).value["spec"]
     assert (spec["approved"], spec["approvedBy"]) == (True, "admin")

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.tools import ensure_tools
+
 _PREFIX = "#/definitions/"
 _LOOSE: dict[str, dict[str, Any]] = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
@@ -34,6 +36,12 @@ def write_schemas(openapi: dict[str, Any], directory: Path) -> int:
             (directory / f"{kind['kind']}{suffix}.json".lower()).write_text(json.dumps(schema))
             written += 1
     return written
+
+
+def checking(directory: Path) -> list[str | Path]:
+    """kubeconform, told to check what it reads by the schemas in `directory`; its summary is JSON."""
+    kubeconform = ensure_tools(("kubeconform",))["kubeconform"]
+    return [kubeconform, "-strict", "-summary", "-output", "json", "-schema-location", f"{directory}/{LOCATION}"]
 
 
 def _strict(node: Any) -> Any:

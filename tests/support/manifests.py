@@ -8,7 +8,7 @@ from storagemirror.api.model import API_VERSION
 from tests.support.api_client import ApiAnswer
 from tests.support.apiserver import ApiServer
 
-PLURALS = {"MirrorPair": "mirrorpairs", "Failover": "failovers"}
+PLURALS = {"MirrorPair": "mirrorpairs", "Failover": "failovers", "Restore": "restores"}
 
 
 def volume(name: str = "data", source: str = "orders-data", target: str = "orders-standby") -> dict[str, Any]:
@@ -44,6 +44,25 @@ def failover(name: str = "now", **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {"pairName": "orders", "fromEpoch": 1, **spec},
     }
+
+
+def restore(name: str = "home", **spec: Any) -> dict[str, Any]:
+    """A restore of the pair `orders` from the epoch of its first failover."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Restore",
+        "metadata": {"name": name},
+        "spec": {"pairName": "orders", "fromEpoch": 2, **spec},
+    }
+
+
+def elsewhere(*claims: dict[str, Any], name: str = "seen", **spec: Any) -> dict[str, Any]:
+    """A restore to other claims, or to one."""
+    volumes = list(claims) or [{"name": "data", "claimName": "seen"}]
+    body = restore(name, to={"volumes": volumes}, **spec)
+    if "fromEpoch" not in spec:
+        del body["spec"]["fromEpoch"]
+    return body
 
 
 def endpoint(namespace: str, body: dict[str, Any]) -> str:

@@ -10,17 +10,22 @@ import pytest
 import yaml
 from pydantic import Field
 
-from storagemirror.api.crd import FAILOVER, KINDS, MIRROR_PAIR, Kind, crd, crd_files, object_schema
+from storagemirror.api.crd import FAILOVER, KINDS, MIRROR_PAIR, RESTORE, Kind, crd, crd_files, object_schema
 from storagemirror.api.failover import Failover
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.model import ApiModel
 from storagemirror.api.reference import CONDITION_MEANINGS, reference
+from storagemirror.api.restore import Restore
 from storagemirror.api.schema import structural_schema
 from storagemirror.cli.main import main
 from storagemirror.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = {"storagemirror.io_mirrorpairs.yaml": MIRROR_PAIR, "storagemirror.io_failovers.yaml": FAILOVER}
+NAMES = {
+    "storagemirror.io_mirrorpairs.yaml": MIRROR_PAIR,
+    "storagemirror.io_failovers.yaml": FAILOVER,
+    "storagemirror.io_restores.yaml": RESTORE,
+}
 
 of_each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
@@ -130,6 +135,8 @@ def test_the_defaults_of_the_schema_are_those_of_the_models() -> None:
     asked = {"pairName": "p", "fromEpoch": 1}
     failover = Failover.read({"metadata": {"name": "f"}, "spec": asked}).spec
     assert failover.dump() == asked | defaults(object_schema(FAILOVER)["properties"]["spec"])
+    restore = Restore.read({"metadata": {"name": "r"}, "spec": asked}).spec
+    assert restore.dump() == asked | defaults(object_schema(RESTORE)["properties"]["spec"])
 
 
 def defaults(schema: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +147,9 @@ def defaults(schema: dict[str, Any]) -> dict[str, Any]:
 class TestTheVerb:
     def test_it_prints_what_kubectl_apply_takes(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["crds"]) == 0
-        assert [d["kind"] for d in yaml.safe_load_all(capsys.readouterr().out)] == ["CustomResourceDefinition"] * 2
+        printed = list(yaml.safe_load_all(capsys.readouterr().out))
+        assert {d["kind"] for d in printed} == {"CustomResourceDefinition"}
+        assert [d["spec"]["names"]["kind"] for d in printed] == ["MirrorPair", "Failover", "Restore"]
 
     def test_it_writes_and_then_finds_it_fresh(self, tmp_path: Path) -> None:
         words = ["crds", "--out", str(tmp_path / "new" / "crds"), "--reference", str(tmp_path / "api.md")]

@@ -1,5 +1,5 @@
--- Health of a MirrorPair or a Failover of storagemirror.io for Argo CD, which calls kinds it does not know Healthy at
--- once. How to install it: docs/gitops.md.
+-- Health of a MirrorPair, a Failover or a Restore of storagemirror.io for Argo CD, which calls kinds that it does not
+-- know Healthy at once. How to install it: docs/gitops.md.
 local health = { status = "Progressing", message = "Waiting for the operator" }
 local status = obj.status
 if status == nil or status.conditions == nil then
@@ -26,7 +26,8 @@ if status.endedAt == nil and status.observedGeneration ~= nil and obj.metadata.g
 end
 if obj.spec ~= nil and obj.spec.paused == true then
   health.status = "Suspended"
-elseif obj.kind == "Failover" and status.phase == "AwaitingApproval" then
+elseif (obj.kind == "Failover" and status.phase == "AwaitingApproval")
+    or (obj.kind == "Restore" and status.phase == "AwaitingCutOver") then
   health.status = "Suspended"
 elseif holds("Held") then
   health.status = "Degraded"

@@ -160,8 +160,9 @@ FAILOVER = Kind(
     failover.KIND, failover.PLURAL, "fo", Failover, FailoverSpec, FailoverStatus, FAILOVER_COLUMNS,
     (_end_stays(failover.END_STAYS),),
 )  # fmt: skip
+# Not rs: kubectl takes that for ReplicaSets, and never comes to ours.
 RESTORE = Kind(
-    restore.KIND, restore.PLURAL, "rs", Restore, RestoreSpec, RestoreStatus, RESTORE_COLUMNS,
+    restore.KIND, restore.PLURAL, "rst", Restore, RestoreSpec, RestoreStatus, RESTORE_COLUMNS,
     (_end_stays(restore.END_STAYS),),
 )  # fmt: skip
 KINDS = (MIRROR_PAIR, FAILOVER, RESTORE)

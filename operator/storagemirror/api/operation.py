@@ -138,8 +138,11 @@ class Diverged(ApiModel):
     deleted: Count = Field(
         default=0, description="Entries that the old side had deleted: the live side has them, so they come back."
     )
-    first: tuple[str, ...] = Field(
-        default=(), max_length=16, description="The first names, relative to the volume.", json_schema_extra=ATOMIC
+    first: tuple[Word, ...] = Field(
+        default=(),
+        max_length=16,
+        description="The first names, relative to the volume, each cut at 256 characters.",
+        json_schema_extra=ATOMIC,
     )
     complete: bool = Field(
         default=True,

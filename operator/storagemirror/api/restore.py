@@ -93,7 +93,8 @@ class RestoreSpec(ApiModel):
         "AwaitingCutOver, and is kept up to date, until approved is set.",
     )
     approved: bool = Field(
-        default=False, description="A person says: move now. Needs the right `approve` on failovers."
+        default=False,
+        description="With cutOver Manual a person says: move now. Needs the right `approve` on failovers.",
     )
     approved_by: str | None = Field(
         default=None, max_length=253, description="Who says so: the name of the user who sets approved."

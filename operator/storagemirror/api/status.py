@@ -92,8 +92,11 @@ class NotKept(ApiModel):
 
     kind: str = Field(max_length=64, description="What was not kept, such as Owner, Xattr, Device or Unreadable.")
     count: Count = Field(description="How many.")
-    first: tuple[str, ...] = Field(
-        default=(), max_length=16, description="The first names, relative to the volume.", json_schema_extra=ATOMIC
+    first: tuple[Word, ...] = Field(
+        default=(),
+        max_length=16,
+        description="The first names, relative to the volume, each cut at 256 characters.",
+        json_schema_extra=ATOMIC,
     )
 
 
@@ -226,7 +229,7 @@ class MirrorPairStatus(ApiModel):
         default=(),
         max_length=2,
         description="Sides whose claims no new pod may mount: the admission gate reads this. Target while the source "
-        "is live, both while a failover decides, Source afterwards.",
+        "is live, both while a failover or a restore decides, Source after a failover.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     gate: GateStatus | None = Field(default=None, description="Whether the admission gate was seen to be in force.")
