@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from storagemirror.kube import paths
+from storagemirror.kube import finalizers, paths
 from storagemirror.kube.client import Api
 from storagemirror.kube.faults import Conflict, Missing
 from storagemirror.plan.decisions import (
@@ -27,9 +27,9 @@ def carry_out(api: Api, action: Failing) -> bool:
     """Do one step; False where there was nothing to do any more. `Conflict`: somebody was faster, look again."""
     match action:
         case HoldWriter(namespace, name, uid, pair_uid):
-            return _finalizer(api, namespace, name, uid, pair_uid)
+            return finalizers.put_on(api, namespace, name, uid, pair_uid)
         case ReleaseWriter(namespace, name, uid):
-            return _finalizer(api, namespace, name, uid, None)
+            return finalizers.take_off(api, namespace, name, uid)
         case EndWriter(namespace, name, uid):
             return _unless_gone(lambda: api.delete(paths.PODS, namespace, name, uid=uid))
         case ScaleWorkload(namespace, kind, name, replicas, version, _):
@@ -62,33 +62,6 @@ def subject(action: Failing) -> str:
             return f"Failover {manifest['metadata']['name']}"
         case RemoveFailover():
             return f"Failover {action.name}"
-
-
-def _finalizer(api: Api, namespace: str, name: str, uid: str, pair_uid: str | None) -> bool:
-    """Put the finalizer on (with the pair's UID as its label), or take it off; other finalizers stay.
-
-    A list is replaced as a whole by a merge patch: the version that was read keeps others' changes safe.
-    """
-    try:
-        meta = api.get(dict[str, Any], paths.PODS, namespace, name)["metadata"]
-    except Missing:
-        return False
-    there = list(meta.get("finalizers") or ())
-    wanted = [f for f in there if f != labels.END_PROOF]
-    if pair_uid is not None:
-        if meta.get("deletionTimestamp"):
-            # Nothing can be put on an object that is going.
-            return False
-        wanted.append(labels.END_PROOF)
-    if meta["uid"] != uid or wanted == there:
-        return False
-    change = {
-        "resourceVersion": meta["resourceVersion"],
-        "uid": uid,
-        "finalizers": wanted,
-        "labels": {labels.END_PROOF: pair_uid},
-    }
-    return _unless_gone(lambda: api.merge(paths.PODS, namespace, name, {"metadata": change}))
 
 
 def _unless_gone(do: Callable[[], object]) -> bool:

@@ -54,9 +54,11 @@ def _ask(api: Api, gate: Gate, pod: Mapping[str, object], claim: str, side: Side
         # not know our kinds) refuses everything in its name, and lets go again without a word.
         if gate.policy in e.message and f"the {side} side is closed to new pods" in e.message:
             return GateSeen(True)
-        return GateSeen(False, f"a pod that mounts {claim} was refused for another reason: {e.message}")
+        said = e.message
     except ApiUnavailable as e:
         return Unseen(f"the gate could not be tried: {e.message}")
     except Changed as e:
-        return GateSeen(False, f"a pod that mounts {claim} was refused for another reason: {e.message}")
-    return GateSeen(False, f"a pod that mounts {claim} would be let in")
+        said = e.message
+    else:
+        return GateSeen(False, f"a pod that mounts {claim} would be let in")
+    return GateSeen(False, f"a pod that mounts {claim} was refused for another reason: {said}")

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
 from storagemirror.errors import Permanent, StorageMirrorError
-from storagemirror.kube import paths
+from storagemirror.kube import finalizers, paths
 from storagemirror.kube.client import Api
-from storagemirror.kube.faults import Conflict, Missing
+from storagemirror.kube.faults import Conflict
 from storagemirror.plan.objects import Meta, PartialObject
 from storagemirror.resources import labels
 
@@ -64,28 +63,10 @@ def release_writers(
 
 
 def _release(api: Api, meta: Meta) -> bool:
-    """Whether there was something to take off. A list is replaced as a whole: only the version that was read."""
+    """Whether there was something to take off."""
     for _ in range(ATTEMPTS):
-        if labels.END_PROOF not in meta.finalizers:
-            return False
-        change: dict[str, Any] = {
-            "uid": meta.uid,
-            "resourceVersion": meta.resource_version,
-            "finalizers": [f for f in meta.finalizers if f != labels.END_PROOF],
-            "labels": {labels.END_PROOF: None},
-        }
         try:
-            api.merge(paths.PODS, meta.namespace, meta.name, {"metadata": change})
-        except Missing:
-            return False
+            return finalizers.take_off(api, meta.namespace, meta.name, meta.uid)
         except Conflict:
-            try:
-                now = api.get_metadata(PartialObject, paths.PODS, meta.namespace, meta.name).metadata
-            except Missing:
-                return False
-            if now.uid != meta.uid:
-                return False
-            meta = now
-        else:
-            return True
+            continue
     raise Permanent(f"it was written by others {ATTEMPTS} times in between")
