@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Take the finalizer storagemirror.io/end-proof off every pod of the cluster that bears the label of the same "
         "name. The operator puts it on the pods of a side while it is fenced and takes it off by itself; without an "
         "operator such a pod could not be deleted. `helm uninstall` runs this. Safe to run at any time: at worst a "
-        "failover that goes on loses the proof that a pod has ended, and waits for another."
+        "failover or restore that goes on loses the proof that a pod has ended, and waits for another."
     )
     parser.add_argument(
         "--hold",

@@ -11,7 +11,7 @@ from storagemirror.api.operation import CutOver, Diverged, OperationPhase
 from storagemirror.api.reasons import Reason
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.contract import ProofStage, Report, Role
-from storagemirror.plan.asking import approved_by
+from storagemirror.plan.asking import BY_RESTORE, approved_by
 from storagemirror.plan.contact import connected
 from storagemirror.plan.course import proven
 from storagemirror.plan.homecoming import NEVER, elsewhere_obstacle, home_obstacle
@@ -62,7 +62,7 @@ def awaiting_cut_over(stage: Stage) -> Move:
     if behind:
         text = f"Volume {', '.join(v.name for v in behind)} does not follow any more; it is made whole again."
         return go(stage, OperationPhase.MIRRORING, text, also=also)
-    by = approved_by(stage.request, stage.observed.pair)
+    by = _says_when(stage)
     if by is not None:
         return _prove(stage, by, also)
     text = "The source's volumes are whole and follow. The application moves home when a person says so."
@@ -103,10 +103,18 @@ def sent(stage: Stage) -> int | None:
 
 def _whole(stage: Stage, also: dict[str, object]) -> Move:
     """What comes next once everything is copied."""
-    if stage.operation.elsewhere or stage.operation.cut_over is CutOver.AUTOMATIC:
-        return _prove(stage, approved_by(stage.request, stage.observed.pair), also)
+    by = _says_when(stage)
+    if stage.operation.elsewhere or by is not None:
+        return _prove(stage, by, also)
     text = "The source's volumes are whole and follow; a person says when the application moves."
     return go(stage, OperationPhase.AWAITING_CUT_OVER, text, also=also)
+
+
+def _says_when(stage: Stage) -> str | None:
+    """Who lets the application move; None while nobody does. As the Restore reads now: somebody may think again."""
+    if stage.request is not None:
+        return approved_by(stage.request, stage.observed.pair)
+    return BY_RESTORE if stage.operation.cut_over is CutOver.AUTOMATIC else None
 
 
 def _prove(stage: Stage, by: str | None, also: dict[str, object]) -> Move:

@@ -119,6 +119,17 @@ def test_by_hand_it_follows_until_somebody_says_when(away: FailoverWorld) -> Non
     assert (told["phase"], told["approvedBy"]) == ("Completed", "jo")
 
 
+def test_who_thinks_again_while_it_mirrors_is_asked_when(away: FailoverWorld) -> None:
+    away.keeps = False
+    away.restore()
+    away.until("Mirroring")
+    away.api.put("restores", {"metadata": {"name": "home", "namespace": NAMESPACE}, "spec": {"cutOver": "Manual"}})
+    away.keeps = True
+    away.run(20)
+    assert away.told_home()["phase"] == "AwaitingCutOver"
+    assert away.running(TARGET)
+
+
 def test_onto_a_side_that_is_live_nothing_is_done() -> None:
     world = FailoverWorld()
     world.protected()
