@@ -126,8 +126,8 @@ class VolumeStatus(ApiModel):
     )
     synced_through: Time | None = Field(
         default=None,
-        description="Everything the source did up to this time is safe (fsynced) on the target. Absent: the copy is "
-        "not whole yet.",
+        description="Everything the source did up to this time is safe (fsynced) on the target (while a restore goes "
+        "on: what the target did, on the source). Absent: the copy is not whole yet.",
     )
     lag_seconds: Count | None = Field(
         default=None, description="How far the copy is behind, in seconds, rounded up. Absent: not known."
@@ -159,8 +159,12 @@ class VolumeStatus(ApiModel):
     source_time: Time | None = Field(
         default=None, description="What the source's clock said then: the lag at that moment counts from it."
     )
-    source: AgentStatus | None = Field(default=None, description="The agent beside the source.")
-    target: AgentStatus | None = Field(default=None, description="The agent beside the copy.")
+    source: AgentStatus | None = Field(
+        default=None, description="The agent that reads: beside the source; beside the target while a restore goes on."
+    )
+    target: AgentStatus | None = Field(
+        default=None, description="The agent that writes: beside the target; beside the source while a restore goes on."
+    )
 
 
 class GateStatus(ApiModel):
