@@ -149,6 +149,12 @@ def _check_ownership(expect: Expectation, marker: Marker | None, *, has_entries:
                 RefusalReason.TARGET_NOT_EMPTY, "the target volume holds files that no pair put there", _EMPTY_HINT
             )
         return
+    if expect.options.once and marker.promoted is not None:
+        raise NotAdmitted(
+            RefusalReason.TARGET_NOT_EMPTY,
+            f"the volume was handed over before, at epoch {marker.promoted}: somebody may use it",
+            "Name another claim, or empty this one.",
+        )
     if not adopt and not is_ours(expect, marker):
         raise NotAdmitted(
             RefusalReason.TARGET_OWNED_BY_ANOTHER,

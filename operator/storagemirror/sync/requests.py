@@ -80,6 +80,8 @@ class TargetOptions:
     policy: TargetPolicy = TargetPolicy.EMPTY
     max_delete_percent: int = 50
     """Of the entries counted at the last full comparison; 100 never holds."""
+    once: bool = False
+    """A volume that was handed over before is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,6 @@ class Expectation:
     def from_order(order: Order, least_instance: int = 0) -> Expectation:
         """As an agent's order says it. A volume that is restored may hold anything: it is kept aside."""
         policy = order.mirror.target if order.restore is None else TargetPolicy.ADOPT
-        options = TargetOptions(policy, order.mirror.max_delete_percent)
+        options = TargetOptions(policy, order.mirror.max_delete_percent, once=order.mirror.once)
         confirm, epoch = order.mirror.confirm, order.epoch
         return Expectation(order.pair_uid, order.volume, epoch, options, confirm, least_instance, order.restore)
