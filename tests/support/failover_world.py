@@ -18,6 +18,7 @@ from storagemirror.contract import (
     PeerSeen,
     PeerState,
     Phase,
+    Problem,
     Proof,
     Report,
     Role,
@@ -44,6 +45,8 @@ class FailoverWorld(World):
     """Whether the standby's pods get Ready."""
     finishes: bool = True
     """Whether proofs of equality end."""
+    problem: Problem | None = None
+    """What hinders the agents that read."""
     keeps: bool = True
     """Whether what the old side wrote has been kept aside."""
     epoch_on_volume: int = 1
@@ -275,7 +278,7 @@ class FailoverWorld(World):
             if order.prove is not None and self.finishes:
                 wanted = order.prove
                 proof = Proof(attempt=wanted.attempt, stage=wanted.stage, equal=True, files=3, bytes=30, at=now)
-            return _with(told, proof=proof)
+            return _with(told, proof=proof, problem=self.problem)
         peer = self._peer(order, now)
         through = self._contact.get("through", now)
         if order.action is Action.DRAIN:

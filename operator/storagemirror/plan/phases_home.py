@@ -160,19 +160,26 @@ def _waits(stage: Stage, behind: list[View]) -> tuple[Reason, str]:
     """Why it is not whole yet, for people."""
     names = {v.name for v in behind}
     whole = f"The {_live(stage)} is the live side, serves, and holds everything."
-    for judged in stage.judged:
-        if judged.view.name not in names:
-            continue
-        verdict = next((v for v in judged.verdicts if v.stalled), None)
-        if verdict is not None and isinstance(verdict.reason, Reason):
-            return verdict.reason, f"{verdict.message} {whole}"
+    verdicts = [v for judged in stage.judged if judged.view.name in names for v in judged.verdicts]
+    hard = next((v for v in verdicts if v.stalled), None)
+    if hard is not None:
+        return _known(hard.reason), f"{hard.message} {whole}"
     for role, reason in ((Role.SOURCE, Reason.LIVE_SIDE_NOT_HEARD), (Role.TARGET, Reason.HOME_NOT_HEARD)):
         silent = [v.name for v in behind if heard_report(v, role) is None]
         if silent and stage.waited >= AWAY:
             side = stage.views[0].side(role).value.lower()
-            return reason, f"The agent of volume {', '.join(silent)} beside the {side} is not heard. {whole}"
+            why = f" {verdicts[0].message}" if verdicts else ""
+            return reason, f"The agent of volume {', '.join(silent)} beside the {side} is not heard.{why} {whole}"
     text = "; ".join(_progress(v) for v in behind)
     return Reason.MIRRORING, f"{text}. The {_live(stage)} serves meanwhile."
+
+
+def _known(word: Reason | str) -> Reason:
+    """An agent's own word, where it is one of the catalogue's."""
+    try:
+        return Reason(word)
+    except ValueError:
+        return Reason.MIRRORING
 
 
 def _progress(view: View) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storagemirror.contract import Action, ProofStage, Role
+from storagemirror.contract import Action, Problem, ProofStage, Role
 from tests.support.failover_world import SOURCE, TARGET, FailoverWorld
 from tests.support.world import NAMESPACE
 
@@ -214,6 +214,18 @@ def test_one_after_another_that_was_given_up(away: FailoverWorld) -> None:
     away.ends()
     told = away.told_home("again")
     assert (told["phase"], told["attempt"]) == ("Completed", 3)
+
+
+def test_what_hinders_an_agent_is_told_in_its_own_words(away: FailoverWorld) -> None:
+    away.keeps = False
+    away.problem = Problem(reason="TargetFull", message="no space, inodes or quota left on the target")
+    away.restore()
+    away.run(20)
+    told = away.told_home()
+    assert (told["phase"], told["reason"]) == ("Mirroring", "TargetFull")
+    assert "no space" in told["message"]
+    assert "The target is the live side, serves, and holds everything." in told["message"]
+    assert next(c for c in told["conditions"] if c["type"] == "Stalled")["status"] == "True"
 
 
 def test_a_live_side_that_dies_is_waited_for_and_named(away: FailoverWorld) -> None:
