@@ -8,9 +8,8 @@ is found (`name.1`): nothing that was kept is ever overwritten.
 `diverged/<epoch>.json` says what is there, written durably once everything is. Until then nothing counts as kept: the
 count is taken from what lies there, so that a pass that was killed is simply done again.
 
-A kept name of a file that has another name outside shares its content with it: that one name stayed means that the
-file itself is as it was, and only the name is new. It gets a copy of its own, so that what is written later through the
-name that stayed does not change it; where there is no room for that it stays shared (`Tally.shared`).
+A kept name of a file that has another name outside gets a content of its own (`storagemirror.fs.unshare`); where there
+is no room for that it stays shared, and what is written through the name that stayed shows in both.
 """
 
 from __future__ import annotations
@@ -25,13 +24,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from storagemirror.entry import NAME_MAX, Attributes, join, printable, split
-from storagemirror.errors import VolumeError
+from storagemirror.errors import VolumeError, VolumeFull
 from storagemirror.fs import marker as state
 from storagemirror.fs import xattrs
 from storagemirror.fs.place import raise_if_full
 from storagemirror.fs.scan import ignore, read_attributes
 from storagemirror.fs.target import TargetVolume
 from storagemirror.fs.tree import Tree, names_in
+from storagemirror.fs.unshare import shared, unshare
 
 DIVERGED = b"diverged"
 FIRST_NAMES = 16
@@ -65,8 +65,6 @@ class Tally:
     entries: int = 0
     content_bytes: int = 0
     first: list[bytes] = field(default_factory=list)
-    shared: int = 0
-    """Files that still are those of a name outside."""
 
 
 def read_record(directory: int, epoch: int) -> Record | None:
@@ -125,7 +123,8 @@ class Aside:
 
     def keep(self, directory: int, path: bytes, name: bytes) -> None:
         """Move `name` of the directory `directory` at `path`, with all that is below. What has gone meanwhile is no
-        error. `VolumeError` when it cannot be moved, `VolumeFull` when there is no room for what leads to it."""
+        error. `VolumeError` NotKeptAside when it cannot be moved, `VolumeFull` when there is no room for what leads to
+        it."""
         try:
             place = self._parents(path)
             try:
@@ -183,8 +182,11 @@ class Aside:
         tree = self._open(make=True)
         if tree is None:
             raise AssertionError("it was made")
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
             return tree.open_directory(path)
+        except OSError as e:
+            if e.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
         fd = os.dup(tree.root)
         at = b""
         for name in path.split(b"/"):
@@ -298,29 +300,38 @@ class Aside:
             raise_if_full(e)
             raise VolumeError(f"cannot write to the target volume: {e.strerror}", reason="TargetNotWritable") from e
 
+    def unshare(self) -> bool:
+        """Give what was kept a content of its own (`storagemirror.fs.unshare`); False when there is no room for that.
+        OSError."""
+        tree = self._open(make=False)
+        if tree is None:
+            return True
+        groups = shared((path, found) for path, found, counts, _ in _walk(tree) if counts)
+        if not groups:
+            return True
+        try:
+            unshare(self._volume, tree, groups)
+        except VolumeFull:
+            return False
+        return True
+
     def tally(self) -> Tally:
         """Count what lies there. OSError."""
         tally = Tally()
         tree = self._open(make=False)
         if tree is None:
             return tally
-        names: dict[int, int] = {}
-        outside: dict[int, int] = {}
+        seen: set[int] = set()
         for path, found, counts, top in _walk(tree):
             if not counts:
                 continue
             tally.entries += 1
             if top and len(tally.first) < FIRST_NAMES:
                 tally.first.append(path)
-            if not stat.S_ISREG(found.st_mode):
-                continue
-            if found.st_nlink > 1:
-                names[found.st_ino] = names.get(found.st_ino, 0) + 1
-                outside[found.st_ino] = found.st_nlink
-                if names[found.st_ino] > 1:
-                    continue
-            tally.content_bytes += found.st_size
-        tally.shared = sum(1 for inode, count in names.items() if count < outside[inode])
+            if stat.S_ISREG(found.st_mode) and found.st_ino not in seen:
+                tally.content_bytes += found.st_size
+                if found.st_nlink > 1:
+                    seen.add(found.st_ino)
         return tally
 
 
@@ -388,6 +399,6 @@ def _is_parent(fd: int) -> bool:
 def _cannot(path: bytes, error: OSError) -> VolumeError:
     return VolumeError(
         f"cannot keep aside {printable(path)}, which the live side does not know: {error.strerror}",
-        reason="TargetNotWritable",
+        reason="NotKeptAside",
         hint="Nothing was overwritten. Look at that entry (immutable? another file system?) and move it away by hand.",
     )

@@ -162,6 +162,8 @@ class Keeping:
         """That was all: make it durable, and remember it. Raises as `part`."""
         if self._here is not None or self._pending or self._passed is None or message.directories != self._directories:
             raise ProtocolError("what the source held once was not told to its end")
+        if not self._aside.unshare():
+            log.warning("no room to part what is kept aside from other names of the same files")
         last = self._volume.synced()
         self._volume.sync(0, 0) if last is None else self._volume.sync(last.through_ns, last.deleted, last.base)
         tally = self._aside.tally()

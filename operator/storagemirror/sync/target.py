@@ -37,6 +37,9 @@ from storagemirror.wire.connection import Event as WireEvent
 from storagemirror.wire.content import Data, Pack
 
 
+_ABORTS = {"TargetNotWritable": m.FailureReason.READ_ONLY, "NotKeptAside": m.FailureReason.DENIED}
+
+
 class TargetSession:
     """Serves one connection, until it ends. `close` may be called from any thread."""
 
@@ -116,8 +119,7 @@ class TargetSession:
             self._say(m.Abort(m.FailureReason.FULL, e.message))
             raise
         except VolumeError as e:
-            reason = m.FailureReason.READ_ONLY if e.reason == "TargetNotWritable" else m.FailureReason.IO
-            self._say(m.Abort(reason, e.message))
+            self._say(m.Abort(_ABORTS.get(e.reason, m.FailureReason.IO), e.message))
             raise
         finally:
             self._end()
