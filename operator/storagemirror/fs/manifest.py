@@ -104,10 +104,11 @@ def parts_of(scan: Scanner, *, changing: bool = False) -> Iterator[Part]:
         except BadInput:
             continue  # deeper than any path that is carried
         stack.extend(join(path, name) for name in reversed(found.subdirectories))
-        yield from _cut(path, own, found.entries)
+        yield from cut(path, own, found.entries)
 
 
-def _cut(path: bytes, own: bytes, entries: list[Entry]) -> Iterator[Part]:
+def cut(path: bytes, own: bytes, entries: list[Entry]) -> Iterator[Part]:
+    """One directory, in as many parts as it needs."""
     batch: list[Entry] = []
     size = 0
     for entry in entries:

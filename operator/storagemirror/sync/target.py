@@ -36,7 +36,6 @@ from storagemirror.wire import messages as m
 from storagemirror.wire.connection import Event as WireEvent
 from storagemirror.wire.content import Data, Pack
 
-
 _ABORTS = {"TargetNotWritable": m.FailureReason.READ_ONLY, "NotKeptAside": m.FailureReason.DENIED}
 
 
