@@ -54,7 +54,7 @@ class Record(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     bytes: int
     deleted: int
     first: tuple[str, ...] = ()
-    """Printable, at most 16, in the order of the walk."""
+    """Printable, at most 16, the topmost alone; of each directory first what is no directory, sorted by name."""
     at_ns: int = 0
 
 
