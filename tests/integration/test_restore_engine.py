@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from storagemirror.contract import TargetPolicy
@@ -382,6 +383,42 @@ def test_a_restore_that_was_given_up_leaves_home_a_copy_of_the_live_side(sides: 
     trees.write(sides.live / "later", "x")
     sides.restore(attempt=2)
     assert sides.differences() == []
+
+
+def test_home_is_not_made_live_before_it_is_whole(sides: Sides) -> None:
+    sides.keep()
+    for order in (homeward(3), homeward(3, attempt=2)):
+        with TargetVolume.open(str(sides.home)) as volume, pytest.raises(VolumeError) as refused:
+            handover.promote(volume, order)
+        assert refused.value.reason == "TargetNotMirrored"
+    come_home(sides)
+    forth(sides)
+    promote(sides.live, 4)
+    # Whole it was, under the restore before.
+    with TargetVolume.open(str(sides.home)) as volume, pytest.raises(VolumeError) as refused:
+        handover.promote(volume, homeward(5))
+    assert refused.value.reason == "TargetNotMirrored"
+
+
+def test_home_is_not_made_live_when_its_machine_failed_after_it_was_whole(sides: Sides) -> None:
+    sides.restore()
+    with TargetVolume.open(str(sides.home)) as volume:
+        volume.claim()
+        marker = volume.marker()
+        assert marker is not None
+        volume.write_marker(msgspec.structs.replace(marker, boot="another", open=True))
+    with TargetVolume.open(str(sides.home)) as volume, pytest.raises(VolumeError) as refused:
+        handover.promote(volume, homeward(3))
+    assert refused.value.reason == "TargetInDoubt"
+    come_home(sides)
+    assert sides.differences() == []
+
+
+def test_what_a_volume_knew_before_it_was_live_is_not_told_of_now(sides: Sides) -> None:
+    with TargetVolume.open(str(sides.live)) as volume:
+        assert handover.known(volume, expectation(2)).through_ns is not None
+        assert handover.known(volume, expectation(3)) == handover.Settled()
+        assert handover.drain(volume, expectation(3)).through_ns is None
 
 
 # -- what is ours at home
