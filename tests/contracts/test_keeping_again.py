@@ -18,7 +18,7 @@ from storagemirror.contract import RestoreOrder
 from storagemirror.entry import View
 from storagemirror.errors import VolumeError
 from storagemirror.fs import manifest
-from storagemirror.fs.aside import Record
+from storagemirror.fs.kept import Record
 from storagemirror.fs.manifest import Part
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.keeping import Keeping

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from storagemirror.fs.aside import Record, read_record
+from storagemirror.fs.kept import Record, read_record
 from storagemirror.fs.target import TargetVolume
 from tests.support import trees
 from tests.support.engine import homeward, joined, mirror, promote

@@ -18,8 +18,6 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -27,77 +25,14 @@ from storagemirror.entry import NAME_MAX, Attributes, join, printable, split
 from storagemirror.errors import VolumeError, VolumeFull
 from storagemirror.fs import marker as state
 from storagemirror.fs import xattrs
+from storagemirror.fs.kept import DIVERGED, KEPT, PARENT, Record, Tally, count, is_parent, mark, record_name, walk
 from storagemirror.fs.place import raise_if_full
 from storagemirror.fs.scan import ignore, read_attributes
 from storagemirror.fs.target import TargetVolume
-from storagemirror.fs.tree import Tree, names_in
+from storagemirror.fs.tree import Tree
 from storagemirror.fs.unshare import shared, unshare
 
-DIVERGED = b"diverged"
-FIRST_NAMES = 16
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MARKS = (b"trusted.storagemirror.aside", b"user.storagemirror.aside")
-"""The second where we may not set the first. Where neither can be set, directories are not counted."""
-_PARENT, _KEPT = b"parent", b"kept"
-
-
-class Record(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What was kept of one epoch, all attempts together. `at_ns` is nanoseconds since the Unix epoch."""
-
-    format: int = 1
-    epoch: int
-    attempt: int
-    """The latest that was done."""
-    known: bool
-    """Each attempt compared with what the copy held when it was promoted."""
-    entries: int
-    bytes: int
-    deleted: int
-    first: tuple[str, ...] = ()
-    """Printable, at most 16, the topmost alone; of each directory first what is no directory, sorted by name."""
-    at_ns: int = 0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What lies there."""
-
-    entries: int = 0
-    content_bytes: int = 0
-    first: list[bytes] = field(default_factory=list)
-
-
-def read_record(directory: int, epoch: int) -> Record | None:
-    """Of this epoch, below our directory `directory`; None when there is none that can be read. OSError."""
-    try:
-        fd = os.open(DIVERGED, _DIRECTORY, dir_fd=directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        data = state.read(fd, _record_name(epoch))
-    finally:
-        os.close(fd)
-    if data is None:
-        return None
-    try:
-        return msgspec.json.decode(data, type=Record)
-    except msgspec.MsgspecError:
-        return None
-
-
-def record_of(volume: TargetVolume, epoch: int) -> Record | None:
-    """As `read_record`, of a volume that need not be claimed. Changes nothing."""
-    fd = volume.open_state()
-    if fd is None:
-        return None
-    try:
-        return read_record(fd, epoch)
-    finally:
-        os.close(fd)
-
-
-def _record_name(epoch: int) -> bytes:
-    return b"%d.json" % epoch
 
 
 class Aside:
@@ -143,8 +78,8 @@ class Aside:
         try:
             place = self._parents(path)
             try:
-                taken = not _is_parent(place)
-                _mark(place, _KEPT)
+                taken = not is_parent(place)
+                mark(place, KEPT)
             finally:
                 os.close(place)
             if taken and again and path:
@@ -173,7 +108,7 @@ class Aside:
             return True
         fd = tree.open_directory(path)
         try:
-            return not _is_parent(fd)
+            return not is_parent(fd)
         finally:
             os.close(fd)
 
@@ -222,14 +157,12 @@ class Aside:
         temporary = self._volume.temporary
         self._numbers += 1
         made = b"parent.%d" % self._numbers
-        with contextlib.suppress(OSError):
-            os.rmdir(made, dir_fd=temporary)
         os.mkdir(made, 0o700, dir_fd=temporary)
         fd = os.open(made, _DIRECTORY, dir_fd=temporary)
         try:
             self._dress(fd, attributes)
             if marked:
-                _mark(fd, _PARENT)
+                mark(fd, PARENT)
             os.rename(made, name, src_dir_fd=temporary, dst_dir_fd=above)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -295,7 +228,7 @@ class Aside:
                     os.mkdir(DIVERGED, 0o700, dir_fd=self._volume.ours)
                     os.fsync(self._volume.ours)
                 self._all = os.open(DIVERGED, _DIRECTORY, dir_fd=self._volume.ours)
-            state.replace(self._all, _record_name(self._epoch), msgspec.json.encode(record))
+            state.replace(self._all, record_name(self._epoch), msgspec.json.encode(record))
         except OSError as e:
             raise_if_full(e)
             raise VolumeError(f"cannot write to the target volume: {e.strerror}", reason="TargetNotWritable") from e
@@ -306,7 +239,7 @@ class Aside:
         tree = self._open(make=False)
         if tree is None:
             return True
-        groups = shared((path, found) for path, found, counts, _ in _walk(tree) if counts)
+        groups = shared((path, found) for path, found, counts, _ in walk(tree) if counts)
         if not groups:
             return True
         try:
@@ -317,51 +250,8 @@ class Aside:
 
     def tally(self) -> Tally:
         """Count what lies there. OSError."""
-        tally = Tally()
         tree = self._open(make=False)
-        if tree is None:
-            return tally
-        seen: set[int] = set()
-        for path, found, counts, top in _walk(tree):
-            if not counts:
-                continue
-            tally.entries += 1
-            if top and len(tally.first) < FIRST_NAMES:
-                tally.first.append(path)
-            if stat.S_ISREG(found.st_mode) and found.st_ino not in seen:
-                tally.content_bytes += found.st_size
-                if found.st_nlink > 1:
-                    seen.add(found.st_ino)
-        return tally
-
-
-def first_names(tally: Tally) -> tuple[str, ...]:
-    """As a record tells them."""
-    return tuple(map(printable, tally.first))
-
-
-def _walk(tree: Tree) -> Iterator[tuple[bytes, os.stat_result, bool, bool]]:
-    """All that lies there, in the order of the walk: path, what it is, whether it counts, and whether nothing above it
-    does."""
-    stack: list[tuple[bytes, bool]] = [(b"", False)]
-    marks = bool(_mark_of(tree.root))
-    while stack:
-        path, below = stack.pop()
-        fd = tree.open_directory(path)
-        try:
-            counts = below or (marks and not _is_parent(fd))
-            if path or counts:
-                yield path, os.fstat(fd), counts, counts and not below
-            deeper = []
-            for name, _, is_directory in names_in(fd):
-                inner = join(path, name)
-                if is_directory:
-                    deeper.append((inner, counts))
-                else:
-                    yield inner, os.stat(name, dir_fd=fd, follow_symlinks=False), True, not counts
-            stack.extend(reversed(deeper))
-        finally:
-            os.close(fd)
+        return Tally() if tree is None else count(tree)
 
 
 def _numbered(name: bytes, number: int) -> bytes:
@@ -375,25 +265,6 @@ def _is_there(directory: int, name: bytes) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _mark(fd: int, value: bytes) -> None:
-    for name in _MARKS:
-        with contextlib.suppress(OSError):
-            os.setxattr(fd, name, value)
-            return
-
-
-def _mark_of(fd: int) -> bytes:
-    """Empty where there is none, as of a directory that was moved."""
-    for name in _MARKS:
-        with contextlib.suppress(OSError):
-            return os.getxattr(fd, name)
-    return b""
-
-
-def _is_parent(fd: int) -> bool:
-    return _mark_of(fd) == _PARENT
 
 
 def _cannot(path: bytes, error: OSError) -> VolumeError:

@@ -42,7 +42,8 @@ from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import KeptAside, RestoreOrder
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, is_path, join, printable, walk_key
 from storagemirror.errors import ProtocolError
-from storagemirror.fs.aside import Aside, Record, first_names, read_record, record_of
+from storagemirror.fs.aside import Aside
+from storagemirror.fs.kept import Record, first_names, read_record, record_of
 from storagemirror.fs.manifest import own_attributes, scanner
 from storagemirror.fs.scan import Scanner
 from storagemirror.fs.target import TargetVolume
