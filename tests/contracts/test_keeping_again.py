@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from storagemirror.fs.manifest import Part
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.keeping import Keeping
 from storagemirror.wire import messages as m
+from tests.cluster.layout import checkout
 from tests.support import trees
 from tests.support.engine import PAIR, VOLUME
 from tests.support.homecoming import Sides, parted
@@ -271,3 +273,66 @@ def test_what_cannot_be_moved_stops_the_restore_and_nothing_is_overwritten(tmp_p
         subprocess.run(["chattr", "-i", str(sides.home / "file")], check=True)
     assert (sides.home / "file").read_text() == "by the old side"
     assert sides.restore().entries == 1
+
+
+# -- without privilege
+
+BY_USER = """
+import os, sys
+from pathlib import Path
+from tests.support import trees
+from tests.support.homecoming import parted
+place = Path(sys.argv[1])
+home = place / "home"
+trees.write(home / "closed/inner/file", "x")
+trees.write(home / "closed/other", "y")
+os.chmod(home / "closed/inner", 0o555)
+os.chmod(home / "closed", 0o555)
+sides = parted(place)
+os.chmod(home / "closed", 0o755)
+trees.write(home / "closed/new/deep/file", "new")
+os.chmod(home / "closed/new", 0o555)
+os.chmod(home / "closed/other", 0o600)
+os.chmod(home / "closed", 0o555)
+before = trees.picture(home)
+record = sides.keep()
+assert (record.entries, record.first) == (4, ("closed/other", "closed/new")), record
+aside = trees.picture(sides.aside)
+for path in (b"closed/new", b"closed/new/deep", b"closed/new/deep/file", b"closed/other"):
+    assert aside[path][:7] == before[path][:7], path
+assert os.stat(home / "closed").st_mode & 0o777 == 0o555
+sides.restore()
+assert sides.differences() == []
+if len(sys.argv) > 2:
+    os.chmod(home / "closed", 0)
+    sides.keep(attempt=2)
+"""
+
+
+def by_user(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    place.mkdir()
+    os.chown(place, 1234, 1234)
+    for above in (place, *place.parents):
+        if above.stat().st_mode & 0o005 != 0o005:
+            above.chmod(above.stat().st_mode | 0o755)
+    root = checkout()
+    program = [sys.executable, "-c", BY_USER, str(place), *words]
+    return subprocess.run(
+        ["setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups", "--", *program],
+        env={**os.environ, "PYTHONPATH": f"{root}/operator:{root}", "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_user_without_privilege_keeps_what_is_in_directories_that_are_closed_to_him(tmp_path: Path) -> None:
+    done = by_user(tmp_path / "place")
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_may_not_be_looked_into_stops_the_restore_by_name(tmp_path: Path) -> None:
+    done = by_user(tmp_path / "place", "closed")
+    assert done.returncode != 0
+    assert "cannot look into closed" in done.stderr

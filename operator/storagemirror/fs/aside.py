@@ -18,6 +18,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 import msgspec
 
@@ -63,7 +64,8 @@ class Aside:
         try:
             place = self._parents(path)
             try:
-                os.rename(name, self._free(place, name), src_dir_fd=directory, dst_dir_fd=place)
+                with self._let_in(directory, name):
+                    os.rename(name, self._free(place, name), src_dir_fd=directory, dst_dir_fd=place)
             finally:
                 os.close(place)
         except OSError as e:
@@ -71,6 +73,29 @@ class Aside:
                 return
             raise_if_full(e)
             raise _cannot(join(path, name), e) from e
+
+    @contextlib.contextmanager
+    def _let_in(self, directory: int, name: bytes) -> Iterator[None]:
+        """Without privilege the modes of a directory, and of one that is in it, may keep even their owner from moving
+        that: they get them back at once."""
+        if self._volume.view.owner:
+            yield
+            return
+        before = os.fstat(directory)
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        _widen(directory, before)
+        moved = -1
+        if stat.S_ISDIR(found.st_mode):
+            with contextlib.suppress(OSError):
+                os.chmod(name, stat.S_IMODE(found.st_mode) | 0o700, dir_fd=directory)
+            moved = os.open(name, _DIRECTORY, dir_fd=directory)
+        try:
+            yield
+        finally:
+            _narrow(directory, before)
+            if moved >= 0:
+                _narrow(moved, found)
+                os.close(moved)
 
     def keep_attributes(self, path: bytes, *, again: bool) -> None:
         """Keep what the directory at `path` is by itself: an empty one with its attributes, which counts. `again`: of
@@ -257,6 +282,20 @@ class Aside:
 def _numbered(name: bytes, number: int) -> bytes:
     end = b".%d" % number
     return name[: NAME_MAX - len(end)] + end
+
+
+def _widen(directory: int, found: os.stat_result) -> None:
+    """Let its owner in, whatever its mode was."""
+    if found.st_mode & 0o700 != 0o700:
+        with contextlib.suppress(OSError):
+            os.fchmod(directory, stat.S_IMODE(found.st_mode) | 0o700)
+
+
+def _narrow(directory: int, found: os.stat_result) -> None:
+    """Give it the mode back that it had."""
+    if found.st_mode & 0o700 != 0o700:
+        with contextlib.suppress(OSError):
+            os.fchmod(directory, stat.S_IMODE(found.st_mode))
 
 
 def _is_there(directory: int, name: bytes) -> bool:

@@ -41,7 +41,7 @@ from dataclasses import dataclass, field
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import KeptAside, RestoreOrder
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, is_path, join, printable, walk_key
-from storagemirror.errors import ProtocolError
+from storagemirror.errors import ProtocolError, VolumeError
 from storagemirror.fs.aside import Aside
 from storagemirror.fs.kept import Record, first_names, read_record, record_of
 from storagemirror.fs.manifest import own_attributes, scanner
@@ -215,9 +215,16 @@ class Keeping:
         return own_attributes(self._volume.tree, self._looks().view, path)
 
     def _look(self, path: bytes) -> _Here:
-        """As it is here. Where it cannot be opened because it is none, or somebody else's, nothing is."""
+        """As it is here. Where it cannot be opened because it is none, or somebody else's, nothing is. `VolumeError`
+        NotKeptAside where we may not."""
         try:
             fd = self._volume.tree.open_directory(path)
+        except PermissionError as e:
+            raise VolumeError(
+                f"cannot look into {printable(path)} for what only this side has: {e.strerror}",
+                reason="NotKeptAside",
+                hint="Let the agent's user read it, or set spec.agents.privilege to Baseline.",
+            ) from e
         except OSError as e:
             if e.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
                 raise
