@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from storagemirror.entry import View
 from storagemirror.errors import VolumeError
 from storagemirror.fs import manifest
 from storagemirror.fs.kept import Record
-from storagemirror.fs.manifest import Part
+from storagemirror.fs.manifest import Digest
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.keeping import Keeping
 from storagemirror.wire import messages as m
@@ -44,32 +45,53 @@ def keeping(home: Path, attempt: int = 1) -> Iterator[Keeping]:
             made.close()
 
 
-def told(live: Path) -> tuple[View, list[m.ManifestPart]]:
-    """What the live side remembers, one entry a frame."""
+@dataclass(frozen=True)
+class Told:
+    """What the live side says of itself, one directory and one entry a frame."""
+
+    view: View
+    digests: list[m.ManifestDigests]
+    parts: dict[bytes, list[m.ManifestPart]]
+
+    @property
+    def most(self) -> int:
+        """More frames than there can be."""
+        return len(self.digests) + sum(map(len, self.parts.values()))
+
+
+def told(live: Path) -> Told:
     state = os.open(live / ".storagemirror", os.O_RDONLY)
     found = manifest.find(state, PAIR, VOLUME, 2)
     os.close(state)
     assert found is not None
-    view, frames = found.header.view, [frame for part in found.parts() for frame in _cut(part)]
+    digests, parts = [], {}
+    for part in found.parts():
+        assert part.last
+        digest = Digest()
+        digest.add(part.entries)
+        digests.append(m.ManifestDigest(part.path, part.attributes, digest.digest(), digest.entries))
+        entries = [m.ManifestPart(part.path, [entry], last=False) for entry in part.entries]
+        parts[part.path] = [*entries, m.ManifestPart(part.path, [])]
     found.close()
-    return view, frames
+    return Told(found.header.view, [m.ManifestDigests([d], d is digests[-1]) for d in digests], parts)
 
 
-def _cut(part: Part) -> Iterator[m.ManifestPart]:
-    for entry in part.entries:
-        yield m.ManifestPart(part.path, part.attributes, [entry], last=False)
-    yield m.ManifestPart(part.path, part.attributes, [], part.last)
-
-
-def keep(home: Path, view: View, frames: list[m.ManifestPart], stop: int | None = None) -> Record | None:
+def keep(home: Path, says: Told, stop: int | None = None) -> Record | None:
     """All of it; or dead after so many frames."""
+    wanted: list[bytes] = []
+
+    def send(message: m.Message) -> None:
+        assert isinstance(message, m.ManifestWant)
+        wanted.extend(message.directories)
+
     with keeping(home) as work:
-        work.begin(m.Manifest(2, True, view))
-        for frame in frames[:stop]:
-            work.part(frame)
-        if stop is not None:
-            return None
-        return work.end(m.ManifestEnd(sum(frame.last for frame in frames)))
+        work.begin(m.Manifest(2, True, says.view))
+        for digests in says.digests[:stop]:
+            work.digests(digests, send)
+        frames = [part for path in wanted for part in says.parts[path]]
+        for part in frames if stop is None else frames[: max(0, stop - len(says.digests))]:
+            work.part(part)
+        return None if stop is not None else work.end()
 
 
 def diverge(home: Path, seed: int) -> None:
@@ -104,14 +126,14 @@ def test_killed_anywhere_and_done_again_it_comes_to_the_same_end_and_nothing_is_
     sides = parted(tmp_path)
     diverge(home, seed)
     before = trees.picture(home)
-    view, frames = told(sides.live)
+    says = told(sides.live)
     copy(home, tmp_path / "twin")
-    wanted = keep(tmp_path / "twin", view, frames)
+    wanted = keep(tmp_path / "twin", says)
     assert wanted is not None
     pick = random.Random(seed)
-    for stop in sorted(pick.sample(range(len(frames)), min(4, len(frames)))):
-        keep(home, view, frames, stop)
-    record = keep(home, view, frames)
+    for stop in sorted(pick.sample(range(says.most), min(6, says.most))):
+        keep(home, says, stop)
+    record = keep(home, says)
     assert record is not None
     assert (record.entries, record.bytes, record.deleted, record.first) == (
         wanted.entries,

@@ -14,9 +14,12 @@ import pytest
 from storagemirror.contract import TargetPolicy
 from storagemirror.entry import STATE_DIRECTORY, Entry, Identity, NotKeptKind, Origin, View
 from storagemirror.errors import Disconnected, Held, ProtocolError, Refused, StorageMirrorError, VolumeError, VolumeFull
+from storagemirror.fs import manifest
+from storagemirror.fs.manifest import Digest
 from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync import handover
+from storagemirror.sync.recalling import Recalling
 from storagemirror.sync.source import hello
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Child, Enter
@@ -118,7 +121,7 @@ def test_the_live_side_is_written_while_it_tells_what_it_holds(sides: Sides) -> 
 # -- nothing before it
 
 
-@pytest.mark.parametrize("first", [m.Mirror(View()), m.Look([b"d"]), m.Mark(1, 1), m.Delete([b"d"]), m.ManifestEnd(0)])
+@pytest.mark.parametrize("first", [m.Mirror(View()), m.Look([b"d"]), m.Mark(1, 1), m.Delete([b"d"]), m.ManifestEnd()])
 def test_nothing_else_is_taken_before_what_deviates_is_kept(sides: Sides, first: m.Message) -> None:
     before = trees.picture(sides.home)
     liar = impostor(sides)
@@ -147,30 +150,40 @@ def impostor(sides: Sides) -> Liar:
     return liar
 
 
+def told(*paths: bytes, last: bool = True) -> m.ManifestDigests:
+    """Directories that differ from all that is here."""
+    return m.ManifestDigests([m.ManifestDigest(path, ZERO, ZERO, 7) for path in paths], last)
+
+
 def part(path: bytes, *names: bytes, last: bool = True) -> m.ManifestPart:
-    return m.ManifestPart(path, ZERO, [Entry(name, DIRECTORY) for name in names], last)
+    return m.ManifestPart(path, [Entry(name, DIRECTORY) for name in names], last)
 
 
+ROOT, ALL = told(b""), m.ManifestEnd()
 LIES: list[tuple[str, list[m.Message]]] = [
     ("another epoch", [m.Manifest(1, True, View())]),
-    ("not from the root", [part(b"d")]),
-    ("a path out of the volume", [part(b""), part(b"../outside")]),
-    ("an absolute path", [part(b""), part(b"/outside")]),
-    ("our own directory", [part(b""), part(STATE_DIRECTORY)]),
-    ("within our own directory", [part(b""), part(STATE_DIRECTORY + b"/tmp")]),
-    ("our own directory as an entry", [part(b"", STATE_DIRECTORY)]),
-    ("a name that is none", [part(b"", b"a/b")]),
-    ("names out of order", [part(b"", b"b", b"a")]),
-    ("a name twice", [part(b"", b"a", last=False), part(b"", b"a")]),
-    ("a directory twice", [part(b"", b"d"), part(b"d"), part(b"d")]),
-    ("directories out of order", [part(b"", b"d", b"e"), part(b"e"), part(b"d")]),
-    ("another before one is told to its end", [part(b"", b"d", last=False), part(b"d")]),
-    ("a directory of ours that is passed over", [part(b"", b"d"), part(b"zzz")]),
-    ("an end that comes too early", [part(b"", b"d"), m.ManifestEnd(1)]),
-    ("an end in the middle of a directory", [part(b"", last=False), m.ManifestEnd(0)]),
-    ("a wrong number of directories", [part(b""), m.ManifestEnd(7)]),
-    ("no digest", [m.ManifestPart(b"", b"short", [])]),
-    ("two beginnings", [part(b""), m.ManifestEnd(1), m.Manifest(2, True, View())]),
+    ("not from the root", [told(b"d")]),
+    ("no directory at all", [told()]),
+    ("a path out of the volume", [told(b"", b"../outside")]),
+    ("an absolute path", [told(b"", b"/outside")]),
+    ("our own directory", [told(b"", STATE_DIRECTORY)]),
+    ("within our own directory", [told(b"", STATE_DIRECTORY + b"/tmp")]),
+    ("a directory twice", [told(b"", b"d", last=False), told(b"d")]),
+    ("directories out of order", [told(b"", b"e", b"d")]),
+    ("no digest", [m.ManifestDigests([m.ManifestDigest(b"", b"short", ZERO, 1)], last=True)]),
+    ("a second last", [ROOT, ROOT]),
+    ("an end before everything was told", [told(b"", last=False), ALL]),
+    ("an end before what was asked for", [ROOT, ALL]),
+    ("entries before everything was told", [told(b"", last=False), part(b"")]),
+    ("entries of what was not asked for", [told(b"", b"nowhere"), part(b"nowhere")]),
+    ("entries in another order", [told(b"", b"d"), part(b"d")]),
+    ("entries of another before one is told to its end", [told(b"", b"d"), part(b"", last=False), part(b"d")]),
+    ("an end in the middle of a directory", [ROOT, part(b"", last=False), ALL]),
+    ("our own directory as an entry", [ROOT, part(b"", STATE_DIRECTORY)]),
+    ("a name that is none", [ROOT, part(b"", b"a/b")]),
+    ("names out of order", [ROOT, part(b"", b"b", b"a")]),
+    ("a name twice", [ROOT, part(b"", b"a", last=False), part(b"", b"a")]),
+    ("two beginnings", [ROOT, part(b""), ALL, m.Manifest(2, True, View())]),
 ]
 
 
@@ -198,11 +211,59 @@ def test_a_live_side_that_lies_is_left_by_name_and_nothing_that_was_here_is_gone
     assert (tmp_path / "outside/file").read_text() == "stays"
 
 
+def test_a_directory_that_is_passed_over_within_one_that_is_equal_ends_the_session(sides: Sides) -> None:
+    liar = impostor(sides)
+    with SourceVolume.open(str(sides.home)) as home:
+        root = next(manifest.parts_of(manifest.scanner(home.tree, View())))
+    digest = Digest()
+    digest.add(root.entries)
+    liar.say(liar.connection.send(m.Manifest(2, True, View())))
+    equal = m.ManifestDigest(b"", root.attributes, digest.digest(), digest.entries)
+    liar.say(liar.connection.send(m.ManifestDigests([equal], last=True)))
+    failed = liar.end()
+    assert isinstance(failed, ProtocolError)
+    assert "not told to its end" in failed.message
+
+
+def test_a_directory_that_is_not_told_within_one_that_differs_is_kept_whole(sides: Sides) -> None:
+    liar = impostor(sides)
+    liar.say(liar.connection.send(m.Manifest(2, True, View())))
+    liar.say(liar.connection.send(ROOT))
+    liar.hear()
+    names = sorted(entry.name.encode() for entry in os.scandir(sides.home) if entry.is_dir() and entry.name[0] != ".")
+    liar.say(liar.connection.send(part(b"", *names)))
+    liar.say(liar.connection.send(ALL))
+    assert isinstance(liar.hear(), m.Kept)
+    assert isinstance(liar.end(), Disconnected)
+    assert (sides.aside / "d/one").read_text() == "as it was"
+
+
+@pytest.mark.parametrize("asks", [[b"nowhere"], [b"d", b""], [b"../outside"]], ids=["not told", "out of order", "out"])
+def test_a_target_that_asks_for_what_was_not_told_is_left_by_name(sides: Sides, asks: list[bytes]) -> None:
+    answers = iter([m.ManifestWant(asks, last=True)])
+    with SourceVolume.open(str(sides.live)) as live:
+        recalling = Recalling(live, 2, View(), lambda message: None)
+        recalling.tell_all()
+        with pytest.raises(ProtocolError):
+            recalling.tell_wanted(lambda: next(answers))
+
+
+def test_what_travels_to_find_what_deviates_is_little(sides: Sides) -> None:
+    """So that a restore sends little more than what changed on the live side."""
+    trees.write(sides.home / "d/one", "by the old side")
+    with joined(sides.live, sides.home, homeward(), epoch=2) as pair:
+        spent = pair.source.wire_bytes
+    directories = sum(1 for path in sides.live.rglob("*") if path.is_dir())
+    assert spent < 1000 + directories * 150
+
+
 def test_a_live_side_that_breaks_off_leaves_nothing_done(sides: Sides) -> None:
     trees.write(sides.home / "a-new-one", "x")
     liar = impostor(sides)
     liar.say(liar.connection.send(m.Manifest(2, True, View())))
-    liar.say(liar.connection.send(m.ManifestPart(b"", ZERO, [], last=False)))
+    liar.say(liar.connection.send(ROOT))
+    assert liar.hear() == m.ManifestWant([b""], last=True)
+    liar.say(liar.connection.send(m.ManifestPart(b"", [], last=False)))
     assert isinstance(liar.end(), Disconnected)
     record = sides.restore()
     assert (sides.aside / "a-new-one").read_text() == "x"

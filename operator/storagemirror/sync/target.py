@@ -219,10 +219,12 @@ class TargetSession:
                 keeping.begin(event)
                 self._applier.changed = True
                 self._durability.before_change()
+            case m.ManifestDigests():
+                keeping.digests(event, self._channel.send)
             case m.ManifestPart():
                 keeping.part(event)
             case m.ManifestEnd():
-                record = keeping.end(event)
+                record = keeping.end()
                 keeping.close()
                 self._keeping = None
                 self._observer.event(Event(EventKind.KEPT))
