@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from storagemirror.contract import Action, BeatOrder, Peer, PeerState, Phase, Report, Role
+from storagemirror.fs import manifest
 from tests.support.agents import PAIR, VOLUME, Agent, AgentPair, equal_soon, fill, problem, reads, wait_for
 
 QUICK = BeatOrder(interval_seconds=0.5, missed=4)
@@ -65,6 +66,25 @@ def open_on(agent: Agent) -> list[str]:
         except FileNotFoundError:
             continue
     return [link for link in links if link.startswith(str(agent.volume))]
+
+
+def remembers(volume: Path, epoch: int) -> bool:
+    """Whether it knows what it held when it was promoted."""
+    state = os.open(volume / ".storagemirror", os.O_RDONLY)
+    try:
+        found = manifest.find(state, PAIR, VOLUME, epoch)
+    finally:
+        os.close(state)
+    if found is None:
+        return False
+    told = sum(len(part.entries) for part in found.parts())
+    found.close()
+    return (
+        told
+        == sum(len(files) + len(there) for _, there, files in os.walk(volume))
+        - sum(len(files) + len(there) for _, there, files in os.walk(volume / ".storagemirror"))
+        - 1
+    )
 
 
 # -- drain
@@ -200,6 +220,8 @@ POINTS = [
     *(f"{call}:{number}:{when}" for call in ("fsync", "rename") for number in (1, 2) for when in ("before", "after")),
     *(f"fsync:{number}:{when}" for number in (3, 4) for when in ("before", "after")),
     *(f"open:{number}:after" for number in range(1, 11)),
+    *(f"manifest.{call}:1:{when}" for call in ("open", "fsync", "rename") for when in ("before", "after")),
+    *(f"manifest.fsync:2:{when}" for when in ("before", "after")),
 ]
 
 
@@ -224,6 +246,8 @@ def test_a_promotion_that_is_killed_at_any_step_is_finished_by_the_next_agent(
     report = until(pair, Phase.PROMOTED)
     assert report.epoch == 2
     assert (marker(pair)["epoch"], marker(pair)["promoted"]) == (2, 2)
+    assert report.problem is None
+    assert remembers(pair.target.volume, epoch=2)
     assert pair.equal()
 
 

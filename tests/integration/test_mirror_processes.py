@@ -371,9 +371,9 @@ class Liar:
         self.thread = threading.Thread(target=serve)
         self.thread.start()
 
-    def greet(self) -> None:
-        self.say(self.connection.send(hello(PAIR, VOLUME, 1, 1, Identity(1))))
-        self.hear()
+    def greet(self, who: m.Hello | None = None) -> object:
+        self.say(self.connection.send(who or hello(PAIR, VOLUME, 1, 1, Identity(1))))
+        return self.hear()
 
     def hear(self) -> object:
         """What the target says next, but for its Pings."""

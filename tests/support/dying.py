@@ -1,7 +1,8 @@
 """An agent that is killed at a chosen call of the kernel: run as its program, with DIE_AT=`name:number:when`.
 
-`name` is what `storagemirror.fs.marker` calls on the volume (open, fsync, rename) or `syncfs`; `number` counts such
-calls from the moment at which the file DIE_AFTER appears; `when` is before or after the call.
+`name` is what `storagemirror.fs.marker` calls on the volume (open, fsync, rename), or another of its modules
+(`manifest.open`, `aside.rename` ...), or `syncfs`; `number` counts such calls from the moment at which the file
+DIE_AFTER appears; `when` is before or after the call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from storagemirror.cli.main import main
-from storagemirror.fs import marker, target
+from storagemirror.fs import aside, manifest, marker, target, unshare
 
 
 def deadly(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,8 +38,9 @@ def deadly(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    calls = {name: deadly(name, getattr(os, name)) for name in ("open", "fsync", "rename")}
     names = {name: getattr(os, name) for name in dir(os)}
-    marker.os = SimpleNamespace(**{**names, **calls})  # type: ignore[attr-defined, assignment]
+    for module, prefix in ((marker, ""), (manifest, "manifest."), (aside, "aside."), (unshare, "unshare.")):
+        calls = {name: deadly(prefix + name, names[name]) for name in ("open", "fsync", "rename", "mkdir", "unlink")}
+        module.os = SimpleNamespace(**{**names, **calls})  # type: ignore[attr-defined]
     target.syncfs = deadly("syncfs", target.syncfs)  # type: ignore[attr-defined]
     sys.exit(main())

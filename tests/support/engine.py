@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storagemirror.clock import Clock
+from storagemirror.contract import RestoreOrder, TargetPolicy
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import StorageMirrorError
 from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
+from storagemirror.sync import handover
+from storagemirror.sync.handover import Settled
 from storagemirror.sync.observer import Event, EventKind, Progress
+from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.requests import Expectation, MirrorOptions, MirrorResult, TargetOptions
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
@@ -47,6 +51,18 @@ class Recorder:
 def expectation(epoch: int = 1, confirm: str | None = None, **options: object) -> Expectation:
     """What the target of these tests expects."""
     return Expectation(PAIR, VOLUME, epoch, TargetOptions(**options), confirm)  # type: ignore[arg-type]
+
+
+def homeward(epoch: int = 2, attempt: int = 1) -> Expectation:
+    """What a target expects that was the live side up to `epoch`."""
+    options = TargetOptions(TargetPolicy.ADOPT)
+    return Expectation(PAIR, VOLUME, epoch, options, restore=RestoreOrder(epoch=epoch, attempt=attempt))
+
+
+def promote(target: Path, epoch: int = 2) -> Settled:
+    """Make the copy the live side."""
+    with TargetVolume.open(str(target)) as volume:
+        return handover.promote(volume, expectation(epoch))
 
 
 @dataclass
@@ -88,8 +104,10 @@ def joined(
     sync_at_end: bool = True,
     writes: type[TargetVolume] = TargetVolume,
     clock: Clock | None = None,
+    restoring: bool = True,
 ) -> Iterator[Pair]:
-    """Both ends, shaken hands. What the target's end died of is in `failure` afterwards."""
+    """Both ends, shaken hands, and what is kept aside done unless `restoring` is False. What the target's end died of
+    is in `failure` afterwards."""
     ours, theirs = socket.socketpair()
     reader, writer = SourceVolume.open(str(source)), writes.open(str(target))
     if grain_ns is not None:
@@ -104,7 +122,10 @@ def joined(
         sync_at_end=sync_at_end,
     )
     session = SourceSession(
-        reader, SocketStream(ours, silence=silence), hello(PAIR, VOLUME, epoch, 1, reader.identity), seen
+        reader,
+        SocketStream(ours, silence=silence),
+        hello(PAIR, VOLUME, epoch, 1, reader.identity, origin=origin_of(reader)),
+        seen,
     )
     pair = Pair(session, seen, seen_by_target, writer, reader)
 
@@ -118,6 +139,8 @@ def joined(
     pair.thread.start()
     try:
         session.handshake()
+        if restoring:
+            session.recall()
         yield pair
     finally:
         pair.end()

@@ -90,6 +90,9 @@ class Reason(StrEnum):
     TARGET_FAILING = "TargetFailing"
     TARGET_IN_DOUBT = "TargetInDoubt"
     TARGET_NOT_MIRRORED = "TargetNotMirrored"
+    MANIFEST_MISSING = "ManifestMissing"
+    NOT_KEPT_ASIDE = "NotKeptAside"
+    SOURCE_NOT_PROMOTED = "SourceNotPromoted"
     SOURCE_UNREADABLE = "SourceUnreadable"
     SOURCE_NOT_READABLE = "SourceNotReadable"
     SOURCE_UNMOUNTED = "SourceUnmounted"
@@ -245,6 +248,11 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.TARGET_READ_ONLY: "The target is mounted read-only: see the node's kernel log for errors of the disk.",
         Reason.TARGET_BUSY: "An agent that is being replaced lets go by itself. Two pairs must not share a target.",
         Reason.TARGET_UNUSABLE: "See the message; if nothing on the target is needed, empty it.",
+        Reason.MANIFEST_MISSING: "Nothing need be done: the next restore keeps aside everything on the old side that "
+        "differs from the live side.",
+        Reason.NOT_KEPT_ASIDE: "Look at the entry that the message names (immutable? another file system?), and move "
+        "it away by hand. Nothing was overwritten.",
+        Reason.SOURCE_NOT_PROMOTED: "Is the right volume mounted on the live side?",
         Reason.TARGET_IN_DOUBT: "Let the application check its data when it starts on the copy; the next full mirror "
         "would find and mend what is damaged.",
         Reason.TARGET_NOT_MIRRORED: "Nothing was ever copied to this claim: it cannot become the live side.",

@@ -8,9 +8,8 @@ is found (`name.1`): nothing that was kept is ever overwritten.
 `diverged/<epoch>.json` says what is there, written durably once everything is. Until then nothing counts as kept: the
 count is taken from what lies there, so that a pass that was killed is simply done again.
 
-A kept name of a file that has another name outside shares its content with it: that one name stayed means that the
-file itself is as it was, and only the name is new. It gets a copy of its own, so that what is written later through the
-name that stayed does not change it; where there is no room for that it stays shared (`Tally.shared`).
+A kept name of a file that has another name outside gets a content of its own (`storagemirror.fs.unshare`); where there
+is no room for that it stays shared, and what is written through the name that stayed shows in both.
 """
 
 from __future__ import annotations
@@ -20,86 +19,21 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import msgspec
 
 from storagemirror.entry import NAME_MAX, Attributes, join, printable, split
-from storagemirror.errors import VolumeError
+from storagemirror.errors import VolumeError, VolumeFull
 from storagemirror.fs import marker as state
 from storagemirror.fs import xattrs
+from storagemirror.fs.kept import DIVERGED, KEPT, PARENT, Record, Tally, count, is_parent, mark, record_name, walk
 from storagemirror.fs.place import raise_if_full
 from storagemirror.fs.scan import ignore, read_attributes
 from storagemirror.fs.target import TargetVolume
-from storagemirror.fs.tree import Tree, names_in
+from storagemirror.fs.tree import Tree
+from storagemirror.fs.unshare import shared, unshare
 
-DIVERGED = b"diverged"
-FIRST_NAMES = 16
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MARKS = (b"trusted.storagemirror.aside", b"user.storagemirror.aside")
-"""The second where we may not set the first. Where neither can be set, directories are not counted."""
-_PARENT, _KEPT = b"parent", b"kept"
-
-
-class Record(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What was kept of one epoch, all attempts together. `at_ns` is nanoseconds since the Unix epoch."""
-
-    format: int = 1
-    epoch: int
-    attempt: int
-    """The latest that was done."""
-    known: bool
-    """Each attempt compared with what the copy held when it was promoted."""
-    entries: int
-    bytes: int
-    deleted: int
-    first: tuple[str, ...] = ()
-    """Printable, at most 16, in the order of the walk."""
-    at_ns: int = 0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What lies there."""
-
-    entries: int = 0
-    content_bytes: int = 0
-    first: list[bytes] = field(default_factory=list)
-    shared: int = 0
-    """Files that still are those of a name outside."""
-
-
-def read_record(directory: int, epoch: int) -> Record | None:
-    """Of this epoch, below our directory `directory`; None when there is none that can be read. OSError."""
-    try:
-        fd = os.open(DIVERGED, _DIRECTORY, dir_fd=directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        data = state.read(fd, _record_name(epoch))
-    finally:
-        os.close(fd)
-    if data is None:
-        return None
-    try:
-        return msgspec.json.decode(data, type=Record)
-    except msgspec.MsgspecError:
-        return None
-
-
-def record_of(volume: TargetVolume, epoch: int) -> Record | None:
-    """As `read_record`, of a volume that need not be claimed. Changes nothing."""
-    fd = volume.open_state()
-    if fd is None:
-        return None
-    try:
-        return read_record(fd, epoch)
-    finally:
-        os.close(fd)
-
-
-def _record_name(epoch: int) -> bytes:
-    return b"%d.json" % epoch
 
 
 class Aside:
@@ -125,11 +59,13 @@ class Aside:
 
     def keep(self, directory: int, path: bytes, name: bytes) -> None:
         """Move `name` of the directory `directory` at `path`, with all that is below. What has gone meanwhile is no
-        error. `VolumeError` when it cannot be moved, `VolumeFull` when there is no room for what leads to it."""
+        error. `VolumeError` NotKeptAside when it cannot be moved, `VolumeFull` when there is no room for what leads to
+        it."""
         try:
             place = self._parents(path)
             try:
-                os.rename(name, self._free(place, name), src_dir_fd=directory, dst_dir_fd=place)
+                with self._let_in(directory, name):
+                    os.rename(name, self._free(place, name), src_dir_fd=directory, dst_dir_fd=place)
             finally:
                 os.close(place)
         except OSError as e:
@@ -138,14 +74,37 @@ class Aside:
             raise_if_full(e)
             raise _cannot(join(path, name), e) from e
 
+    @contextlib.contextmanager
+    def _let_in(self, directory: int, name: bytes) -> Iterator[None]:
+        """Without privilege the modes of a directory, and of one that is in it, may keep even their owner from moving
+        that: they get them back at once."""
+        if self._volume.view.owner:
+            yield
+            return
+        before = os.fstat(directory)
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        _widen(directory, before)
+        moved = -1
+        if stat.S_ISDIR(found.st_mode):
+            with contextlib.suppress(OSError):
+                os.chmod(name, stat.S_IMODE(found.st_mode) | 0o700, dir_fd=directory)
+            moved = os.open(name, _DIRECTORY, dir_fd=directory)
+        try:
+            yield
+        finally:
+            _narrow(directory, before)
+            if moved >= 0:
+                _narrow(moved, found)
+                os.close(moved)
+
     def keep_attributes(self, path: bytes, *, again: bool) -> None:
         """Keep what the directory at `path` is by itself: an empty one with its attributes, which counts. `again`: of
         an earlier attempt those of another one may be kept already."""
         try:
             place = self._parents(path)
             try:
-                taken = not _is_parent(place)
-                _mark(place, _KEPT)
+                taken = not is_parent(place)
+                mark(place, KEPT)
             finally:
                 os.close(place)
             if taken and again and path:
@@ -174,7 +133,7 @@ class Aside:
             return True
         fd = tree.open_directory(path)
         try:
-            return not _is_parent(fd)
+            return not is_parent(fd)
         finally:
             os.close(fd)
 
@@ -183,8 +142,11 @@ class Aside:
         tree = self._open(make=True)
         if tree is None:
             raise AssertionError("it was made")
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
             return tree.open_directory(path)
+        except OSError as e:
+            if e.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
         fd = os.dup(tree.root)
         at = b""
         for name in path.split(b"/"):
@@ -220,14 +182,12 @@ class Aside:
         temporary = self._volume.temporary
         self._numbers += 1
         made = b"parent.%d" % self._numbers
-        with contextlib.suppress(OSError):
-            os.rmdir(made, dir_fd=temporary)
         os.mkdir(made, 0o700, dir_fd=temporary)
         fd = os.open(made, _DIRECTORY, dir_fd=temporary)
         try:
             self._dress(fd, attributes)
             if marked:
-                _mark(fd, _PARENT)
+                mark(fd, PARENT)
             os.rename(made, name, src_dir_fd=temporary, dst_dir_fd=above)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -293,69 +253,49 @@ class Aside:
                     os.mkdir(DIVERGED, 0o700, dir_fd=self._volume.ours)
                     os.fsync(self._volume.ours)
                 self._all = os.open(DIVERGED, _DIRECTORY, dir_fd=self._volume.ours)
-            state.replace(self._all, _record_name(self._epoch), msgspec.json.encode(record))
+            state.replace(self._all, record_name(self._epoch), msgspec.json.encode(record))
         except OSError as e:
             raise_if_full(e)
             raise VolumeError(f"cannot write to the target volume: {e.strerror}", reason="TargetNotWritable") from e
 
-    def tally(self) -> Tally:
-        """Count what lies there. OSError."""
-        tally = Tally()
+    def unshare(self) -> bool:
+        """Give what was kept a content of its own (`storagemirror.fs.unshare`); False when there is no room for that.
+        OSError."""
         tree = self._open(make=False)
         if tree is None:
-            return tally
-        names: dict[int, int] = {}
-        outside: dict[int, int] = {}
-        for path, found, counts, top in _walk(tree):
-            if not counts:
-                continue
-            tally.entries += 1
-            if top and len(tally.first) < FIRST_NAMES:
-                tally.first.append(path)
-            if not stat.S_ISREG(found.st_mode):
-                continue
-            if found.st_nlink > 1:
-                names[found.st_ino] = names.get(found.st_ino, 0) + 1
-                outside[found.st_ino] = found.st_nlink
-                if names[found.st_ino] > 1:
-                    continue
-            tally.content_bytes += found.st_size
-        tally.shared = sum(1 for inode, count in names.items() if count < outside[inode])
-        return tally
-
-
-def first_names(tally: Tally) -> tuple[str, ...]:
-    """As a record tells them."""
-    return tuple(map(printable, tally.first))
-
-
-def _walk(tree: Tree) -> Iterator[tuple[bytes, os.stat_result, bool, bool]]:
-    """All that lies there, in the order of the walk: path, what it is, whether it counts, and whether nothing above it
-    does."""
-    stack: list[tuple[bytes, bool]] = [(b"", False)]
-    marks = bool(_mark_of(tree.root))
-    while stack:
-        path, below = stack.pop()
-        fd = tree.open_directory(path)
+            return True
+        groups = shared((path, found) for path, found, counts, _ in walk(tree) if counts)
+        if not groups:
+            return True
         try:
-            counts = below or (marks and not _is_parent(fd))
-            if path or counts:
-                yield path, os.fstat(fd), counts, counts and not below
-            deeper = []
-            for name, _, is_directory in names_in(fd):
-                inner = join(path, name)
-                if is_directory:
-                    deeper.append((inner, counts))
-                else:
-                    yield inner, os.stat(name, dir_fd=fd, follow_symlinks=False), True, not counts
-            stack.extend(reversed(deeper))
-        finally:
-            os.close(fd)
+            unshare(self._volume, tree, groups)
+        except VolumeFull:
+            return False
+        return True
+
+    def tally(self) -> Tally:
+        """Count what lies there. OSError."""
+        tree = self._open(make=False)
+        return Tally() if tree is None else count(tree)
 
 
 def _numbered(name: bytes, number: int) -> bytes:
     end = b".%d" % number
     return name[: NAME_MAX - len(end)] + end
+
+
+def _widen(directory: int, found: os.stat_result) -> None:
+    """Let its owner in, whatever its mode was."""
+    if found.st_mode & 0o700 != 0o700:
+        with contextlib.suppress(OSError):
+            os.fchmod(directory, stat.S_IMODE(found.st_mode) | 0o700)
+
+
+def _narrow(directory: int, found: os.stat_result) -> None:
+    """Give it the mode back that it had."""
+    if found.st_mode & 0o700 != 0o700:
+        with contextlib.suppress(OSError):
+            os.fchmod(directory, stat.S_IMODE(found.st_mode))
 
 
 def _is_there(directory: int, name: bytes) -> bool:
@@ -366,28 +306,9 @@ def _is_there(directory: int, name: bytes) -> bool:
     return True
 
 
-def _mark(fd: int, value: bytes) -> None:
-    for name in _MARKS:
-        with contextlib.suppress(OSError):
-            os.setxattr(fd, name, value)
-            return
-
-
-def _mark_of(fd: int) -> bytes:
-    """Empty where there is none, as of a directory that was moved."""
-    for name in _MARKS:
-        with contextlib.suppress(OSError):
-            return os.getxattr(fd, name)
-    return b""
-
-
-def _is_parent(fd: int) -> bool:
-    return _mark_of(fd) == _PARENT
-
-
 def _cannot(path: bytes, error: OSError) -> VolumeError:
     return VolumeError(
         f"cannot keep aside {printable(path)}, which the live side does not know: {error.strerror}",
-        reason="TargetNotWritable",
+        reason="NotKeptAside",
         hint="Nothing was overwritten. Look at that entry (immutable? another file system?) and move it away by hand.",
     )

@@ -21,7 +21,7 @@ import itertools
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import msgspec
@@ -40,6 +40,9 @@ _LARGEST = 4 << 20
 _BUFFER = 1 << 20
 _ENTRIES = 5_000
 _BYTES = 1 << 20
+
+NO_ATTRIBUTES = bytes(_DIGEST)
+"""Of a directory that has gone."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -99,15 +102,16 @@ def parts_of(scan: Scanner, *, changing: bool = False) -> Iterator[Part]:
         except (FileNotFoundError, NotADirectoryError):
             if not changing:
                 raise
-            yield Part(path, bytes(_DIGEST), [])
+            yield Part(path, NO_ATTRIBUTES, [])
             continue
         except BadInput:
             continue  # deeper than any path that is carried
         stack.extend(join(path, name) for name in reversed(found.subdirectories))
-        yield from _cut(path, own, found.entries)
+        yield from cut(path, own, found.entries)
 
 
-def _cut(path: bytes, own: bytes, entries: list[Entry]) -> Iterator[Part]:
+def cut(path: bytes, own: bytes, entries: list[Entry]) -> Iterator[Part]:
+    """One directory, in as many parts as it needs."""
     batch: list[Entry] = []
     size = 0
     for entry in entries:
@@ -118,6 +122,24 @@ def _cut(path: bytes, own: bytes, entries: list[Entry]) -> Iterator[Part]:
         batch.append(entry)
         size += weight
     yield Part(path, own, batch)
+
+
+@dataclass(slots=True)
+class Digest:
+    """Of the entries of one directory: xxh3_128 over the MessagePack of each, in their order."""
+
+    entries: int = 0
+    _hash: xxh3_128 = field(default_factory=xxh3_128)
+
+    def add(self, entries: list[Entry]) -> None:
+        """The next ones."""
+        self.entries += len(entries)
+        for entry in entries:
+            self._hash.update(_encode(entry))
+
+    def digest(self) -> bytes:
+        """16 bytes."""
+        return self._hash.digest()
 
 
 def write(directory: int, header: Header, parts: Iterator[Part]) -> None:

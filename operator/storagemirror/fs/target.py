@@ -157,8 +157,11 @@ class TargetVolume:
 
     def _clear_temporary(self) -> None:
         for name in os.listdir(b"/proc/self/fd/%d" % self._temporary):
-            with contextlib.suppress(IsADirectoryError):
+            try:
                 os.unlink(name, dir_fd=self._temporary)
+            except IsADirectoryError:
+                with contextlib.suppress(OSError):
+                    os.rmdir(name, dir_fd=self._temporary)
 
     @property
     def ours(self) -> int:

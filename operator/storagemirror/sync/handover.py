@@ -20,7 +20,7 @@ import msgspec
 
 from storagemirror.errors import StorageMirrorError, VolumeError
 from storagemirror.fs import manifest
-from storagemirror.fs.marker import Marker
+from storagemirror.fs.marker import Marker, Synced
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.admission import distrust, is_ours
 from storagemirror.sync.requests import Expectation
@@ -45,11 +45,13 @@ def known(volume: TargetVolume, expect: Expectation) -> Settled:
     marker = volume.marker()
     if marker is None or not is_ours(expect, marker):
         return Settled()
+    return _settled(marker, expect, volume.synced())
+
+
+def _settled(marker: Marker, expect: Expectation, synced: Synced | None) -> Settled:
     if marker.promoted is not None and marker.promoted != expect.epoch:
         return Settled()  # it was the live side since: what a source sent before that says nothing of now
-    synced = volume.synced()
-    through = synced.through_ns if synced is not None else 0
-    return Settled(through or None, marker.entries is not None)
+    return Settled(synced.through_ns or None if synced is not None else None, marker.entries is not None)
 
 
 def drain(volume: TargetVolume, expect: Expectation) -> Settled:
@@ -86,18 +88,21 @@ def drain(volume: TargetVolume, expect: Expectation) -> Settled:
         )
     elif marker.open:
         volume.write_marker(msgspec.structs.replace(marker, open=False))
-    return Settled(last.through_ns or None if last is not None else None, marker.entries is not None, doubt=doubt)
+    return dataclasses.replace(_settled(marker, expect, last), doubt=doubt)
 
 
 def promote(volume: TargetVolume, expect: Expectation) -> Settled:
     """Drain, remember what the volume holds, and write `expect.epoch` on it. The caller lets go of the volume then.
 
-    A promotion that ends a restore (`expect.restore`) needs no memory. One that cannot be written (`forgotten`) is no
-    reason to stop: without it, more is kept aside when the other side comes back.
+    A memory that cannot be written (`forgotten`) is no reason to stop: without it, more is kept aside when the other
+    side comes back.
 
     Raises as `drain`, and `VolumeError` TargetNotMirrored when no source has ever written it. A volume that was never
     whole is promoted too: who orders it decides. One that bears this promotion already is not touched at all: it may
     be in use.
+
+    A promotion that ends a restore (`expect.restore`) needs no memory. The live side is whole, so nothing less may take
+    its place: TargetNotMirrored, and TargetInDoubt, where this one is not.
     """
     marker = _ours(volume, expect)
     if marker is None:
@@ -109,10 +114,21 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
     if marker.promoted == expect.epoch:
         return known(volume, expect)
     settled = drain(volume, expect)
+    if expect.restore is not None:
+        _need_whole(settled)
     forgotten = _remember(volume, expect) if expect.restore is None else ""
     marker = _ours(volume, expect) or marker
     volume.write_marker(msgspec.structs.replace(marker, epoch=expect.epoch, promoted=expect.epoch))
     return dataclasses.replace(settled, forgotten=forgotten)
+
+
+def _need_whole(settled: Settled) -> None:
+    hint = "The live side holds everything. Let this volume be mirrored to its end, then restore again."
+    if not settled.whole:
+        message = "the volume has not been made equal to the live side under this restore"
+        raise VolumeError(message, reason="TargetNotMirrored", hint=hint)
+    if settled.doubt:
+        raise VolumeError(settled.doubt, reason="TargetInDoubt", hint=hint)
 
 
 def _remember(volume: TargetVolume, expect: Expectation) -> str:

@@ -28,6 +28,7 @@ DIGEST_CREDIT = 8
 """Frames of digests that may be on their way at once."""
 _REPORTS = 1_000_000
 _ENTRIES = 10_000_000
+_RECALLED = 2_000
 
 
 class Inbox:
@@ -49,6 +50,7 @@ class Inbox:
         self._cleared: m.Cleared | None = None
         self._mirrored: m.Mirrored | None = None
         self._marked: m.Marked | None = None
+        self._recalled: deque[m.ManifestWant] = deque()
         self._kept: m.Kept | None = None
         self._reports: deque[m.Failed | m.NotKept] = deque()
         self.asking = Asking(channel.send)
@@ -98,6 +100,10 @@ class Inbox:
                 self._mirrored = event
             case m.Marked():
                 self._marked = event
+            case m.ManifestWant():
+                self._recalled.append(event)
+                if len(self._recalled) > _RECALLED:
+                    raise ProtocolError(f"more than {_RECALLED} lists of wanted directories at once")
             case m.Kept():
                 self._kept = event
             case m.Summed() | m.Tallied():
@@ -253,6 +259,11 @@ class Inbox:
         if self._marked is None:
             raise AssertionError("waited for it")
         return self._marked
+
+    def recalled(self) -> m.ManifestWant:
+        """The next list of directories that the target wants of a manifest."""
+        self.wait(lambda: bool(self._recalled))
+        return self._recalled.popleft()
 
     def kept(self) -> m.Kept:
         """The answer to ManifestEnd."""

@@ -33,7 +33,7 @@ from storagemirror.sync.meter import Meter
 from storagemirror.sync.mirroring import Comparison
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
 from storagemirror.sync.paths import frames_of
-from storagemirror.sync.recalling import recall
+from storagemirror.sync.recalling import Recalling
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 from storagemirror.sync.resend import resend
 from storagemirror.sync.sender import Sender
@@ -140,7 +140,9 @@ class SourceSession:
             if not welcome.manifest:
                 return
             self._volume.check_identity()
-            recall(self._volume, welcome.manifest, sender.view, self._channel.send)
+            recalling = Recalling(self._volume, welcome.manifest, sender.view, self._channel.send)
+            recalling.tell_all()
+            recalling.tell_wanted(self._inbox.recalled)
             kept = self._inbox.kept()
             self._hear()
             log.info("the target has kept aside %d entries, %d bytes", kept.entries, kept.bytes)

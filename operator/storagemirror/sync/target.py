@@ -36,6 +36,8 @@ from storagemirror.wire import messages as m
 from storagemirror.wire.connection import Event as WireEvent
 from storagemirror.wire.content import Data, Pack
 
+_ABORTS = {"TargetNotWritable": m.FailureReason.READ_ONLY, "NotKeptAside": m.FailureReason.DENIED}
+
 
 class TargetSession:
     """Serves one connection, until it ends. `close` may be called from any thread."""
@@ -116,8 +118,7 @@ class TargetSession:
             self._say(m.Abort(m.FailureReason.FULL, e.message))
             raise
         except VolumeError as e:
-            reason = m.FailureReason.READ_ONLY if e.reason == "TargetNotWritable" else m.FailureReason.IO
-            self._say(m.Abort(reason, e.message))
+            self._say(m.Abort(_ABORTS.get(e.reason, m.FailureReason.IO), e.message))
             raise
         finally:
             self._end()
@@ -218,10 +219,12 @@ class TargetSession:
                 keeping.begin(event)
                 self._applier.changed = True
                 self._durability.before_change()
+            case m.ManifestDigests():
+                keeping.digests(event, self._channel.send)
             case m.ManifestPart():
                 keeping.part(event)
             case m.ManifestEnd():
-                record = keeping.end(event)
+                record = keeping.end()
                 keeping.close()
                 self._keeping = None
                 self._observer.event(Event(EventKind.KEPT))

@@ -52,9 +52,6 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.SUMMED: m.Summed,
     FrameType.TALLY: m.Tally,
     FrameType.TALLIED: m.Tallied,
-    FrameType.MANIFEST: m.Manifest,
-    FrameType.MANIFEST_PART: m.ManifestPart,
-    FrameType.MANIFEST_END: m.ManifestEnd,
     FrameType.BEGIN: m.Begin,
     FrameType.END: m.End,
     FrameType.DROP: m.Drop,
@@ -67,6 +64,11 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.MARKED: m.Marked,
     FrameType.FAILED: m.Failed,
     FrameType.NOT_KEPT: m.NotKept,
+    FrameType.MANIFEST: m.Manifest,
+    FrameType.MANIFEST_DIGESTS: m.ManifestDigests,
+    FrameType.MANIFEST_WANT: m.ManifestWant,
+    FrameType.MANIFEST_PART: m.ManifestPart,
+    FrameType.MANIFEST_END: m.ManifestEnd,
     FrameType.KEPT: m.Kept,
 }
 
@@ -166,8 +168,12 @@ def _check(message: m.Message) -> None:
     match message:
         case m.Mirror():
             paths = list(message.scopes)
-        case m.Want():
+        case m.Want() | m.ManifestWant():
             paths = message.directories
+        case m.ManifestDigests():
+            paths = [told.path for told in message.directories]
+            if any(len(told.attributes) != _DIGEST or len(told.digest) != _DIGEST for told in message.directories):
+                raise ProtocolError(f"expected digests of {_DIGEST} bytes")
         case m.Look() | m.Doomed() | m.Delete():
             paths = message.paths
             root_too = isinstance(message, m.Look)
@@ -194,8 +200,6 @@ def _check(message: m.Message) -> None:
             paths = [directory.path for directory in message.directories]
         case m.Listing() | m.ManifestPart():
             paths = [message.path]
-            if isinstance(message, m.ManifestPart) and len(message.attributes) != _DIGEST:
-                raise ProtocolError(f"expected a digest of {_DIGEST} bytes")
             for entry in message.entries:
                 if not is_name(entry.name):
                     raise ProtocolError(f"not a name of an entry: {entry.name[:300]!r}")

@@ -46,9 +46,6 @@ LIMITS: dict[FrameType, int] = {
     FrameType.SUMMED: CONTROL_LIMIT,
     FrameType.TALLY: CONTROL_LIMIT,
     FrameType.TALLIED: 64,
-    FrameType.MANIFEST: 256,
-    FrameType.MANIFEST_PART: LIST_LIMIT,
-    FrameType.MANIFEST_END: 16,
     FrameType.PACK: 4 * MIB,
     FrameType.BEGIN: 2 * MIB,
     FrameType.DATA: DATA_CHUNK + 8,
@@ -63,6 +60,11 @@ LIMITS: dict[FrameType, int] = {
     FrameType.MARKED: CONTROL_LIMIT,
     FrameType.FAILED: 2 * CONTROL_LIMIT,
     FrameType.NOT_KEPT: 2 * CONTROL_LIMIT,
+    FrameType.MANIFEST: 256,
+    FrameType.MANIFEST_DIGESTS: LIST_LIMIT,
+    FrameType.MANIFEST_WANT: LIST_LIMIT,
+    FrameType.MANIFEST_PART: LIST_LIMIT,
+    FrameType.MANIFEST_END: 16,
     FrameType.KEPT: 64,
 }
 """Bytes of payload, at most."""

@@ -373,7 +373,7 @@ class Tallied(Message, frozen=True, array_like=True):
 
 
 class Manifest(Message, frozen=True, array_like=True):
-    """Source: what the target asked for in Welcome follows, directory by directory, in the order of the walk."""
+    """Source: what the target asked for in Welcome follows: first the digests of all directories."""
 
     epoch: Epoch
     """That was asked about."""
@@ -383,22 +383,43 @@ class Manifest(Message, frozen=True, array_like=True):
     """What was looked at."""
 
 
-class ManifestPart(Message, frozen=True, array_like=True):
-    """Source: one directory. Large ones come in several frames, in order."""
+class ManifestDigest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One directory of it, in two numbers."""
 
     path: bytes
     attributes: bytes
     """xxh3_128 of the directory's own attributes but its time."""
+    digest: bytes
+    """xxh3_128 over its entries. Hard links are not told: no entry has a leader."""
+    entries: Size
+    """How many names are in it."""
+
+
+class ManifestDigests(Message, frozen=True, array_like=True):
+    """Source: directories, in the order of the walk."""
+
+    directories: list[ManifestDigest]
+    last: bool = False
+
+
+class ManifestWant(Message, frozen=True, array_like=True):
+    """Target: answer to the last of them: list these, in the order in which they were told."""
+
+    directories: list[bytes]
+    last: bool = False
+
+
+class ManifestPart(Message, frozen=True, array_like=True):
+    """Source: one directory of those, in their order. Large ones come in several frames."""
+
+    path: bytes
     entries: list[Entry]
-    """Sorted by name. Hard links are not told: no entry has a leader."""
+    """Sorted by name."""
     last: bool = True
 
 
 class ManifestEnd(Message, frozen=True, array_like=True):
-    """Source: that was all of it."""
-
-    directories: Size
-    """How many were told."""
+    """Source: that was all that was wanted."""
 
 
 class Kept(Message, frozen=True, array_like=True):
@@ -432,9 +453,6 @@ class FrameType(IntEnum):
     SUMMED = 26
     TALLY = 27
     TALLIED = 28
-    MANIFEST = 29
-    MANIFEST_PART = 30
-    MANIFEST_END = 31
     PACK = 32
     BEGIN = 33
     DATA = 34
@@ -449,4 +467,9 @@ class FrameType(IntEnum):
     MARKED = 49
     FAILED = 50
     NOT_KEPT = 51
-    KEPT = 52
+    MANIFEST = 56
+    MANIFEST_DIGESTS = 57
+    MANIFEST_WANT = 58
+    MANIFEST_PART = 59
+    MANIFEST_END = 60
+    KEPT = 61

@@ -56,7 +56,7 @@ SOURCE: Moves = {
         F.ABORT: State.DONE,
     },
     State.TELLING: {
-        **_stay(State.TELLING, F.PING, F.MANIFEST_PART),
+        **_stay(State.TELLING, F.PING, F.MANIFEST_DIGESTS, F.MANIFEST_PART),
         F.MANIFEST_END: State.IDLE,
         F.BYE: State.DONE,
         F.ABORT: State.DONE,
@@ -89,7 +89,8 @@ SOURCE: Moves = {
 TARGET: Moves = {
     State.START: {F.WELCOME: State.IDLE, F.REFUSE: State.DONE, F.HOLD: State.DONE, F.ABORT: State.DONE},
     State.IDLE: {
-        **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT, F.SUMMED, F.TALLIED, F.KEPT),
+        **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT, F.SUMMED, F.TALLIED),
+        **_stay(State.IDLE, F.MANIFEST_WANT, F.KEPT),
         F.HOLD: State.DONE,
         F.ABORT: State.DONE,
     },
