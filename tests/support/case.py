@@ -335,16 +335,19 @@ class Case:
 
     def sweep(self) -> bool:
         """Remove the volumes that nobody holds any more (pods take some seconds to go); whether all are gone."""
-        self.volumes = [volume for volume in self.volumes if not self._removed(volume)]
+        for volume in list(self.volumes):
+            self.removed(volume)
         return not self.volumes
 
-    def _removed(self, volume: str) -> bool:
+    def removed(self, volume: str) -> bool:
+        """Take a volume away; False while somebody holds it."""
         from tests.cluster.errors import VolumeInUse
 
         try:
             self.cluster.remove_volume(volume)
         except VolumeInUse:
             return False
+        self.volumes.remove(volume)
         return True
 
 

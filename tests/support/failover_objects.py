@@ -107,6 +107,16 @@ def failover(name: str, pair: str, mode: str, epoch: int, *, approved_by: str | 
     }
 
 
+def restore(name: str, pair: str, epoch: int | None, cut_over: str, to: Json | None) -> Json:
+    """A Restore; `to` is spec.to, without which it brings the pair home."""
+    wanted: Json = {"pairName": pair, "cutOver": cut_over}
+    if epoch is not None:
+        wanted["fromEpoch"] = epoch
+    if to is not None:
+        wanted["to"] = to
+    return {"apiVersion": "storagemirror.io/v1alpha1", "kind": "Restore", "metadata": {"name": name}, "spec": wanted}
+
+
 def debug_pod(name: str, claim: str, node: str) -> Json:
     """A pod that somebody left, with the claim mounted."""
     container = {
