@@ -56,14 +56,19 @@ class Stage(Operations):
         return f"{self.name}-standby"
 
     def set_up(self, *, paired: bool = True) -> None:
-        """Make everything (or all but the pair); do not wait for it."""
+        """Make everything (or what is there before a pair is); do not wait for it."""
         self.source = self.case.claim(f"{self.name}-src", self.nodes.source, size=self.shape.size)
         self.target = self.case.claim(f"{self.name}-dst", self.nodes.target, size=self.shape.size)
         self.case.apply(
             *([objects.label_service(self.name, self.name)] if self.shape.strategy == "Label" else []),
             self.workload("source"),
-            *([self.pair()] if paired else []),
         )
+        if paired:
+            self.join()
+
+    def join(self) -> None:
+        """Make the pair, and the standby; do not wait for them."""
+        self.case.apply(self.pair())
         if self.shape.start == "Gate":  # it would start on the copy before the gate is there
             self.until("the gate to close the target", lambda: self.status().get("closedSides") == ["Target"])
         self.case.apply(self.workload("target"))
