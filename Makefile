@@ -39,7 +39,7 @@ cluster-down: venv ## take it down, leave nothing
 image: venv ## the product's image, as an archive for the cluster (BASE=another base image)
 	$(BIN)/python -m tests.image product $(if $(BASE),--base $(BASE))
 
-demo: venv ## a volume mirrored on a real cluster, its node killed, the application back on its copy (KUBECONFIG= IMAGE=)
+demo: venv ## a volume mirrored on a real cluster, its node killed, the application on its copy, and home (KUBECONFIG= IMAGE=)
 	@$(BIN)/python -m demo up
 
 demo-down: venv ## take the demo down, leave nothing
