@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench crds campaign-failover
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench crds campaign-failover campaign-home
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,3 +61,6 @@ bench: venv ## the promised figures, measured on the real cluster
 
 campaign-failover: venv ## 20 power cuts and 20 planned failovers, timed and counted (RUNS=20)
 	$(BIN)/python -m tests.bench.campaign_failover $(if $(RUNS),--runs $(RUNS))
+
+campaign-home: venv ## 10 times away and home under numbered writes, and what a failback sends (RUNS=10)
+	$(BIN)/python -m tests.bench.campaign_home $(if $(RUNS),--runs $(RUNS))

@@ -26,6 +26,7 @@ class Shape:
     interval: str = "500ms"
     missed: int = 4
     size: str = "32Mi"
+    lines_a_second: float = 20
     standby_ready: Json = field(default_factory=lambda: dict(READY))
     """The part of the standby's readiness probe that says what is asked."""
 
@@ -38,7 +39,7 @@ def workload(shape: Shape, name: str, side: str, claim: str) -> Json:
         "name": "app",
         "image": TESTBOX,
         "imagePullPolicy": "Never",
-        "command": ["python3", "-u", "-c", LEDGER, side, "/data", str(PORT)],
+        "command": ["python3", "-u", "-c", LEDGER, side, "/data", str(PORT), str(shape.lines_a_second)],
         "ports": [{"containerPort": PORT}],
         "readinessProbe": {**probe, "periodSeconds": 1, "failureThreshold": 1},
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
