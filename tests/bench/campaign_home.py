@@ -13,6 +13,7 @@ Ends with 1 when a limit is missed.
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 import time
@@ -79,23 +80,23 @@ class Account:
     broken: set[Answered] = field(default_factory=set)
     """Promised, and missed at some time."""
 
-    def moved(self, done: Json, lines: list[ledger.Line]) -> int:
+    def moved(self, done: Json) -> int:
         """After a failover: how many lines are newly missing from the copy. Those up to its syncedThrough are a broken
         promise; a planned one promises all."""
         synced = seconds_of(done["syncedThrough"]) if done["mode"] == "Unplanned" else float("inf")
-        missing = [a for a in self.stage.missing(lines) if a.line not in self.forgiven]
+        missing = [a for a in self.stage.missing("target") if a.line not in self.forgiven]
         self.broken |= {a for a in missing if a.written <= synced}
         self.forgiven |= {a.line for a in missing if a.written > synced}
         return len(missing)
 
-    def check(self, lines: list[ledger.Line]) -> None:
-        """What was promised at any time is on the live side now."""
-        self.broken |= {a for a in self.stage.missing(lines) if a.line not in self.forgiven}
+    def check(self) -> None:
+        """At home: what was promised at any time is there now."""
+        self.broken |= {a for a in self.stage.missing("source") if a.line not in self.forgiven}
 
     def nowhere(self) -> int:
         """How many lines are neither at home nor in anything that was kept aside there."""
         aside = (self.stage.source.path() / ".storagemirror" / "diverged").glob("*/ledger*")
-        return len(self.stage.missing(self.stage.source_lines(), *map(ledger.read, aside)))
+        return len(self.stage.missing("source", itertools.chain.from_iterable(map(ledger.read, aside))))
 
 
 def cycle(bench: Bench, account: Account, number: int) -> Cycle:
@@ -113,7 +114,7 @@ def cycle(bench: Bench, account: Account, number: int) -> Cycle:
         stage.until_answers("target", 120)
         there = stage.client().longest_silence(start)
     done = stage.until_phase(name, "Completed", seconds=120)
-    lost = account.moved(done, stage.target_lines())
+    lost = account.moved(done)
     time.sleep(AWAY_SECONDS)
     if power:
         unattest(bench.cluster, stage.nodes.source)
@@ -126,9 +127,9 @@ def cycle(bench: Bench, account: Account, number: int) -> Cycle:
     silence = stage.client().longest_silence(asked)
     stage.ready()
     ledger.without_gaps("home volume", stage.source_lines())
-    account.check(stage.source_lines())
+    account.check()
     stage.equal_at_rest()
-    account.check(stage.source_lines())
+    account.check()
     begun = next(step["at"] for step in back["timeline"] if step["phase"] == "Mirroring")
     return Cycle(
         cut=power,

@@ -6,6 +6,7 @@ A `Stage` is one pair with all that belongs to it; several may stand in one case
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,6 +92,10 @@ class Stage(Operations):
         self.until("a first answer", lambda: self.client().last() is not None, 30)
         self.until_answers("source")
 
+    def synced(self) -> None:
+        """Until everything that was done up to now is safe on the copy."""
+        self.case.synced_after(time.time(), self.name)
+
     def runs(self) -> bool:
         """Whether the source's pod is ready."""
         status = self.case.get(self.shape.kind.lower(), self.app).get("status") or {}
@@ -174,10 +179,12 @@ class Stage(Operations):
         """Where the source's volume keeps what its side wrote after it was cut off."""
         return self.source.path() / ".storagemirror" / "diverged" / str(epoch)
 
-    def missing(self, *volumes: list[ledger.Line]) -> list[Answered]:
-        """What was acknowledged to the client and is on none of these volumes, in the order it was heard."""
-        kept = {line for lines in volumes for line in lines}
-        return [a for a in self.client().answers() if a.number and a.line not in kept]
+    def missing(self, side: str, aside: Iterable[ledger.Line] = ()) -> list[Answered]:
+        """What was acknowledged to the client by now and is neither on a side's volume nor in what was kept `aside`, in
+        the order it was heard."""
+        heard = self.client().answers()
+        kept = {*(self.source_lines() if side == "source" else self.target_lines()), *aside}
+        return [answer for answer in heard if answer.number and answer.line not in kept]
 
     def equal_at_rest(self) -> None:
         """The source is live: its workload stops, both sides get equal, as rsync sees them, and it starts again."""
