@@ -14,6 +14,7 @@ from tests.support.failover_case import Stage
 from tests.support.failover_fixtures import Stages
 from tests.support.failover_objects import Shape
 from tests.support.homeward import go_away
+from tests.support.operations import ENDED
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -97,7 +98,7 @@ def test_a_copy_elsewhere_gives_way_to_a_failover_and_is_made_afterwards(case: C
     stage.restore("elsewhere", to=destination(copy, stage.shape.size))
     stage.until("it to be begun", lambda: stage.operation().get("name") == "elsewhere")
     go_away(stage)
-    assert stage.outcome("elsewhere")["phase"] in ("Pending", "Validating")
+    assert stage.phase("elsewhere") not in ENDED
     copy = prepare(case, stage, copy.name)
     stage.until_phase("elsewhere", "Completed", seconds=120)
     lines = ledger.lines(copy)
