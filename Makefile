@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench crds campaign-failover
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench crds campaign-failover campaign-home
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ cluster-down: venv ## take it down, leave nothing
 image: venv ## the product's image, as an archive for the cluster (BASE=another base image)
 	$(BIN)/python -m tests.image product $(if $(BASE),--base $(BASE))
 
-demo: venv ## a volume mirrored on a real cluster, its node killed, the application back on its copy (KUBECONFIG= IMAGE=)
+demo: venv ## a volume mirrored on a real cluster, its node killed, the application on its copy, and home (KUBECONFIG= IMAGE=)
 	@$(BIN)/python -m demo up
 
 demo-down: venv ## take the demo down, leave nothing
@@ -61,3 +61,6 @@ bench: venv ## the promised figures, measured on the real cluster
 
 campaign-failover: venv ## 20 power cuts and 20 planned failovers, timed and counted (RUNS=20)
 	$(BIN)/python -m tests.bench.campaign_failover $(if $(RUNS),--runs $(RUNS))
+
+campaign-home: venv ## 10 times away and home under numbered writes, and what a failback sends (RUNS=10)
+	$(BIN)/python -m tests.bench.campaign_home $(if $(RUNS),--runs $(RUNS))

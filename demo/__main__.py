@@ -1,7 +1,7 @@
-"""`python -m demo up|down`: a volume is mirrored on a real cluster, the copy proven, the application moved to it.
+"""`python -m demo up|down`: a volume is mirrored on a real cluster, the copy proven, the application moved and home.
 
 Without KUBECONFIG a cluster of three nodes is made on this machine, and the application's node loses its power. With
-KUBECONFIG it runs there, and the application is moved by a planned failover:
+KUBECONFIG it runs there, and the application is moved by a planned failover. Then a Restore brings it home:
 
     IMAGE          the product's image, pullable by the nodes (needed)
     STORAGE_CLASS  of both claims (default: the cluster's default class)
@@ -23,7 +23,7 @@ from demo.screen import Failed, Screen
 
 
 def up(asked: place.Wish, screen: Screen) -> None:
-    """Make everything, prove the copy, move the application to it."""
+    """Make everything, prove the copy, move the application to it, and bring it home."""
     start = time.monotonic()
     where = place.given(asked, screen) if asked.kubeconfig else place.own(screen)
     story.tell(where, screen)

@@ -20,6 +20,8 @@ STANDBY = "web-standby"
 CLIENT = "client"
 MOVE = "move"
 """The planned Failover."""
+HOME = "home"
+"""The Restore."""
 VOLUME = "docs"
 SOURCE_CLAIM = "web-data"
 TARGET_CLAIM = "web-standby"
@@ -107,6 +109,13 @@ def move(epoch: int, user: str) -> Json:
     """The planned Failover, approved by the user who applies it."""
     (one,) = load("failover")
     one["spec"] |= {"fromEpoch": epoch, "approved": True, "approvedBy": user}
+    return one
+
+
+def home(epoch: int) -> Json:
+    """The Restore."""
+    (one,) = load("restore")
+    one["spec"]["fromEpoch"] = epoch
     return one
 
 

@@ -37,8 +37,9 @@ class Status:
     target_node: str | None
     not_kept: list[Json]
     epoch: int
+    active_side: str
     operation: Json | None
-    """status.operation: the failover that goes on, or the last one."""
+    """status.operation: the failover or restore that goes on, or the last one."""
 
     @staticmethod
     def of(pair: Json) -> Status:
@@ -60,6 +61,7 @@ class Status:
             target_node=(volume.get("target") or {}).get("node"),
             not_kept=volume.get("notKept") or [],
             epoch=status.get("epoch", 1),
+            active_side=status.get("activeSide", ""),
             operation=status.get("operation"),
         )
 

@@ -57,6 +57,12 @@ class Screen:
         for line in text.rstrip().splitlines():
             self.line(f"{MARGIN}{line}".rstrip())
 
+    def typed(self, manifest: str) -> None:
+        """What a person types to apply an object."""
+        self.line()
+        self.block(f"kubectl apply -f - <<EOF\n{manifest.rstrip()}\nEOF")
+        self.line()
+
     def passing(self, text: str) -> None:
         """A line that the next one replaces. Without a terminal it stays, so there are few of them."""
         if self._tty:

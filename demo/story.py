@@ -1,4 +1,5 @@
-"""The demo itself: an application, a pair, its first mirror, its lag, the proof that the copy is one, and the move."""
+"""The demo itself: an application, a pair, its first mirror, its lag, the proof that the copy is one, the way there and
+the way home."""
 
 from __future__ import annotations
 
@@ -9,15 +10,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from demo import manifests, moving
+from demo import home, manifests, moving
 from demo.agents import SYSTEM, VOLUME, on_copy
 from demo.compare import Tree, differences
+from demo.course import status as pair_status
 from demo.kube import Kube
-from demo.manifests import NAMESPACE, PAIR, STANDBY
+from demo.manifests import NAMESPACE, PAIR, WEB
 from demo.pair import Status, progress_line
 from demo.place import CHECKOUT, Place, empty_volumes
 from demo.pods.writer import COUNTER
 from demo.screen import Failed, Screen, count, size
+from demo.table import Way, table
 from demo.workload import available
 from storagemirror.contract import REPORT_ANNOTATION
 
@@ -43,14 +46,35 @@ def tell(place: Place, screen: Screen) -> None:
     application(place, screen)
     make_pair(place, screen)
     mirrored = first_mirror(place, screen)
-    followed = live(place, screen)
+    live(place, screen)
     prove(place, screen)
     node = moving.ready(place, screen)
     course = (moving.power_cut if place.own else moving.planned)(place, screen, node)
-    found = moving.count(place, screen, course)
+    there = Way(
+        f"{'power cut' if place.own else 'planned'}, Failover {course.operation['name']}",
+        mirrored,
+        course,
+        moving.count(place, screen, course),
+    )
     moving.stays_closed(place, screen, node)
-    moving.cost(screen, f"{mirrored}; then each line {followed}", course, found)
-    look_around(place, screen, course.operation["name"])
+    back = come_home(place, screen, node, there)
+    screen.line()
+    for line in table(there, back):
+        screen.block(line)
+    look_around(place, screen, there, back)
+
+
+def come_home(place: Place, screen: Screen, node: str, there: Way) -> Way:
+    """The third part: back to where it came from, proven, and mirrored as before."""
+    home.rid_of_old_pods(place, screen, node)
+    course = home.restore(place, screen, node)
+    found = moving.count(place, screen, course, home=True)
+    home.mirrors_again(place, screen)
+    held = prove(place, screen)
+    home.kept_aside(place, screen, course, there.tally)
+    sent = course.operation.get("sentBytes")
+    mirrored = f"{held}, {'not known' if sent is None else size(sent)} of it sent"
+    return Way(f"Restore {course.operation['name']}", mirrored, course, found)
 
 
 def clean(place: Place, screen: Screen) -> None:
@@ -100,11 +124,7 @@ def application(place: Place, screen: Screen) -> None:
 def make_pair(place: Place, screen: Screen) -> None:
     """The one thing that a user does."""
     pair = manifests.pair(place.storage_class)
-    screen.line()
-    screen.block("kubectl apply -f - <<EOF")
-    screen.block(manifests.text(pair))
-    screen.block("EOF")
-    screen.line()
+    screen.typed(manifests.text(pair))
     place.kube.apply(pair)
 
 
@@ -114,7 +134,7 @@ def first_mirror(place: Place, screen: Screen) -> str:
     stalled_since: float | None = None
     start = time.monotonic()
     with screen.step("First mirror, while it is written") as step:
-        while not (status := _status(place)).holds("Replicating"):
+        while not (status := pair_status(place)).holds("Replicating"):
             step.note(progress_line(status))
             stalled_since = (stalled_since or time.monotonic()) if status.holds("Stalled") else None
             if stalled_since and time.monotonic() - stalled_since > STALLED_SECONDS:
@@ -131,13 +151,13 @@ def first_mirror(place: Place, screen: Screen) -> str:
     return f"{what} in {time.monotonic() - start:.1f} s"
 
 
-def live(place: Place, screen: Screen) -> str:
-    """The lag while the writer writes: what the status says, and what is read on the copy; the latter in words."""
+def live(place: Place, screen: Screen) -> None:
+    """The lag while the writer writes: what the status says, and what is read on the copy."""
     kube = place.kube
     with screen.step(f"Live, for {WATCH_SECONDS} s, while the writer appends") as step, ThreadPoolExecutor(1) as pool:
         followed = pool.submit(on_copy, kube, "follow.py", f"{VOLUME}/{COUNTER}", str(WATCH_SECONDS))
         while not followed.done():
-            status = _status(place)
+            status = pair_status(place)
             if status.lag_seconds is None or not status.holds("Replicating"):
                 raise _pair_failed(place, status, "the pair stopped replicating")
             if status.lag_seconds > LAG_LIMIT_SECONDS:
@@ -150,11 +170,10 @@ def live(place: Place, screen: Screen) -> str:
             f"{seen['median']:.2f} s later (95 of 100 within {seen['p95']:.2f} s, all within {seen['longest']:.2f} s)"
         )
         step.result = f"{count(seen['lines'])} lines, readable on the copy {late}"
-    return f"readable {seen['median']:.2f} s later"
 
 
-def prove(place: Place, screen: Screen) -> None:
-    """Hold the copy against the source: the writer pauses, and every path of both sides is read."""
+def prove(place: Place, screen: Screen) -> str:
+    """Hold the copy against the source: the writer pauses, and every path of both sides is read. What both hold."""
     kube = place.kube
     with screen.step("The writer pauses") as step:
         state = json.loads(_writer(place, "pause"))
@@ -177,35 +196,34 @@ def prove(place: Place, screen: Screen) -> None:
                 f"the copy is not equal to the source in {count(len(found))} paths:\n{shown}",
                 (kube.command("get", "pods", "-o", "wide"), kube.command("get", "mp", PAIR, "-o", "yaml")),
             )
-        step.result = f"equal: {count(source.files)} files, {size(source.octets)}, {source.others()}"
+        held = f"{count(source.files)} files, {size(source.octets)}"
+        step.result = f"equal: {held}, {source.others()}"
     screen.block("path by path on both sides: contents, owners, modes, times, links, extended attributes")
     _writer(place, "resume")
+    return held
 
 
-def look_around(place: Place, screen: Screen, failover: str) -> None:
+def look_around(place: Place, screen: Screen, there: Way, back: Way) -> None:
     """What to do next."""
     kube = place.kube
     screen.line()
     screen.block(kube.run("get", "mirrorpairs"))
     screen.line()
-    screen.block(kube.run("get", "failovers"))
+    screen.block(kube.run("get", "failovers,restores"))
     screen.line()
-    screen.line("The standby serves and writes on. Look around:")
+    screen.line("The application is at home, writes on, and has a copy again. Look around:")
     screen.line()
     screen.line(f"  export KUBECONFIG={kube.kubeconfig}")
-    screen.line(f"  {kube.command('describe', 'failover', failover)}")
+    screen.line(f"  {kube.command('describe', 'failover', there.course.operation['name'])}")
+    screen.line(f"  {kube.command('describe', 'restore', back.course.operation['name'])}")
     screen.line(f"  {kube.command('describe', 'mirrorpair', PAIR)}")
     screen.line(f"  {kube.command('get', 'pods,pvc', '-o', 'wide')}")
-    screen.line(f"  {kube.command('logs', f'deploy/{STANDBY}', '-c', 'writer')}")
-    screen.line("  kubectl explain failover.spec")
+    screen.line(f"  {kube.command('logs', f'deploy/{WEB}', '-c', 'writer')}")
+    screen.line("  kubectl explain restore.spec")
     screen.line(f"  kubectl -n {SYSTEM} logs deploy/{RELEASE}")
     screen.line()
     how = "" if place.own else f"KUBECONFIG={kube.kubeconfig} "
     screen.line(f"Take it down:  {how}make demo-down")
-
-
-def _status(place: Place) -> Status:
-    return Status.of(place.kube.get("mirrorpair", PAIR))
 
 
 def _passed(place: Place, moment: datetime) -> bool | None:
@@ -216,7 +234,7 @@ def _passed(place: Place, moment: datetime) -> bool | None:
     leases = place.kube.get("leases", "-l", "storagemirror.io/role=source")["items"]
     reports = [json.loads(lease["metadata"].get("annotations", {}).get(REPORT_ANNOTATION, "{}")) for lease in leases]
     said = [datetime.fromisoformat(r["syncedThrough"]) for r in reports if r.get("syncedThrough")]
-    through = _status(place).synced_through
+    through = pair_status(place).synced_through
     return True if any(t > moment for t in [*said, *([through] if through else [])]) else None
 
 

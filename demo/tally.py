@@ -1,4 +1,4 @@
-"""What a move cost: counted by a client from outside, and held against what the Failover says of itself."""
+"""What a move cost: counted by a client from outside, and held against what the operation says of itself."""
 
 from __future__ import annotations
 
@@ -32,16 +32,14 @@ class Tally:
         return max(0, self.heard - self.kept)
 
 
-def tally(heard: str, kept: str) -> Tally | None:
-    """From what `pods/ask.py heard` and `kept` printed; None while the standby has not answered and written."""
-    answers: list[Json] = json.loads(heard)
-    log: list[Json] = json.loads(kept)
-    new = next((a for a in answers if _of_standby(a)), None)
-    before = answers[: answers.index(new)] if new is not None else []
-    old_lines = [entry for entry in log if not _of_standby(entry)]
-    if new is None or not before or not old_lines or not any(_of_standby(entry) for entry in log):
+def tally(heard: str, kept: str, *, home: bool = False) -> Tally | None:
+    """Of the last move, from what `pods/ask.py heard` and `kept` printed; None while the new side has not answered and
+    written. `home`: it went from the standby to the first side; else the other way."""
+    answers = _turn(json.loads(heard), home)
+    log = _turn(json.loads(kept), home)
+    if answers is None or log is None:
         return None
-    old, last = before[-1], old_lines[-1]
+    (old, new), (last, _) = answers, log
     return Tally(
         heard=old["line"],
         kept=last["line"],
@@ -53,13 +51,22 @@ def tally(heard: str, kept: str) -> Tally | None:
 
 
 def wrong(found: Tally, operation: Json) -> str | None:
-    """Where the Failover promises more than the client has seen; None when it does not. Its seconds are whole ones."""
+    """Where the operation promises more than the client has seen; None when it does not. Its seconds are whole ones."""
     said = operation.get("rpoSeconds")
-    if operation["mode"] == "Planned":
-        return f"{found.lost} lines were lost in a planned failover" if found.lost else None
+    if operation["mode"] == "Planned" or operation.get("kind") == "Restore":
+        return f"{found.lost} lines were lost in a move that loses none" if found.lost else None
     if said is not None and found.lost_seconds > said + 1:
         return f"{found.lost_seconds:.1f} s of lines were lost, and the Failover says at most {said} s"
     return None
+
+
+def _turn(entries: list[Json], home: bool) -> tuple[Json, Json] | None:
+    """The last entry of the side that was left, and the first of the one that was moved to; None while the latter has
+    none, or the former."""
+    begun = len(entries)
+    while begun and _of_standby(entries[begun - 1]) is not home:
+        begun -= 1
+    return (entries[begun - 1], entries[begun]) if 0 < begun < len(entries) else None
 
 
 def _of_standby(entry: Json) -> bool:

@@ -3,9 +3,10 @@
 ask.py run URL     ask ten times a second, one question after the other, until it is stopped
 ask.py heard       what was heard so far: an entry for each pod that answered, in the order in which they came
 ask.py kept URL    what the whole log holds now: an entry for each pod that wrote lines, in their order
+ask.py log FILE    the same of a log that lies there; nothing where none does
 
 Prints JSON. An entry: {"pod", "first_line", "line": number of the first and the last line, "at": the writer's clock at
-the last one, "first_heard", "last_heard": this pod's clock at the first and the last answer (0 in `kept`)}.
+the last one, "first_heard", "last_heard": this pod's clock at the first and the last answer (0 in `kept`, `log`)}.
 """
 
 from __future__ import annotations
@@ -73,15 +74,25 @@ def kept(lines: Iterable[str]) -> list[Entry]:
     return entries
 
 
-def main(verb: str, url: str = "") -> None:
+def lines_of(path: str) -> list[str]:
+    """The whole lines of a file; none where there is none."""
+    try:
+        return Path(path).read_text(errors="replace").split("\n")[:-1]
+    except FileNotFoundError:
+        return []
+
+
+def main(verb: str, where: str = "") -> None:
     """Do one verb."""
     match verb:
         case "run":
-            run(url)
+            run(where)
         case "heard":
             print(HEARD.read_text() if HEARD.exists() else "[]")
         case "kept":
-            print(json.dumps(kept(fetch(url, tail=False)[1])))
+            print(json.dumps(kept(fetch(where, tail=False)[1])))
+        case "log":
+            print(json.dumps(kept(lines_of(where))))
         case _:
             sys.exit(__doc__)
 

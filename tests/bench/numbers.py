@@ -6,25 +6,21 @@ clock and the volumes' own paths, memory and processor time from /proc. Ends wit
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import statistics
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from demo.compare import Tree, differences
 from demo.pods import tree
+from tests.bench.bench import Bench, Figure, measure
 from tests.bench.process import Ended, watch
-from tests.cluster.cluster import Cluster
 from tests.cluster.command import wait_for
 from tests.support.case import TESTBOX, Case, process_of
-from tests.support.product import SYSTEM, Product, deliver
+from tests.support.product import SYSTEM, Product
 
 SMALL_FILES = 10_000
 FILES_A_DIRECTORY = 100
@@ -36,55 +32,23 @@ GIVE_UP_SECONDS = 30.0
 """A changed file that is not on the target by then counts as this late."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One measured number; `limit` is the most it may be."""
-
-    what: str
-    measured: float
-    limit: float
-    unit: str
-    note: str = ""
-
-    @property
-    def holds(self) -> bool:
-        return self.measured <= self.limit
-
-    def __str__(self) -> str:
-        sign = "ok  " if self.holds else "MISS"
-        return (
-            f"{sign} {self.what:<58} {self.measured:8.2f} {self.unit:<3} limit {self.limit:g} {self.unit}  {self.note}"
-        )
-
-
-@contextmanager
-def case_of(product: Product, stem: str) -> Iterator[Case]:
-    """A namespace and its volumes, gone afterwards."""
-    case = Case(product, f"{stem}-{uuid.uuid4().hex[:4]}")
-    product.cluster.kubectl("create", "namespace", case.namespace)
-    try:
-        yield case
-    finally:
-        case.clean_up()
-
-
-def fill(root: Path, files: int) -> int:
-    """Small files of 0 to 4 KiB in directories of a hundred; how many bytes."""
+def fill(root: Path, files: int, largest: int = 4096) -> int:
+    """Files of 0 to `largest` bytes (by default small ones) in directories of a hundred; how many bytes."""
     chance = random.Random(1)
     octets = 0
     for number in range(files):
         directory = root / f"d{number // FILES_A_DIRECTORY:03}"
         directory.mkdir(exist_ok=True)
-        data = chance.randbytes(chance.randrange(4097))
+        data = chance.randbytes(chance.randrange(largest + 1))
         (directory / f"f{number:05}").write_bytes(data)
         octets += len(data)
     os.sync()
     return octets
 
 
-def first_mirror_and_changes(product: Product) -> list[Figure]:
+def first_mirror_and_changes(bench: Bench) -> list[Figure]:
     """10,000 small files from `kubectl apply` to Replicating, then one changed file after the other."""
-    with case_of(product, "small-files") as case:
+    with bench.case("small-files") as case:
         source, target = case.claim("src", "n1", size="400Mi"), case.claim("dst", "n2", size="400Mi")
         octets = fill(source.path(), SMALL_FILES)
         case.application("src")
@@ -127,9 +91,9 @@ def changed_file(source: Path, target: Path, number: int) -> float:
     return GIVE_UP_SECONDS
 
 
-def idle(product: Product) -> list[Figure]:
+def idle(bench: Bench) -> list[Figure]:
     """What the operator and the agents cost while nothing changes."""
-    with case_of(product, "idle") as case:
+    with bench.case("idle") as case:
         names = [f"s{number:02}" for number in range(IDLE_PAIRS)]
         for name in names:
             case.claim(name, "n1", size="24Mi")
@@ -146,9 +110,9 @@ def idle(product: Product) -> list[Figure]:
         if len(processes) != 2 * IDLE_PAIRS:
             raise SystemExit(f"expected {2 * IDLE_PAIRS} agents, found {len(processes)}")
         try:
-            costs = watch({**processes, "operator": operator_process(product)}, WATCH_SECONDS)
+            costs = watch({**processes, "operator": operator_process(bench.product)}, WATCH_SECONDS)
         except Ended as e:
-            raise SystemExit(f"{e}\n{case.told()}\n{operator_told(product)}") from e
+            raise SystemExit(f"{e}\n{case.told()}\n{operator_told(bench.product)}") from e
         operator = costs.pop("operator")
         largest = max(cost.resident for cost in costs.values())
         busiest = max(cost.core for cost in costs.values())
@@ -209,29 +173,9 @@ def operator_process(product: Product) -> int:
     return process_of(pod, "operator")
 
 
-MEASUREMENTS: dict[str, Callable[[Product], list[Figure]]] = {"mirror": first_mirror_and_changes, "idle": idle}
-
-
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.numbers", description=__doc__)
-    parser.add_argument("--only", action="append", choices=list(MEASUREMENTS), help="may be repeated (default: all)")
-    parser.add_argument("--prefix", default="bench", help="whose cluster (default: bench)")
-    parser.add_argument("--keep", action="store_true", help="leave the cluster up")
-    args = parser.parse_args()
-    cluster = Cluster(args.prefix)
-    cluster.up()
-    try:
-        product = deliver(cluster)
-        product.install("--set", "logLevel=info")  # as users have it; the tests' own installation says more
-        figures = [figure for name in args.only or MEASUREMENTS for figure in MEASUREMENTS[name](product)]
-    finally:
-        if not args.keep:
-            cluster.down()
-    print(f"\non {os.cpu_count()} cores, image {product.image.tag}")
-    for figure in figures:
-        print(figure)
-    return 0 if all(figure.holds for figure in figures) else 1
+    return measure("tests.bench.numbers", __doc__, {"mirror": first_mirror_and_changes, "idle": idle})
 
 
 if __name__ == "__main__":

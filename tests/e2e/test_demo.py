@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from demo.manifests import MOVE, NAMESPACE, PAIR
+from demo.manifests import HOME, MOVE, NAMESPACE, PAIR
 from demo.place import CHECKOUT
 from tests.cluster.cluster import Cluster
 from tests.cluster.tools import tool_directory
@@ -57,22 +58,23 @@ def environment(product: Product) -> Iterator[dict[str, str]]:
     product.install()
 
 
-def test_on_a_cluster_of_ones_own_it_mirrors_compares_moves_and_goes(
+def test_on_a_cluster_of_ones_own_it_mirrors_compares_moves_comes_home_and_goes(
     cluster: Cluster, environment: dict[str, str]
 ) -> None:
     up = demo("up", environment)
     assert up.returncode == 0, up.stdout + up.stderr
     assert "✗" not in up.stdout
-    equal = re.search(r"equal: ([\d,]+) files", up.stdout)
-    assert equal is not None, up.stdout
-    assert int(equal[1].replace(",", "")) > 3000
-    assert re.search(r"\+ *[\d.]+ s  Completed", up.stdout), up.stdout
-    assert "lost      nothing" in up.stdout
-    assert "rpoSeconds: 0" in up.stdout
+    equal = re.findall(r"equal: ([\d,]+) files", up.stdout)
+    assert len(equal) == 2, "it compares once before it moves, and once at home"
+    assert all(int(files.replace(",", "")) > 3000 for files in equal)
+    assert len(re.findall(r"\+ *[\d.]+ s  Completed", up.stdout)) == 2, up.stdout
     assert "the Source side is closed to new pods" in up.stdout
-    failover = json.loads(cluster.kubectl("-n", NAMESPACE, "get", "failover", MOVE, "-o", "json").stdout)
-    assert failover["status"]["phase"] == "Completed"
-    assert failover["status"]["approvedBy"]
+    assert "What the old side wrote after it was cut off: nothing" in up.stdout
+    nothing = "nothing (rpoSeconds: 0)"
+    assert re.search(rf"lost \(RPO\) +{re.escape(nothing)} +{re.escape(nothing)}\n", up.stdout), up.stdout
+    assert re.search(r"away \(RTO\) +[\d.]+ s \(rtoSeconds: \d+\) +[\d.]+ s \(rtoSeconds: \d+\)\n", up.stdout)
+    assert completed(cluster, "failover", MOVE)["approvedBy"]
+    assert completed(cluster, "restore", HOME)["epoch"] == 3
     assert "make demo-down" in up.stdout
     assert_looking_around_works(up.stdout, Path(environment["KUBECONFIG"]))
     down = demo("down", environment)
@@ -80,6 +82,14 @@ def test_on_a_cluster_of_ones_own_it_mirrors_compares_moves_and_goes(
     gone = cluster.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found").stdout
     assert gone == ""
     assert "mirrorpairs" in cluster.kubectl("get", "crd", "-o", "name").stdout
+
+
+def completed(cluster: Cluster, kind: str, name: str) -> dict[str, Any]:
+    """The status of a Failover or Restore of the demo, which must have completed."""
+    found = json.loads(cluster.kubectl("-n", NAMESPACE, "get", kind, name, "-o", "json").stdout)
+    status: dict[str, Any] = found["status"]
+    assert status["phase"] == "Completed"
+    return status
 
 
 def assert_looking_around_works(said: str, kubeconfig: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_debug_pod_is_named_or_ended_and_two_leaders_do_no_harm(case: Case, st
     planned.debug("left-here")
     planned.failover("go")
     planned.until_phase("go", "Fencing")
-    planned.until("the debug pod to be named", lambda: "left-here" in planned.failover_status("go")["message"], 30)
+    planned.until("the debug pod to be named", lambda: "left-here" in planned.outcome("go")["message"], 30)
     assert planned.status()["closedSides"] == ["Source", "Target"]
     assert planned.replicas("source") == 0
 

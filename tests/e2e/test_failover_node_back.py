@@ -8,9 +8,9 @@ import pytest
 
 from tests.support import ledger_lines as ledger
 from tests.support.case import Case
-from tests.support.failover_case import operation_is
 from tests.support.failover_fixtures import Stages
 from tests.support.failover_objects import Shape
+from tests.support.operations import operation_is
 
 pytestmark = pytest.mark.e2e
 

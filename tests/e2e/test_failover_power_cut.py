@@ -9,10 +9,11 @@ import pytest
 from tests.support import ledger_lines as ledger
 from tests.support import operators
 from tests.support.case import Case, Json
-from tests.support.failover_case import Stage, seconds_of
+from tests.support.failover_case import Stage
 from tests.support.failover_fixtures import Stages
 from tests.support.failover_objects import Shape, debug_pod
 from tests.support.node_words import unattest
+from tests.support.operations import seconds_of
 
 pytestmark = pytest.mark.e2e
 

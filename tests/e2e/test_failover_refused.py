@@ -12,10 +12,10 @@ from tests.cluster.faults import Slowness
 from tests.support import failover_objects as objects
 from tests.support import ledger_lines as ledger
 from tests.support.case import Case
-from tests.support.failover_case import seconds_of
 from tests.support.failover_fixtures import Stages
 from tests.support.failover_objects import Shape
 from tests.support.node_words import unattest
+from tests.support.operations import seconds_of
 
 pytestmark = pytest.mark.e2e
 
@@ -103,12 +103,12 @@ def test_a_copy_that_was_never_whole_is_not_promoted(case: Case, stages: Stages)
     (stage,) = stages(Shape(size="96Mi"), paired=False)
     case.cluster.slow(stage.nodes.source, Slowness(rate="8mbit"))
     (stage.source.path() / "bulk").write_bytes(os.urandom(48 << 20))
-    case.apply(stage.pair())
+    stage.join()
     stage.until("the pair to be known", lambda: "epoch" in stage.status())
     stage.failover("early", "Unplanned")
     stage.until_reason("early", "NotMirrored")
     time.sleep(3)
-    assert stage.failover_status("early")["phase"] == "Validating"
+    assert stage.outcome("early")["phase"] == "Validating"
     assert stage.replicas("source") == 1
     case.cluster.slow(stage.nodes.source, Slowness())
     stage.until_phase("early", "Completed", seconds=90)

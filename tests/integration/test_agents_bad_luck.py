@@ -151,6 +151,9 @@ def test_a_full_target_is_told_and_goes_on_by_itself_when_it_has_grown(pair: Age
             (pair.source.volume / f"large-{i}").write_bytes(os.urandom(1 << 20))
         pair.start()
         wait_for(lambda: problem(pair) == "TargetFull", "the source to say so", 20, pair.tell)
+        told = pair.target.report()
+        assert told is not None
+        assert told.mirrored_at is None, "the copy is called whole, and lacks what did not fit"
         subprocess.run(["mount", "-o", "remount,size=32m", volume], check=True)
         pair.until(Phase.REPLICATING, 40)
         equal_soon(pair)

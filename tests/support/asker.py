@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.service import own_module
+from tests.support.ledger_lines import Line
 
 EVERY_SECONDS = 0.1
 PATIENCE_SECONDS = 1.0
@@ -34,6 +35,11 @@ class Answered:
     side: str
     number: int
     written: float
+
+    @property
+    def line(self) -> Line:
+        """The acknowledged line."""
+        return Line(self.number, self.side, self.written)
 
 
 class Client:

@@ -79,6 +79,15 @@ class Case:
         remount: bool = True,
     ) -> Claim:
         """A bound claim on a volume of its own; `node=None`: a volume that any node can use."""
+        made = self.volume(name, node, size=size, fs=fs, remount=remount)
+        self.apply(self.claim_object(name, made.volume, "movable" if node is None else "local", size, modes))
+        self.until(f"claim {name} to be bound", lambda: self.get("pvc", name)["status"].get("phase") == "Bound")
+        return made
+
+    def volume(
+        self, name: str, node: str | None, *, size: str, fs: FileSystem = FileSystem.EXT4, remount: bool = True
+    ) -> Claim:
+        """A volume for a claim of that name, which somebody else makes."""
         volume = f"{self.namespace}-{name}"[:42].rstrip("-.")
         held = f"{self.namespace}/{name}"
         if node is None:
@@ -86,8 +95,6 @@ class Case:
         else:
             self.cluster.add_volume(node, volume, size, fs, claim=held, remount=remount)
         self.volumes.append(volume)
-        self.apply(self.claim_object(name, volume, "movable" if node is None else "local", size, modes))
-        self.until(f"claim {name} to be bound", lambda: self.get("pvc", name)["status"].get("phase") == "Bound")
         return Claim(name, volume, self.cluster)
 
     def claim_object(
@@ -294,15 +301,23 @@ class Case:
 
     # ------------------------------------------------------------ comparing
 
-    def differences(self, source: Claim, target: Claim) -> str:
-        """What rsync, which is not ours, says differs: contents by checksum, attributes, hard links, ACLs, xattrs."""
+    def differences(self, source: Claim, target: Claim, *leave_out: str) -> str:
+        """What rsync, which is not ours, says differs: contents by checksum, attributes, hard links, ACLs, xattrs.
+        `leave_out`: names at the top that it does not look at."""
         # The receiving rsync follows no symbolic link, and another node's root is reached by one: so it is started in
         # that node's mount namespace. (`env` takes the name of the host, `ON=target`, as a variable.)
         theirs = target.path()
         namespace = Path(*theirs.parts[:3], "ns", "mnt")
         inside = Path("/", *theirs.parts[4:])
+        left_out = [f"--exclude=/{name}" for name in leave_out]
         done = subprocess.run(
-            [*RSYNC, f"--rsh=nsenter --mount={namespace} -- env", f"{source.path()}/", f"ON=target:{inside}/"],
+            [
+                *RSYNC,
+                *left_out,
+                f"--rsh=nsenter --mount={namespace} -- env",
+                f"{source.path()}/",
+                f"ON=target:{inside}/",
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -335,16 +350,19 @@ class Case:
 
     def sweep(self) -> bool:
         """Remove the volumes that nobody holds any more (pods take some seconds to go); whether all are gone."""
-        self.volumes = [volume for volume in self.volumes if not self._removed(volume)]
+        for volume in list(self.volumes):
+            self.removed(volume)
         return not self.volumes
 
-    def _removed(self, volume: str) -> bool:
+    def removed(self, volume: str) -> bool:
+        """Take a volume away; False while somebody holds it."""
         from tests.cluster.errors import VolumeInUse
 
         try:
             self.cluster.remove_volume(volume)
         except VolumeInUse:
             return False
+        self.volumes.remove(volume)
         return True
 
 

@@ -1,27 +1,23 @@
-"""An application with a standby on a cluster whose nodes die: what a failover test does and sees, in words of the test.
+"""An application with a standby on a cluster whose nodes die: what a test of failover or restore does and sees.
 
 A `Stage` is one pair with all that belongs to it; several may stand in one case, beside each other on the same nodes.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from tests.support import failover_objects as objects
 from tests.support import ledger_lines as ledger
-from tests.support import operators
-from tests.support.asker import Client
+from tests.support.asker import Answered, Client
 from tests.support.case import Case, Claim, Json
 from tests.support.failover_objects import Shape
 from tests.support.node_words import attest
-from tests.support.watching import Seen, Watching
-
-ENDED = ("Completed", "RolledBack", "Failed", "Superseded")
+from tests.support.operations import Operations
+from tests.support.watching import Watching
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Nodes:
 
 
 @dataclass
-class Stage:
+class Stage(Operations):
     """One application, its standby, their pair `name` and Service `name`."""
 
     case: Case
@@ -61,14 +57,19 @@ class Stage:
         return f"{self.name}-standby"
 
     def set_up(self, *, paired: bool = True) -> None:
-        """Make everything (or all but the pair); do not wait for it."""
+        """Make everything (or what is there before a pair is); do not wait for it."""
         self.source = self.case.claim(f"{self.name}-src", self.nodes.source, size=self.shape.size)
         self.target = self.case.claim(f"{self.name}-dst", self.nodes.target, size=self.shape.size)
         self.case.apply(
             *([objects.label_service(self.name, self.name)] if self.shape.strategy == "Label" else []),
             self.workload("source"),
-            *([self.pair()] if paired else []),
         )
+        if paired:
+            self.join()
+
+    def join(self) -> None:
+        """Make the pair, and the standby; do not wait for them."""
+        self.case.apply(self.pair())
         if self.shape.start == "Gate":  # it would start on the copy before the gate is there
             self.until("the gate to close the target", lambda: self.status().get("closedSides") == ["Target"])
         self.case.apply(self.workload("target"))
@@ -90,6 +91,10 @@ class Stage:
             self.case.wait(kind, name=self.name, seconds=seconds)
         self.until("a first answer", lambda: self.client().last() is not None, 30)
         self.until_answers("source")
+
+    def synced(self) -> None:
+        """Until everything that was done up to now is safe on the copy."""
+        self.case.synced_after(time.time(), self.name)
 
     def runs(self) -> bool:
         """Whether the source's pod is ready."""
@@ -127,101 +132,27 @@ class Stage:
         """Say what a fencing controller says: the source's node is off."""
         attest(self.case.cluster, self.nodes.source)
 
-    def failover(
-        self, name: str, mode: str = "Planned", *, epoch: int | None = None, approved: bool = True, **spec: object
-    ) -> None:
-        """Ask for a failover of the pair, from its present epoch, with approval by the user who asks."""
-        user = self.case.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}") if approved else None
-        at = self.status()["epoch"] if epoch is None else epoch
-        self.case.apply(objects.failover(name, self.name, mode, at, approved_by=user, **spec))
-
-    def approve(self, name: str, **spec: object) -> str:
-        """Approve a Failover that waits; the user's name."""
-        user = self.case.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
-        patch = {"spec": {"approved": True, "approvedBy": user, **spec}}
-        self.case.kubectl("patch", "failover", name, "--type=merge", "-p", json.dumps(patch))
-        return user
-
     def scale(self, side: str, count: int) -> None:
         """As a person or a controller does."""
         name = self.app if side == "source" else self.standby
         self.case.kubectl("scale", self.shape.kind.lower(), name, f"--replicas={count}")
 
-    def debug(self, name: str = "debug") -> None:
-        """A pod that somebody left on the source claim; waits until it runs."""
-        self.case.apply(objects.debug_pod(name, self.source.name, self.nodes.source))
+    def debug(self, name: str = "debug", side: str = "source") -> None:
+        """A pod that somebody left on a side's claim; waits until it runs."""
+        claim, node = (self.source, self.nodes.source) if side == "source" else (self.target, self.nodes.target)
+        self.case.apply(objects.debug_pod(name, claim.name, node))
         self.case.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=30s")
 
+    def lose_source(self) -> None:
+        """Its claim is deleted, and its volume with it."""
+        self.case.kubectl("delete", "pvc", self.source.name, "--timeout=60s")
+        self.until("the source's volume to be let go of", lambda: self.case.removed(self.source.volume))
+
+    def renew_source(self, size: str) -> None:
+        """A claim of the same name, on a volume that is new and empty."""
+        self.source = self.case.claim(self.source.name, self.nodes.source, size=size)
+
     # ------------------------------------------------------------ seeing
-
-    def status(self) -> Json:
-        """The pair's status."""
-        return self.case.status(self.name)
-
-    def volume(self) -> Json:
-        """The status of the pair's volume."""
-        return self.case.volume_status(self.name)
-
-    def operation(self) -> Json:
-        """status.operation of the pair; empty while there was none."""
-        found: Json = self.status().get("operation") or {}
-        return found
-
-    def failovers(self) -> list[Json]:
-        """The Failovers that name this pair, oldest first."""
-        items = self.case.get("failovers")["items"]
-        mine = [item for item in items if item["spec"]["pairName"] == self.name]
-        return sorted(mine, key=lambda item: str(item["metadata"]["creationTimestamp"]))
-
-    def phase(self, name: str) -> str:
-        """The phase of a Failover; empty while it has none, and where there is none of that name."""
-        found = [f for f in self.failovers() if f["metadata"]["name"] == name]
-        return str((found[0].get("status") or {}).get("phase", "")) if found else ""
-
-    def until(self, what: str, probe: Callable[[], bool], seconds: float = 60) -> None:
-        """Wait; on failure tell everything there is to tell, the operators' words too."""
-        try:
-            self.case.until(f"{what} ({self.name})", probe, seconds)
-        except Exception as e:
-            e.add_note(self.told())
-            raise
-
-    def until_phase(self, name: str, *phases: str, seconds: float = 60) -> Json:
-        """Until a Failover is in one of the phases; its status. At once wrong where it ended in another."""
-
-        def there() -> bool:
-            phase = self.phase(name)
-            if phase in ENDED and phase not in phases:
-                raise AssertionError(f"failover {name} ended in {phase}, expected {phases}\n{self.told()}")
-            return phase in phases
-
-        self.until(f"failover {name} to be in {' or '.join(phases)}", there, seconds)
-        return self.failover_status(name)
-
-    def until_reason(self, name: str, reason: str, seconds: float = 60) -> str:
-        """Until a Failover gives a reason; its message."""
-        self.until(
-            f"failover {name} to say {reason}",
-            lambda: self.failover_status(name).get("reason") == reason,
-            seconds,
-        )
-        return str(self.failover_status(name)["message"])
-
-    def until_automatic(self, seconds: float = 60, after: int = 0) -> str:
-        """Until the operator made a Failover (the one after so many others); its name."""
-        self.until("an automatic Failover", lambda: len(self.failovers()) > after, seconds)
-        made = self.failovers()[after]
-        assert made["metadata"]["labels"]["storagemirror.io/automatic"], made
-        return str(made["metadata"]["name"])
-
-    def failover_status(self, name: str) -> Json:
-        """The status of a Failover; empty while there is none."""
-        found: Json = self.case.get("failover", name).get("status") or {}
-        return found
-
-    def timeline(self, name: str) -> list[str]:
-        """The phases a Failover went through."""
-        return [str(step["phase"]) for step in self.failover_status(name).get("timeline") or []]
 
     def writers(self) -> set[str]:
         """The names of the pods that may write the source, as the pair knows them."""
@@ -244,6 +175,26 @@ class Stage:
         """What the target's volume holds."""
         return ledger.lines(self.target)
 
+    def kept_aside(self, epoch: int) -> Path:
+        """Where the source's volume keeps what its side wrote after it was cut off."""
+        return self.source.path() / ".storagemirror" / "diverged" / str(epoch)
+
+    def missing(self, side: str, aside: Iterable[ledger.Line] = ()) -> list[Answered]:
+        """What was acknowledged to the client by now and is neither on a side's volume nor in what was kept `aside`, in
+        the order it was heard."""
+        heard = self.client().answers()
+        kept = {*(self.source_lines() if side == "source" else self.target_lines()), *aside}
+        return [answer for answer in heard if answer.number and answer.line not in kept]
+
+    def equal_at_rest(self) -> None:
+        """The source is live: its workload stops, both sides get equal, as rsync sees them, and it starts again."""
+        count = self.replicas("source")
+        self.scale("source", 0)
+        self.until("no pod of the source", lambda: self.pods("source") == [])
+        self.case.equal(self.source, self.target)
+        self.scale("source", count)
+        self.until_answers("source")
+
     def pods(self, side: str) -> list[Json]:
         """The pods of a side's workload."""
         name = self.app if side == "source" else self.standby
@@ -254,25 +205,3 @@ class Stage:
         """spec.replicas of a side's workload."""
         name = self.app if side == "source" else self.standby
         return int(self.case.get(self.shape.kind.lower(), name)["spec"]["replicas"])
-
-    def told(self) -> str:
-        """The Failovers, the Service and the operators' last words."""
-        parts = [f"operation of {self.name}: {json.dumps(self.operation(), indent=1)}"]
-        for words in (("get", "failovers"), ("get", "services,endpointslices", "-o", "wide")):
-            parts.append(f"$ kubectl {' '.join(words)}\n{self.case.kubectl(*words, check=False)}")
-        return "\n".join([*parts, operators.told(self.case.cluster)])
-
-
-def seconds_of(text: str) -> float:
-    """A time of the API in Unix seconds."""
-    return datetime.fromisoformat(text).timestamp()
-
-
-def operation_is(*phases: str) -> Callable[[Seen], bool]:
-    """For `Watching.once`: the pair's operation is in one of these phases."""
-
-    def holds(seen: Seen) -> bool:
-        operation = (seen.object.get("status") or {}).get("operation") or {}
-        return operation.get("phase") in phases
-
-    return holds

@@ -26,6 +26,7 @@ class Shape:
     interval: str = "500ms"
     missed: int = 4
     size: str = "32Mi"
+    lines_a_second: float = 20
     standby_ready: Json = field(default_factory=lambda: dict(READY))
     """The part of the standby's readiness probe that says what is asked."""
 
@@ -38,7 +39,7 @@ def workload(shape: Shape, name: str, side: str, claim: str) -> Json:
         "name": "app",
         "image": TESTBOX,
         "imagePullPolicy": "Never",
-        "command": ["python3", "-u", "-c", LEDGER, side, "/data", str(PORT)],
+        "command": ["python3", "-u", "-c", LEDGER, side, "/data", str(PORT), str(shape.lines_a_second)],
         "ports": [{"containerPort": PORT}],
         "readinessProbe": {**probe, "periodSeconds": 1, "failureThreshold": 1},
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
@@ -105,6 +106,16 @@ def failover(name: str, pair: str, mode: str, epoch: int, *, approved_by: str | 
         "metadata": {"name": name},
         "spec": wanted,
     }
+
+
+def restore(name: str, pair: str, epoch: int | None, cut_over: str, to: Json | None) -> Json:
+    """A Restore; `to` is spec.to, without which it brings the pair home."""
+    wanted: Json = {"pairName": pair, "cutOver": cut_over}
+    if epoch is not None:
+        wanted["fromEpoch"] = epoch
+    if to is not None:
+        wanted["to"] = to
+    return {"apiVersion": "storagemirror.io/v1alpha1", "kind": "Restore", "metadata": {"name": name}, "spec": wanted}
 
 
 def debug_pod(name: str, claim: str, node: str) -> Json:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.support.case import Claim
 
@@ -22,8 +24,13 @@ class Line:
 def lines(claim: Claim) -> list[Line]:
     """The whole lines on a volume, while its node has power; empty while there is no ledger. A line that a power cut
     tore is left out."""
+    return read(claim.path() / "ledger")
+
+
+def read(ledger: Path) -> list[Line]:
+    """The whole lines of one ledger, wherever it lies; empty while there is none."""
     try:
-        text = (claim.path() / "ledger").read_bytes()
+        text = ledger.read_bytes()
     except FileNotFoundError:
         return []
     found = [LINE.fullmatch(line) for line in text.split(b"\n")]
@@ -46,8 +53,20 @@ def never_two_writers(source: list[Line], target: list[Line]) -> None:
         late = [line for line in old if line.written >= new[0].written]
         assert not late, f"the source wrote {late[:3]} (of {len(late)}) after the standby began with {new[0]}"
     for name, found in (("source", source), ("target", target)):
-        numbers = [line.number for line in found]
-        assert numbers == list(range(1, len(numbers) + 1)), f"the {name}'s ledger has gaps or repeats: {gaps(numbers)}"
+        without_gaps(name, found)
+
+
+def without_gaps(name: str, found: list[Line]) -> None:
+    """What `name` holds has every number from 1 on, once."""
+    numbers = [line.number for line in found]
+    assert numbers == list(range(1, len(numbers) + 1)), f"the {name}'s ledger has gaps or repeats: {gaps(numbers)}"
+
+
+def turns(*volumes: list[Line]) -> list[str]:
+    """Which sides wrote, by the time of every line on some volumes: `["source", "target"]` after a failover. Where two
+    wrote at a time their names alternate."""
+    written = sorted({line for found in volumes for line in found}, key=lambda line: line.written)
+    return [side for side, _ in itertools.groupby(line.side for line in written)]
 
 
 def gaps(numbers: list[int]) -> list[tuple[int, int]]:

@@ -14,15 +14,20 @@ import pytest
 
 from demo import manifests, place
 from demo.compare import Tree, differences
-from demo.moving import Course
+from demo.course import Course
+from demo.home import Aside, lost_and_found
 from demo.pair import Status, progress_line
 from demo.pods import ask, tree
 from demo.screen import Failed, Screen, bar, size
+from demo.table import Way, table
 from demo.tally import Tally, tally, wrong
 from storagemirror.api.failover import FailoverSpec
 from storagemirror.api.mirrorpair import MirrorPairSpec
+from storagemirror.api.operation import Diverged
+from storagemirror.api.restore import RestoreSpec
 
 T0 = 1_700_000_000_123_456_789
+AT = "2026-01-02T03:04:05Z"
 
 
 def listing(top: Path, *leave_out: str) -> Tree:
@@ -146,6 +151,8 @@ def test_the_pair_that_the_demo_shows_is_one_that_the_product_takes() -> None:
     assert "storageClassName" not in manifests.text(manifests.pair(None))
     failover = FailoverSpec.model_validate(manifests.move(7, "alice")["spec"])
     assert (failover.from_epoch, failover.approved, failover.approved_by) == (7, True, "alice")
+    restore = RestoreSpec.model_validate(manifests.home(8)["spec"])
+    assert (restore.pair_name, restore.from_epoch, restore.to) == (manifests.PAIR, 8, None)
 
 
 def test_every_container_of_the_demo_gets_its_image() -> None:
@@ -221,6 +228,59 @@ def test_nothing_is_counted_before_the_standby_has_answered_and_written(
     assert counted(heard, kept) is None
 
 
+HOME = "web-3-c"
+
+
+def test_the_way_home_is_counted_from_the_standby_s_last_line_to_the_first_at_home() -> None:
+    there = [entry(OLD, 90, 4.5, 1.0, 4.6), entry(NEW, 120, 16.0, 13.1, 16.1)]
+    assert tally(json.dumps(there), json.dumps(there), home=True) is None
+    back = [*there, entry(HOME, 125, 19.0, 18.1, 19.1)]
+    found = tally(json.dumps(back), json.dumps(back), home=True)
+    assert found is not None
+    assert (found.heard, found.kept, found.lost, found.old, found.new) == (120, 120, 0, NEW, HOME)
+    assert found.away == pytest.approx(2.0)
+    short = [*there[:1], entry(NEW, 118, 15.9), entry(HOME, 125, 19.0)]
+    found = tally(json.dumps(back), json.dumps(short), home=True)
+    assert found is not None
+    assert "2 lines were lost" in str(wrong(found, {"kind": "Restore", "mode": "Unplanned", "rpoSeconds": 9}))
+
+
+def test_what_the_old_side_wrote_is_told_from_the_status_and_its_lost_lines_are_looked_for() -> None:
+    lost = counted([entry(OLD, 90, 4.5), entry(NEW, 99, 16.0)], [entry(OLD, 87, 4.35), entry(NEW, 99, 16.0)])
+    assert lost is not None
+    assert lost_and_found(lost, [entry(OLD, 95, 4.8)]) == (
+        "the 3 lines that the client had seen and the copy lacked are there"
+    )
+    assert "1 are there; 2 were on no disk" in lost_and_found(lost, [entry(OLD, 88, 4.4)])
+    assert "0 are there; 3 were on no disk" in lost_and_found(lost, [])
+
+    told = {"volume": "docs", "epoch": 2, "path": "p", "entries": 2, "bytes": 1500, "first": ["a", "b"], "at": AT}
+    assert Diverged.model_validate({**told, "deleted": 1}).deleted == 1
+    assert str(Aside.of({"diverged": [{**told, "deleted": 1}]})) == "2 entries, 1.5 kB, and 1 that it had deleted"
+    assert Aside.of({"diverged": [{**told, "entries": 0}]}) is None
+    assert Aside.of({}) is None
+
+
+def test_the_table_sets_both_ways_beside_each_other() -> None:
+    lost = counted([entry(OLD, 90, 4.5, 1, 5), entry(NEW, 99, 16.0, 9)], [entry(OLD, 87, 4.35), entry(NEW, 99, 16.0)])
+    none = counted([entry(OLD, 90, 4.5, 1, 5), entry(NEW, 99, 16.0, 7)], [entry(OLD, 90, 4.5), entry(NEW, 99, 16.0)])
+    assert lost is not None
+    assert none is not None
+    there = Course((("Validating", 5.0), ("Fencing", 5.5), ("Completed", 9.0)), {"rpoSeconds": 1, "rtoSeconds": 5})
+    phases = (("Validating", 0.2), ("Mirroring", 2.0), ("Fencing", 6.0), ("Completed", 8.0))
+    back = Course(phases, {"rpoSeconds": 0, "rtoSeconds": 2})
+    lines = table(Way("power cut", "9 files", there, lost), Way("Restore", "9 files, 1 kB sent", back, none))
+    assert [line.split("  ", 1)[0] for line in lines[2:]] == [
+        *("by", "mirrored", "until it began", "Validating", "Mirroring", "Fencing"),
+        *("all of it", "lost (RPO)", "away (RTO)"),
+    ]
+    cells = {line.split("  ", 1)[0]: re.split(" {2,}", line)[1:] for line in lines[2:]}
+    assert cells["Mirroring"] == ["–", "4.0 s"]
+    assert cells["Fencing"] == ["3.5 s", "2.0 s"]
+    assert cells["lost (RPO)"] == ["3 lines, 0.15 s of writing (rpoSeconds: 1)", "nothing (rpoSeconds: 0)"]
+    assert cells["away (RTO)"] == ["4.0 s (rtoSeconds: 5)", "2.0 s (rtoSeconds: 2)"]
+
+
 def test_a_failover_that_says_less_than_was_lost_is_found_out() -> None:
     found = counted([entry(OLD, 90, 4.5), entry(NEW, 99, 16.0)], [entry(OLD, 30, 1.5), entry(NEW, 99, 16.0)])
     assert found is not None
@@ -241,8 +301,9 @@ def test_the_client_is_on_the_source_s_node_only_where_nobody_cuts_its_power() -
 
 
 def test_each_phase_is_told_with_how_long_it_took() -> None:
-    course = Course((("Validating", 7.04), ("Fencing", 7.5), ("Completed", 9.0)), {})
-    assert course.durations() == "7.0 s until Validating, Validating 0.5 s, Fencing 1.5 s"
+    course = Course((("Validating", 7.0), ("Fencing", 7.5), ("Validating", 9.0), ("Completed", 9.25)), {})
+    assert course.durations() == {"Validating": 0.75, "Fencing": 1.5}
+    assert (course.until_it_began, course.took) == (7.0, 9.25)
 
 
 def test_the_log_is_told_apart_by_who_wrote_its_lines() -> None:
@@ -251,6 +312,13 @@ def test_the_log_is_told_apart_by_who_wrote_its_lines() -> None:
         (OLD, 1, 2, 1.6),
         (NEW, 3, 3, 9.0),
     ]
+
+
+def test_a_log_that_was_kept_aside_is_read_where_there_is_one(tmp_path: Path) -> None:
+    log = tmp_path / "lines.log"
+    assert ask.lines_of(str(log)) == []
+    log.write_text(f"line 7 at 1.5 by {OLD}\nline 8 at 1.6 by")
+    assert [e["line"] for e in ask.kept(ask.lines_of(str(log)))] == [7]
 
 
 def test_progress_is_told_from_what_the_status_says_and_no_more() -> None:

@@ -43,6 +43,7 @@ class Hearing:
         elif event.kind is EventKind.MIRROR_STARTED and not held and view.sight.phase is not Phase.REPLICATING:
             view.see(phase=Phase.MIRRORING)
         elif event.kind is EventKind.MIRROR_ENDED:
-            view.see(phase=Phase.REPLICATING, mirrored_ns=self._clock.now_ns(), problem=None)
+            whole_ns = view.sight.mirrored_ns if event.detail else self._clock.now_ns()
+            view.see(phase=Phase.REPLICATING, mirrored_ns=whole_ns, problem=None)
         elif event.kind is EventKind.MARKED and event.through_ns is not None:
             view.see(through_ns=event.through_ns)

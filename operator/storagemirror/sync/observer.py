@@ -36,6 +36,7 @@ class EventKind(StrEnum):
     CONNECTED = "Connected"
     MIRROR_STARTED = "MirrorStarted"
     MIRROR_ENDED = "MirrorEnded"
+    """Everything was compared. A target says in `detail` what it could not write first; empty: the copy is whole."""
     MARKED = "Marked"
     """Everything the source did up to `through_ns` is fsynced on the target."""
     HELD = "Held"

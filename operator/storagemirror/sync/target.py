@@ -310,14 +310,10 @@ class TargetSession:
             self._deletions.compared(message.entries)
             self._durability.compared(message.entries)
         self._applier.live = True
-        self._observer.event(Event(EventKind.MIRROR_ENDED))
+        why = f"{printable(first.path)}: {first.message}" if first is not None else ""
+        self._observer.event(Event(EventKind.MIRROR_ENDED, why))
         self._channel.send(
-            m.Mirrored(
-                self._deletions.total,
-                self._applier.failed,
-                first.reason if first is not None else None,
-                f"{printable(first.path)}: {first.message}" if first is not None else "",
-            )
+            m.Mirrored(self._deletions.total, self._applier.failed, first.reason if first is not None else None, why)
         )
 
     # -- durability

@@ -1,9 +1,9 @@
 """An application with one volume. Runs in a pod (`python3 -c`), with the standard library alone.
 
-    ledger.py SIDE DIRECTORY PORT
+    ledger.py SIDE DIRECTORY PORT LINES-A-SECOND
 
 Appends a line `NUMBER SIDE TIME;` (TIME: seconds since 1970; the semicolon tells a whole line from a torn one) to
-DIRECTORY/ledger many times a second, each made durable before it counts, going on from the last whole line that it
+DIRECTORY/ledger so many times a second, each made durable before it counts, going on from the last whole line that it
 finds. Whoever connects to PORT is told SIDE and the last line that is durable: a number that a client has heard is one
 that the application has acknowledged.
 """
@@ -17,8 +17,6 @@ import sys
 import threading
 import time
 
-LINES_A_SECOND = 20
-
 
 def open_ledger(path: str) -> tuple[int, int]:
     """A descriptor to append with, and the number that an earlier life came to. A torn last line is closed first."""
@@ -31,7 +29,7 @@ def open_ledger(path: str) -> tuple[int, int]:
     return ledger, max((int(words[0]) for words in whole), default=0)
 
 
-def main(side: str, directory: str, port: str) -> None:
+def main(side: str, directory: str, port: str, lines_a_second: str) -> None:
     """Until SIGTERM."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -49,7 +47,7 @@ def main(side: str, directory: str, port: str) -> None:
     server = Server(("", int(port)), Tell)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"{side}: from line {number + 1}", flush=True)
-    while not stop.wait(1 / LINES_A_SECOND):
+    while not stop.wait(1 / float(lines_a_second)):
         number += 1
         line = f"{number} {side} {time.time():.6f};\n".encode()
         os.write(ledger, line)

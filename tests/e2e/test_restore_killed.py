@@ -1,0 +1,106 @@
+"""Operator and agents are killed in every phase of a Restore, and it comes to its end with nothing lost."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from storagemirror.api.operation import ENDED, OperationPhase
+from tests.support.case import Case
+from tests.support.failover_case import Stage
+from tests.support.failover_fixtures import Stages
+from tests.support.failover_objects import Shape
+from tests.support.homeward import came_home, go_away
+from tests.support.killer import Killer
+from tests.support.operations import operation_is
+from tests.support.watching import Seen
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
+
+BACK = OperationPhase.ROLLING_BACK
+OTHERS = {OperationPhase.PENDING, OperationPhase.AWAITING_APPROVAL, BACK}
+"""No phases of a Restore on its way; one that is Pending has no operation yet."""
+ON_THE_WAY = [phase for phase in OperationPhase if phase not in ENDED | OTHERS]
+WITH_AGENTS = [
+    OperationPhase.MIRRORING,
+    OperationPhase.PROVING,
+    OperationPhase.FENCING,
+    OperationPhase.DRAINING,
+    OperationPhase.PROMOTING,
+]
+
+
+def test_an_operator_killed_in_every_phase_brings_it_home(case: Case, stages: Stages) -> None:
+    (stage,) = stages(Shape())
+    go_away(stage)
+    killer = Killer(case, stage)
+    killed = killer.arm(ON_THE_WAY[0])
+    stage.restore("home", cut_over="Manual")
+    for number, phase in enumerate(ON_THE_WAY):
+        stage.until(f"the leader to be killed in {phase}", killed.is_set, 60)
+        killer.follow()
+        if phase is not ON_THE_WAY[-1]:
+            killed = killer.arm(ON_THE_WAY[number + 1])
+        if phase is OperationPhase.AWAITING_CUT_OVER:
+            stage.approve("home")
+        killer.replace()
+    done = stage.until_phase("home", "Completed", seconds=60)
+    assert (done["attempt"], done["epoch"], done["rpoSeconds"]) == (2, 3, 0)
+    came_home(stage)
+
+
+class Ender:
+    """Ends a pair's agent of one role at the moment at which the watch tells of a phase, for each phase with agents: by
+    kill -9 of its process, and by the deletion of its pod, in turn."""
+
+    def __init__(self, stage: Stage, role: str) -> None:
+        self._stage, self._role = stage, role
+        self.ended: list[str] = []
+        watch = stage.watch_pair()
+        for number, phase in enumerate(WITH_AGENTS):
+            watch.once(operation_is(phase), partial(self._end, phase, delete=number % 2 == 1))
+
+    def _end(self, phase: str, _: Seen, *, delete: bool) -> None:
+        case, name = self._stage.case, self._stage.name
+        pod = case.agent(self._role, name)
+        if not pod:
+            return
+        if delete:
+            case.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
+        else:
+            case.kill_agent(self._role, name)
+        self.ended.append(phase)
+
+
+def test_agents_that_die_in_every_phase_are_replaced(case: Case, stages: Stages) -> None:
+    """The one that reads the live side, in one pair, and the one that writes home, in another."""
+    reading, writing = everyone = stages(reading=Shape(), writing=Shape())
+    go_away(*everyone)
+    enders = [Ender(reading, "source"), Ender(writing, "target")]
+    for stage in everyone:
+        stage.restore(f"{stage.name}-home")
+    for stage in everyone:
+        stage.until_phase(f"{stage.name}-home", "Completed", seconds=200)
+    for ender in enders:
+        assert {"Mirroring", "Fencing"} <= set(ender.ended), f"the test shows little: ended in {ender.ended}"
+    for stage in everyone:
+        came_home(stage)
+
+
+def test_an_operator_killed_while_it_goes_back_starts_the_live_side_again(case: Case, stages: Stages) -> None:
+    (stage,) = stages(Shape())
+    go_away(stage)
+    stage.debug(side="target")
+    killer = Killer(case, stage)
+    stage.restore("home")
+    stage.until("the live side to be stopped", lambda: stage.replicas("target") == 0)
+    killed = killer.arm(BACK)
+    case.kubectl("delete", "restore", "home", "--wait=false")
+    stage.until("the leader to be killed", killed.is_set, 30)
+    killer.follow()
+    killer.replace()
+    stage.until("it to be rolled back", lambda: stage.operation()["phase"] == "RolledBack")
+    stage.until_answers("target")
+    assert stage.replicas("target") == 1
+    assert stage.status()["closedSides"] == ["Source"]
