@@ -136,6 +136,29 @@ def test_home_and_forth_again(pair: AgentPair) -> None:
     assert os.listdir(aside) != []
 
 
+def test_what_only_a_checksum_tells_apart_is_kept_aside_too(pair: AgentPair) -> None:
+    """Files that the old side changed, of the size and the time that they had: no look at them finds that."""
+    pair.source.volume.mkdir(exist_ok=True)
+    (pair.source.volume / "large").write_bytes(os.urandom(3 << 20))
+    home, _ = failed_over(pair, 20)
+    changed: dict[Path, bytes] = {}
+    for path in (home / "d0/sub/f0", home / "large"):
+        before = path.stat()
+        changed[path] = os.urandom(before.st_size)
+        path.write_bytes(changed[path])
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    pair.turn(HOME, epoch=2)
+    kept(pair)
+    pair.until(Phase.REPLICATING)
+    proof = proven(pair, ProofStage.LIVE)
+    assert (proof.equal, proof.differing) == (True, 2)
+    assert pair.equal()
+    aside = home / ".storagemirror/diverged/2"
+    assert {path: (aside / path.relative_to(home)).read_bytes() for path in changed} == changed
+    wait_for(lambda: kept(pair).entries == 2, "both to be told", 20, pair.tell)
+    assert sorted(kept(pair).first) == ["d0/sub/f0", "large"]
+
+
 # -- what happens in between
 
 

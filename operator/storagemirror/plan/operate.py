@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from storagemirror.api.operation import OperationPhase
+from storagemirror.api.operation import OperationKind, OperationPhase
 from storagemirror.plan import phases_home as home
+from storagemirror.plan.course import RETURNING
 from storagemirror.plan.operating import Move, Stage, given_up
 from storagemirror.plan.phases_before import awaiting_approval, proving, validating
 from storagemirror.plan.phases_fence import draining, fencing, promoting, rolling_back
@@ -47,4 +48,5 @@ def step(stage: Stage) -> Move:
     """One pass over an open operation."""
     operation = stage.operation
     steps = ELSEWHERE if operation.elsewhere else HOMEWARD if operation.homeward else FAILOVER
-    return given_up(stage) or steps[operation.phase](stage)
+    move = given_up(stage) or steps[operation.phase](stage)
+    return home.noted(stage, move) if operation.phase in RETURNING and operation.kind is OperationKind.RESTORE else move

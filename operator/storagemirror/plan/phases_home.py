@@ -7,6 +7,8 @@ the old side had written is kept aside there before, by the agent that writes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from storagemirror.api.operation import CutOver, Diverged, OperationPhase
 from storagemirror.api.reasons import Reason
 from storagemirror.contract import Phase as AgentPhase
@@ -45,28 +47,26 @@ def validating(stage: Stage) -> Move:
 
 def mirroring(stage: Stage) -> Move:
     """Until the copy is whole and follows. However long that takes: the live side serves."""
-    also: dict[str, object] = {"diverged": _diverged(stage), "sent_bytes": sent(stage)}
     behind = [v for v in stage.views if not _follows(stage, v)]
     if not behind:
-        return _whole(stage, also)
+        return _whole(stage)
     if stage.observed.pair.spec.paused:
-        return stay(stage, Reason.PAUSED, "The pair is paused.", again=pace(stage), also=also)
+        return stay(stage, Reason.PAUSED, "The pair is paused.", again=pace(stage))
     reason, text = _waits(stage, behind)
-    return stay(stage, reason, text, again=pace(stage), also=also)
+    return stay(stage, reason, text, again=pace(stage))
 
 
 def awaiting_cut_over(stage: Stage) -> Move:
     """Until a person says that the application may move; the copy follows meanwhile."""
-    also: dict[str, object] = {"diverged": _diverged(stage), "sent_bytes": sent(stage)}
     behind = [v for v in stage.views if not _follows(stage, v)]
     if behind:
         text = f"Volume {', '.join(v.name for v in behind)} does not follow any more; it is made whole again."
-        return go(stage, OperationPhase.MIRRORING, text, also=also)
+        return go(stage, OperationPhase.MIRRORING, text)
     by = _says_when(stage)
     if by is not None:
-        return _prove(stage, by, also)
+        return _prove(stage, by)
     text = "The source's volumes are whole and follow. The application moves home when a person says so."
-    return stay(stage, Reason.AWAITING_CUT_OVER, text, again=max(LATER, pace(stage)), also=also)
+    return stay(stage, Reason.AWAITING_CUT_OVER, text, again=max(LATER, pace(stage)))
 
 
 def proving_elsewhere(stage: Stage) -> Move:
@@ -77,7 +77,7 @@ def proving_elsewhere(stage: Stage) -> Move:
     if any(heard_report(v, Role.SOURCE) is None for v in stage.views) and stage.waited >= AWAY:
         return go(stage, OperationPhase.MIRRORING, "The live side's agent is not heard: it is begun again.")
     text = f"Compared by checksum; {len(equality)} of {len(stage.volumes)} volumes proven equal."
-    return stay(stage, Reason.PROVING, text, again=SOON, also={"equality": equality, "sent_bytes": sent(stage)})
+    return stay(stage, Reason.PROVING, text, again=SOON, also={"equality": equality})
 
 
 def draining_elsewhere(stage: Stage) -> Move:
@@ -91,7 +91,13 @@ def draining_elsewhere(stage: Stage) -> Move:
     return end(stage, OperationPhase.COMPLETED, Reason.RESTORE_COMPLETED, text)
 
 
-def sent(stage: Stage) -> int | None:
+def noted(stage: Stage, move: Move) -> Move:
+    """What the agents tell of a copy in every phase: what was kept aside, and what went over the wire."""
+    told = {"diverged": _diverged(stage), "sent_bytes": _sent(stage)}
+    return replace(move, operation=move.operation.model_copy(update=told))
+
+
+def _sent(stage: Stage) -> int | None:
     """Bytes on the wire of the agents that read; None where that is not known."""
     found = [heard_report(v, Role.SOURCE) for v in stage.views]
     known = [r.bytes_sent for r in found if r is not None]
@@ -101,13 +107,13 @@ def sent(stage: Stage) -> int | None:
     return max(sum(known), before or 0)
 
 
-def _whole(stage: Stage, also: dict[str, object]) -> Move:
+def _whole(stage: Stage) -> Move:
     """What comes next once everything is copied."""
     by = _says_when(stage)
     if stage.operation.elsewhere or by is not None:
-        return _prove(stage, by, also)
+        return _prove(stage, by)
     text = "The source's volumes are whole and follow; a person says when the application moves."
-    return go(stage, OperationPhase.AWAITING_CUT_OVER, text, also=also)
+    return go(stage, OperationPhase.AWAITING_CUT_OVER, text)
 
 
 def _says_when(stage: Stage) -> str | None:
@@ -117,9 +123,9 @@ def _says_when(stage: Stage) -> str | None:
     return BY_RESTORE if stage.operation.cut_over is CutOver.AUTOMATIC else None
 
 
-def _prove(stage: Stage, by: str | None, also: dict[str, object]) -> Move:
+def _prove(stage: Stage, by: str | None) -> Move:
     text = "Both are proven equal while the application runs."
-    return go(stage, OperationPhase.PROVING, text, also={**also, "approved_by": by})
+    return go(stage, OperationPhase.PROVING, text, also={"approved_by": by})
 
 
 def _follows(stage: Stage, view: View) -> bool:

@@ -14,6 +14,7 @@ from storagemirror.fs.remove import in_the_way
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.guard import path_hash
+from storagemirror.sync.sparing import Sparing
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Child, ContentDigest, Data, Enter, File, Leave, Node, Pack, Symlink, Touch
 
@@ -48,6 +49,8 @@ class Applier:
     """The guard did not let a deletion through, and everything has not been compared since."""
     live: bool = True
     """No comparison of everything is running: what appears is new since the last one."""
+    sparing: Sparing | None = None
+    """While the volume is brought home: what must not be overwritten although nothing showed it."""
     _fd: int = -1
     _path: bytes = b""
     _fresh: bool = False
@@ -182,6 +185,8 @@ class Applier:
         match record:
             case File():
                 self._note_new(record.name)
+                if self.sparing is not None:
+                    self.sparing.spare(fd, path, record.name, len(content), record.attributes.mtime_ns)
                 placer.file(fd, path, record.name, record.attributes, content)
                 self._written(join(path, record.name))
             case Symlink():
@@ -252,6 +257,8 @@ class Applier:
         if self.live and self.volume.tree.lstat(incoming.path) is None:
             self.deletions.created(incoming.path)
         try:
+            if self.sparing is not None and message.mtime_ns is not None:
+                self.sparing.spare_at(incoming.path, message.size, message.mtime_ns)
             try:
                 self.volume.finish(incoming, message.size)
             except OSError as e:

@@ -29,6 +29,7 @@ from storagemirror.sync.inbox import aborted
 from storagemirror.sync.keeping import Keeping, is_kept
 from storagemirror.sync.observer import Event, EventKind, Observer
 from storagemirror.sync.requests import Expectation
+from storagemirror.sync.sparing import Sparing
 from storagemirror.sync.stream import Stream
 from storagemirror.sync.summing import Summing
 from storagemirror.sync.walker import Walker
@@ -144,6 +145,8 @@ class TargetSession:
             self._keeping.close()
         if self._admitted is not None:
             self._applier.drop()
+            if self._applier.sparing is not None:
+                self._applier.sparing.close()
             self._durability.join()
 
     # -- letting in
@@ -166,6 +169,8 @@ class TargetSession:
         restore = self._expect.restore
         if restore is not None and is_kept(self._volume, restore) is None:
             self._keeping = Keeping(self._volume, restore, self._clock, same_volume=admitted.same_volume)
+        elif restore is not None:
+            self._applier.sparing = Sparing(self._volume, restore)
         asked = restore.epoch if restore is not None and self._keeping is not None else 0
         self._channel.send(welcome(self._volume, admitted, asked))
         self._channel.start_ticking()
@@ -227,6 +232,8 @@ class TargetSession:
                 record = keeping.end()
                 keeping.close()
                 self._keeping = None
+                if self._expect.restore is not None:
+                    self._applier.sparing = Sparing(self._volume, self._expect.restore)
                 self._observer.event(Event(EventKind.KEPT))
                 self._channel.send(m.Kept(record.entries, record.bytes, record.deleted))
             case _:
@@ -319,6 +326,7 @@ class TargetSession:
     # -- durability
 
     def _mark(self, message: m.Mark) -> None:
+        self._tell_spared()
         first = self._applier.first
         # Where something could not be done, not everything up to then is here: the time stands still.
         behind = self._applier.failed > 0 or self._applier.held_back
@@ -334,8 +342,14 @@ class TargetSession:
             )
         )
 
+    def _tell_spared(self) -> None:
+        """What was kept aside since: it counts with the rest."""
+        if self._admitted is not None and self._applier.sparing is not None and self._applier.sparing.tell():
+            self._observer.event(Event(EventKind.KEPT))
+
     def _finish(self) -> None:
         """The session is over: leave all in order."""
+        self._tell_spared()
         if self._sync_at_end and self._admitted is not None:
             self._durability.finish()
 
