@@ -257,6 +257,19 @@ def test_what_travels_to_find_what_deviates_is_little(sides: Sides) -> None:
     assert spent < 1000 + directories * 150
 
 
+def test_a_directory_that_needs_several_frames_is_compared_to_its_end(tmp_path: Path) -> None:
+    for number in range(12_000):
+        trees.write(tmp_path / f"home/large/{number:05}", "x")
+    sides = parted(tmp_path)
+    for name in ("00000", "04999", "05000", "11999"):
+        trees.write(sides.home / "large" / name, "changed")
+    (sides.home / "large/09999").unlink()
+    trees.write(sides.home / "large/~last", "new")
+    record = sides.keep()
+    assert (record.entries, record.deleted) == (5, 1)
+    assert record.first == tuple(f"large/{name}" for name in ("00000", "04999", "05000", "11999", "~last"))
+
+
 def test_a_live_side_that_breaks_off_leaves_nothing_done(sides: Sides) -> None:
     trees.write(sides.home / "a-new-one", "x")
     liar = impostor(sides)
