@@ -27,9 +27,9 @@ from typing import BinaryIO
 import msgspec
 from xxhash import xxh3_128
 
-from storagemirror.entry import Entry, View, join
+from storagemirror.entry import Attributes, Entry, View, join
 from storagemirror.errors import BadInput
-from storagemirror.fs.scan import Leaders, Scanner, digest_of, ignore, read_attributes
+from storagemirror.fs.scan import Leaders, Scanner, digest_of, ignore
 from storagemirror.fs.tree import Tree
 
 MANIFEST = b"manifest"
@@ -80,13 +80,8 @@ def scanner(tree: Tree, view: View, distrust_after_ns: int | None = None) -> Sca
     return Scanner(tree, view, ignore, _Nobody(), distrust_after_ns)
 
 
-def own_attributes(tree: Tree, view: View, path: bytes) -> bytes:
-    """xxh3_128 of a directory's own attributes but its time; OSError when it cannot be opened."""
-    fd = tree.open_directory(path)
-    try:
-        attributes = read_attributes(fd, view, ignore, path)
-    finally:
-        os.close(fd)
+def without_time(attributes: Attributes, view: View) -> bytes:
+    """xxh3_128 of a directory's own attributes but its time."""
     return digest_of(msgspec.structs.replace(attributes, mtime_ns=0), view)
 
 
@@ -98,7 +93,6 @@ def parts_of(scan: Scanner, *, changing: bool = False) -> Iterator[Part]:
         path = stack.pop()
         try:
             found = scan.scan(path)
-            own = own_attributes(scan.tree, scan.view, path)
         except (FileNotFoundError, NotADirectoryError):
             if not changing:
                 raise
@@ -107,7 +101,7 @@ def parts_of(scan: Scanner, *, changing: bool = False) -> Iterator[Part]:
         except BadInput:
             continue  # deeper than any path that is carried
         stack.extend(join(path, name) for name in reversed(found.subdirectories))
-        yield from cut(path, own, found.entries)
+        yield from cut(path, without_time(found.own, scan.view), found.entries)
 
 
 def cut(path: bytes, own: bytes, entries: list[Entry]) -> Iterator[Part]:

@@ -63,6 +63,8 @@ class Scanned:
     digest: bytes
     """xxh3_128 over attributes and entries."""
     content_bytes: int
+    own: Attributes
+    """The directory's own."""
     hidden: list[bytes] = field(default_factory=list)
     """Names on which another file system is mounted. What is below that mount is not gone."""
 
@@ -114,7 +116,7 @@ class Scanner:
             if stat.S_ISDIR(found.st_mode):
                 subdirectories.append(name)
         digest = xxh3_128_digest(own + _encode(entries))
-        return Scanned(path, own, entries, subdirectories, digest, total, hidden)
+        return Scanned(path, own, entries, subdirectories, digest, total, attributes, hidden)
 
     def _looks_at_xattrs(self) -> bool:
         view = self.view

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from storagemirror.entry import Entry, View, is_path, join, printable, split
 from storagemirror.errors import VolumeError
 from storagemirror.fs.aside import Aside
-from storagemirror.fs.manifest import scanner
+from storagemirror.fs.manifest import scanner, without_time
 from storagemirror.fs.scan import Scanner
 from storagemirror.fs.target import TargetVolume
 
@@ -34,6 +34,8 @@ class Here:
     fd: int = -1
     foreign: bool = False
     """Another file system is mounted there, or above."""
+    attributes: bytes = b""
+    """Digest of its own, without its time."""
     entries: list[Entry] = field(default_factory=list)
     hidden: frozenset[bytes] = frozenset()
     """Names on which another file system is mounted."""
@@ -102,7 +104,8 @@ class Apart:
         except BaseException:
             os.close(fd)
             raise
-        return Here(path, fd, entries=found.entries, hidden=frozenset(found.hidden))
+        attributes = without_time(found.own, self.view)
+        return Here(path, fd, attributes=attributes, entries=found.entries, hidden=frozenset(found.hidden))
 
     def is_somebodys(self, found: os.stat_result) -> bool:
         """Whether what deviates is not ours."""

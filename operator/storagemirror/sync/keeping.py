@@ -36,7 +36,7 @@ from storagemirror.contract import KeptAside, RestoreOrder
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, is_path, join, printable, split, walk_key
 from storagemirror.errors import ProtocolError
 from storagemirror.fs.kept import Record, first_names, read_record, record_of
-from storagemirror.fs.manifest import Digest, own_attributes
+from storagemirror.fs.manifest import Digest
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.apart import Apart, Here
 from storagemirror.sync.paths import frames_of
@@ -143,8 +143,7 @@ class Keeping:
                 if self._same_volume and not here.foreign:
                     self._deleted += told.entries
                 return
-            attributes = own_attributes(self._volume.tree, self._apart.view, told.path)
-            if attributes != told.attributes and self._apart.is_somebodys(os.fstat(here.fd)):
+            if here.attributes != told.attributes and self._apart.is_somebodys(os.fstat(here.fd)):
                 self._apart.aside.keep_attributes(told.path, again=self._before is not None)
         finally:
             here.close()
