@@ -137,7 +137,7 @@ def _check_live_side(expect: Expectation, hello: m.Hello) -> None:
         raise NotAdmitted(
             RefusalReason.SOURCE_NOT_PROMOTED,
             "expected the copy of this pair that was made the live side, found a volume that does not say so",
-            "Is the right volume mounted on the live side?",
+            "Is the right volume mounted on the live side, and may its agent read .storagemirror there?",
         )
 
 

@@ -10,6 +10,9 @@ is moved to `.storagemirror/diverged/<epoch>/` (`storagemirror.fs.aside`):
 - of a directory that both have, and whose mode, owner or extended attributes are others, an empty one with these.
   Its time says nothing: it changes with every entry.
 
+A content that was changed under the same size and time is not seen, here as in any comparison: a proof by checksum
+finds it afterwards, and what the live side has counts.
+
 What the manifest has and this volume does not was deleted here; it is only counted. A volume that is not the one that
 the copy was made of (its claim was made anew) has deleted nothing. What is mounted inside is left alone.
 
