@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from storagemirror.contract import TargetPolicy
+from storagemirror.contract import RestoreOrder, TargetPolicy
 from storagemirror.entry import STATE_DIRECTORY, Entry, Identity, NotKeptKind, Origin, View
 from storagemirror.errors import Disconnected, Held, ProtocolError, Refused, StorageMirrorError, VolumeError, VolumeFull
 from storagemirror.fs import manifest
@@ -20,6 +21,7 @@ from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync import handover
 from storagemirror.sync.recalling import Recalling
+from storagemirror.sync.requests import Expectation, TargetOptions
 from storagemirror.sync.source import hello
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Child, Enter
@@ -493,6 +495,48 @@ def test_what_a_volume_knew_before_it_was_live_is_not_told_of_now(sides: Sides) 
         assert handover.known(volume, expectation(2)).through_ns is not None
         assert handover.known(volume, expectation(3)) == handover.Settled()
         assert handover.drain(volume, expectation(3)).through_ns is None
+
+
+def test_a_home_that_was_promoted_and_given_back_is_restored_again_and_keeps_what_is_younger(sides: Sides) -> None:
+    """The cut-over failed: the live side serves on under another epoch, and the next attempt finds home promoted."""
+    trees.write(sides.home / "d/old", "by the old side")
+    come_home(sides)
+    time.sleep(1.2)
+    with TargetVolume.open(str(sides.home)) as volume:
+        volume.claim()
+        volume.sync(0, 0)
+    time.sleep(0.05)
+    trees.write(sides.home / "d/by-hand", "between the two attempts")
+    trees.write(sides.live / "d/one", "by the live side")
+    order = RestoreOrder(epoch=2, attempt=2)
+    expect = Expectation(PAIR, VOLUME, 4, TargetOptions(TargetPolicy.ADOPT), restore=order)
+    with joined(sides.live, sides.home, expect, epoch=4) as pair:
+        pair.source.mark(pair.mirror().started_ns)
+    record = sides.record()
+    assert (record.known, record.attempt, record.entries) == (True, 2, 2)
+    assert record.first == ("d/by-hand", "d/old")
+    assert sides.differences() == []
+    with TargetVolume.open(str(sides.home)) as volume:
+        handover.promote(volume, Expectation(PAIR, VOLUME, 5, restore=order))
+        marker = volume.marker()
+    assert marker is not None
+    assert (marker.epoch, marker.promoted) == (5, 5)
+
+
+def test_where_there_is_no_room_what_is_kept_shares_its_content_with_the_name_that_stays(tmp_path: Path) -> None:
+    with disk(tmp_path, "ext4", 16) as made:
+        home, live = made.path / "volume", tmp_path / "live"
+        trees.write(home / "large", os.urandom(8 << 20))
+        live.mkdir()
+        mirror(home, live)
+        promote(live)
+        os.link(home / "large", home / "snapshot")
+        sides = Sides(home, live)
+        record = sides.restore()
+        assert (record.entries, record.bytes) == (1, 8 << 20)
+        assert (sides.aside / "snapshot").samefile(home / "large")
+        assert os.listdir(home / ".storagemirror/tmp") == []
+        assert trees.rsync_differences(live, home) == ""
 
 
 # -- what is ours at home
