@@ -23,7 +23,7 @@ FIRST_NAMES = 5
 
 @dataclass(frozen=True)
 class Aside:
-    """What the old side wrote after it was cut off, and where it lies now: an entry of status.operation.diverged."""
+    """What the old volume held and the copy did not, and where it lies now: an entry of status.operation.diverged."""
 
     entries: int
     octets: int
@@ -82,11 +82,12 @@ def mirrors_again(place: Place, screen: Screen) -> None:
 
 
 def kept_aside(place: Place, screen: Screen, course: Course, there: Tally) -> None:
-    """What the old side wrote after it was cut off, and what became of the lines that were lost then."""
-    with screen.step("What the old side wrote after it was cut off") as step:
+    """What was found on the old volume and kept (written after the cut; or older, where the power took what came last),
+    and what became of the lines that were lost then."""
+    with screen.step("What the old volume held and the copy did not") as step:
         found = Aside.of(course.operation)
         if found is None:
-            step.result = "nothing that the copy did not have"
+            step.result = "nothing"
         else:
             step.result = f"{found}; kept in /{found.path} of claim {SOURCE_CLAIM}"
     if found is not None:

@@ -69,7 +69,7 @@ def test_on_a_cluster_of_ones_own_it_mirrors_compares_moves_comes_home_and_goes(
     assert all(int(files.replace(",", "")) > 3000 for files in equal)
     assert len(re.findall(r"\+ *[\d.]+ s  Completed", up.stdout)) == 2, up.stdout
     assert "the Source side is closed to new pods" in up.stdout
-    assert "What the old side wrote after it was cut off: nothing" in up.stdout
+    assert "What the old volume held and the copy did not: nothing" in up.stdout
     nothing = "nothing (rpoSeconds: 0)"
     assert re.search(rf"lost \(RPO\) +{re.escape(nothing)} +{re.escape(nothing)}\n", up.stdout), up.stdout
     assert re.search(r"away \(RTO\) +[\d.]+ s \(rtoSeconds: \d+\) +[\d.]+ s \(rtoSeconds: \d+\)\n", up.stdout)

@@ -15,7 +15,7 @@ from storagemirror.plan.loss import source_back
 from storagemirror.plan.objects import WorkloadObject
 from storagemirror.plan.operating import ASKED_SECONDS, LATER, SOON, Move, Stage, end, go, pace, stay
 from storagemirror.plan.times import written
-from storagemirror.plan.validating import obstacle
+from storagemirror.plan.validating import Obstacle, obstacle, proof_can_be_had
 from storagemirror.plan.volumes import heard_report
 
 PROVING_PATIENCE = 60.0
@@ -56,6 +56,8 @@ def proving(stage: Stage) -> Move:
     """Planned: all of both sides, by checksum, while the application runs."""
     equality = equal(stage, ProofStage.LIVE)
     if proven(stage.operation, stage.volumes, ProofStage.LIVE):
+        if (found := cannot_fence(stage)) is not None:
+            return stay(stage, found.reason, found.message, again=pace(stage), also={"equality": equality})
         return fence(stage)
     silent = [v.volume.name for v in stage.views if heard_report(v, Role.SOURCE) is None]
     if silent and stage.waited >= PROVING_PATIENCE:
@@ -67,6 +69,18 @@ def proving(stage: Stage) -> Move:
     message = f"Both sides are compared by checksum while the application runs; {len(equality)} of "
     message += f"{len(stage.volumes)} volumes proven equal.{_hindered(stage)}"
     return stay(stage, Reason.PROVING, message, again=SOON, also={"equality": equality})
+
+
+def cannot_fence(stage: Stage) -> Obstacle | None:
+    """Restore: why the application would be stopped in vain, since the end of some pod cannot be proven. A failover has
+    asked that just before; on the way home hours may have gone by."""
+    if not stage.operation.homeward:
+        return None
+    found = proof_can_be_had(stage.asked)
+    if found is None:
+        return None
+    live = stage.leaves.value.lower()
+    return replace(found, message=f"{found.message} It goes on once that can be had; the {live} serves meanwhile.")
 
 
 def equal(stage: Stage, which: ProofStage) -> tuple[Equality, ...]:

@@ -18,7 +18,7 @@ from storagemirror.plan.contact import connected
 from storagemirror.plan.course import proven
 from storagemirror.plan.homecoming import NEVER, elsewhere_obstacle, home_obstacle
 from storagemirror.plan.operating import LATER, SOON, Move, Stage, end, go, pace, stay
-from storagemirror.plan.phases_before import equal
+from storagemirror.plan.phases_before import cannot_fence, equal
 from storagemirror.plan.phases_fence import reports
 from storagemirror.plan.times import written
 from storagemirror.plan.view import View
@@ -124,6 +124,8 @@ def _says_when(stage: Stage) -> str | None:
 
 
 def _prove(stage: Stage, by: str | None) -> Move:
+    if (found := cannot_fence(stage)) is not None:
+        return stay(stage, found.reason, found.message, again=pace(stage))
     text = "Both are proven equal while the application runs."
     return go(stage, OperationPhase.PROVING, text, also={"approved_by": by})
 

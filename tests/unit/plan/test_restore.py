@@ -228,6 +228,25 @@ def test_what_hinders_an_agent_is_told_in_its_own_words(away: FailoverWorld) -> 
     assert next(c for c in told["conditions"] if c["type"] == "Stalled")["status"] == "True"
 
 
+def test_the_application_is_not_stopped_while_some_pod_s_end_cannot_be_proven(away: FailoverWorld) -> None:
+    """A pod of the live side went without anybody seeing it end. Its node has to be Ready for two minutes first."""
+    away.restore(cutOver="Manual")
+    away.until("AwaitingCutOver")
+    away.force_delete(TARGET)
+    spec = {"approved": True, "approvedBy": "jo"}
+    away.api.put("restores", {"metadata": {"name": "home", "namespace": NAMESPACE}, "spec": spec})
+    away.run(60)
+    told = away.told_home()
+    assert (told["phase"], told["reason"]) == ("AwaitingCutOver", "NoProof")
+    assert "the target serves meanwhile" in told["message"]
+    assert away.replicas(TARGET) == 1
+    assert away.status()["closedSides"] == ["Source"]
+    away.heal("node-b")  # it has been Ready from here on
+    away.run(130)
+    away.ends()
+    assert away.told_home()["phase"] == "Completed"
+
+
 def test_a_live_side_that_dies_is_waited_for_and_named(away: FailoverWorld) -> None:
     away.finishes = False
     away.restore()
