@@ -77,7 +77,7 @@ def test_a_home_that_is_gone_or_new_or_too_small_and_a_restore_that_is_deleted(c
     assert fenced.operation()["wholeOn"]
     assert fenced.replicas("target") == 1
     serves_away(fenced)
-    case.kubectl("delete", "pod", "debug", "--timeout=60s")
+    case.kubectl("delete", "pod", "debug", "--grace-period=1", "--timeout=60s")  # time for its kubelet to say so
     fenced.restore("fenced-again")
 
     # It waits for a person, and home follows meanwhile.
