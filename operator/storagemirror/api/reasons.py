@@ -252,7 +252,7 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         "differs from the live side.",
         Reason.NOT_KEPT_ASIDE: "Look at the entry that the message names (immutable? another file system?), and move "
         "it away by hand. Nothing was overwritten.",
-        Reason.SOURCE_NOT_PROMOTED: "Is the right volume mounted on the live side?",
+        Reason.SOURCE_NOT_PROMOTED: "See whether the right volume is mounted on the live side.",
         Reason.TARGET_IN_DOUBT: "Let the application check its data when it starts on the copy; the next full mirror "
         "would find and mend what is damaged.",
         Reason.TARGET_NOT_MIRRORED: "Nothing was ever copied to this claim: it cannot become the live side.",
