@@ -37,7 +37,9 @@ def say(line: int, paused: bool) -> None:
 
 def chosen(top: Path) -> list[Path]:
     """Some of the text files below `top`, always the same ones."""
-    found = sorted(p for p in top.rglob("*") if p.suffix in {".txt", ".html"} and p.is_file() and not p.is_symlink())
+    # What storagemirror keeps on the volume is no page.
+    pages = (p for p in top.rglob("*") if ".storagemirror" not in p.parts and p.suffix in {".txt", ".html"})
+    found = sorted(p for p in pages if p.is_file() and not p.is_symlink())
     return found[::EVERY]
 
 
