@@ -6,11 +6,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from storagemirror.api.conditions import Condition
 from storagemirror.api.meta import ObjectMeta
-from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, Count, map_by, rule, rules
-from storagemirror.api.operation import ENDED, Account, Mode
-from storagemirror.api.outcome import ended_stays
+from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, Count, rule, rules
+from storagemirror.api.operation import Mode
+from storagemirror.api.outcome import Outcome, approval_stays, ended_stays
 
 KIND = "Failover"
 PLURAL = "failovers"
@@ -38,22 +37,7 @@ class FailoverSpec(ApiModel):
             "self.pairName == oldSelf.pairName && self.fromEpoch == oldSelf.fromEpoch && self.mode == oldSelf.mode",
             "pairName, fromEpoch and mode cannot change: a Failover runs once; make another one",
         ),
-        rule(
-            "!(has(oldSelf.approved) && oldSelf.approved) || (has(self.approved) && self.approved)",
-            "an approval cannot be taken back: delete the Failover to stop it while that is possible",
-            field=".approved",
-        ),
-        rule(
-            "!(has(oldSelf.approved) && oldSelf.approved) || (has(self.approvedBy) == has(oldSelf.approvedBy) && "
-            "(!has(self.approvedBy) || self.approvedBy == oldSelf.approvedBy))",
-            "who has approved stays: approvedBy cannot change once approved is true",
-            field=".approvedBy",
-        ),
-        rule(
-            "!(has(self.approved) && self.approved) || (has(self.approvedBy) && size(self.approvedBy) > 0)",
-            "approvedBy must name who approves",
-            field=".approvedBy",
-        ),
+        *approval_stays(KIND),
     )
 
     pair_name: str = Field(
@@ -88,33 +72,12 @@ class FailoverSpec(ApiModel):
     )
 
 
-class FailoverStatus(Account):
+class FailoverStatus(Outcome):
     """What came of it."""
 
     model_config = rules(ended_stays(END_STAYS))
 
-    epoch: int | None = Field(
-        default=None,
-        ge=1,
-        description="The pair's epoch after it completed.",
-        json_schema_extra={"format": "int64"},
-    )
     automatic: bool = Field(default=False, description="Made by the operator, because the source failed.")
-    observed_generation: Count | None = Field(
-        default=None, description="The metadata.generation of the spec that this status speaks of."
-    )
-    conditions: tuple[Condition, ...] = Field(
-        default=(),
-        max_length=16,
-        description="Ready: it completed. Reconciling: it goes on by itself. Stalled: it waits for somebody, or has "
-        "ended without completing.",
-        json_schema_extra=map_by("type"),
-    )
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is over, for ever."""
-        return self.phase in ENDED
 
 
 class Failover(ApiModel):

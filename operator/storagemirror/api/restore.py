@@ -7,11 +7,10 @@ from typing import ClassVar
 from pydantic import Field
 
 from storagemirror.api.claims import RestoreTo
-from storagemirror.api.conditions import Condition
 from storagemirror.api.meta import ObjectMeta
-from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, Count, map_by, rule, rules
-from storagemirror.api.operation import ENDED, Account, CutOver
-from storagemirror.api.outcome import ended_stays
+from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, map_by, rule, rules
+from storagemirror.api.operation import CutOver
+from storagemirror.api.outcome import Outcome, approval_stays, ended_stays
 
 KIND = "Restore"
 PLURAL = "restores"
@@ -53,22 +52,7 @@ class RestoreSpec(ApiModel):
             "to bring the application home say from which epoch: fromEpoch is status.epoch of the pair",
             field=".fromEpoch",
         ),
-        rule(
-            "!(has(oldSelf.approved) && oldSelf.approved) || (has(self.approved) && self.approved)",
-            "an approval cannot be taken back: delete the Restore to stop it while that is possible",
-            field=".approved",
-        ),
-        rule(
-            "!(has(oldSelf.approved) && oldSelf.approved) || (has(self.approvedBy) == has(oldSelf.approvedBy) && "
-            "(!has(self.approvedBy) || self.approvedBy == oldSelf.approvedBy))",
-            "who has approved stays: approvedBy cannot change once approved is true",
-            field=".approvedBy",
-        ),
-        rule(
-            "!(has(self.approved) && self.approved) || (has(self.approvedBy) && size(self.approvedBy) > 0)",
-            "approvedBy must name who approves",
-            field=".approvedBy",
-        ),
+        *approval_stays(KIND),
     )
 
     pair_name: str = Field(
@@ -101,32 +85,10 @@ class RestoreSpec(ApiModel):
     )
 
 
-class RestoreStatus(Account):
+class RestoreStatus(Outcome):
     """What came of it."""
 
     model_config = rules(ended_stays(END_STAYS))
-
-    epoch: int | None = Field(
-        default=None,
-        ge=1,
-        description="The pair's epoch after it completed.",
-        json_schema_extra={"format": "int64"},
-    )
-    observed_generation: Count | None = Field(
-        default=None, description="The metadata.generation of the spec that this status speaks of."
-    )
-    conditions: tuple[Condition, ...] = Field(
-        default=(),
-        max_length=16,
-        description="Ready: it completed. Reconciling: it goes on by itself. Stalled: it waits for somebody, or has "
-        "ended without completing.",
-        json_schema_extra=map_by("type"),
-    )
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is over, for ever."""
-        return self.phase in ENDED
 
 
 class Restore(ApiModel):
