@@ -218,3 +218,13 @@ def printable(path: bytes) -> str:
     """`path` for people: as it is where it can be printed safely, else with escapes."""
     text = path.decode("utf-8", "surrogateescape") or "."
     return text if text.isprintable() else repr(path)[2:-1]
+
+
+BRIEF = 256
+"""Characters of a path in a report: reports travel in an annotation, and all of an object's share 256 KiB."""
+
+
+def brief(path: bytes) -> str:
+    """As `printable`, cut where it is long."""
+    text = printable(path)
+    return text if len(text) <= BRIEF else f"{text[: BRIEF - 1]}…"

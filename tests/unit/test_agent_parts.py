@@ -12,9 +12,9 @@ from storagemirror.agent.context import Backoff
 from storagemirror.agent.settings import from_environment
 from storagemirror.agent.view import View
 from storagemirror.clock import rfc3339
-from storagemirror.contract import Order, Phase, Role
+from storagemirror.contract import Order, Phase, Role, encode
 from storagemirror.entry import NotKeptKind
-from storagemirror.errors import BadInput, Disconnected, Held, Superseded
+from storagemirror.errors import BadInput, Disconnected, Held, Superseded, VolumeError
 from storagemirror.fs.inotify import Mask, parse
 from storagemirror.sync.changes import covering, tidy
 from storagemirror.sync.observer import Event, EventKind, Progress
@@ -172,6 +172,15 @@ def test_what_could_not_be_kept_is_counted_anew_by_each_comparison(view: View) -
     view.event(Event(EventKind.MIRROR_STARTED))
     assert view.report().not_kept == ()
     assert view.failed_entries() == (0, "")
+
+
+def test_names_of_any_length_fit_an_annotation(view: View) -> None:
+    """All annotations of an object share 256 KiB; a Lease that cannot be written is an agent that is not heard."""
+    for kind in NotKeptKind:
+        for number in range(16):
+            view.not_kept(kind, b"/".join([b"%d" % number, *[b"\xff" * 250] * 200]))
+    view.trouble(VolumeError("x" * 300_000, reason="TargetFailing", hint="y" * 300_000), Phase.FAILED)
+    assert len(encode(view.report())) < 120_000
 
 
 def test_the_order_that_was_taken_up_is_told(view: View) -> None:

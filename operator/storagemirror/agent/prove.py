@@ -24,7 +24,7 @@ from storagemirror.agent.named import Named
 from storagemirror.agent.view import View
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import Problem, Proof, ProofStage, ProveOrder
-from storagemirror.entry import printable
+from storagemirror.entry import brief
 from storagemirror.fs.identity import Facts
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.changes import Drained
@@ -216,7 +216,7 @@ class Prover:
         through_ns = self._view.sight.through_ns
         why: tuple[str, str] | None = None
         if proving.left:
-            why = "ProofFailed", f"{len(proving.left)} files differ; the first: {printable(proving.left[0])}"
+            why = "ProofFailed", f"{len(proving.left)} files differ; the first: {brief(proving.left[0])}"
         elif failed:
             why = "ProofFailed", f"{failed} entries could not be written on the target; the first: {first}"
         elif not steady:

@@ -27,6 +27,9 @@ from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Progress
 
+LONGEST = 4096
+"""Characters of a message in a report."""
+
 
 @dataclass(frozen=True)
 class Sight:
@@ -127,7 +130,7 @@ class View:
                 peer=peer,
                 proof=sight.proof,
                 kept=sight.kept if _answers(sight.kept, sight.order) else None,
-                problem=sight.problem,
+                problem=_cut(sight.problem),
                 progress=self._progress if sight.phase is Phase.MIRRORING else None,
                 mirrored_at=_time(sight.mirrored_ns),
                 synced_through=_time(sight.through_ns),
@@ -198,6 +201,14 @@ def problem_of(error: StorageMirrorError, *, retrying: bool = True) -> Problem:
         token=error.token if isinstance(error, Held) else None,
         retrying=retrying and not isinstance(error, (Held, Superseded)),
     )
+
+
+def _cut(problem: Problem | None) -> Problem | None:
+    """It may name a path, and a peer may say anything: a report must fit an annotation."""
+    if problem is None or max(map(len, (problem.reason, problem.message, problem.hint))) <= LONGEST:
+        return problem
+    reason, message, hint = (text[:LONGEST] for text in (problem.reason, problem.message, problem.hint))
+    return Problem(reason=reason, message=message, hint=hint, token=problem.token, retrying=problem.retrying)
 
 
 def _worth_telling(before: Sight, now: Sight) -> bool:

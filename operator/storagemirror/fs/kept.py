@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from storagemirror.entry import join, printable
+from storagemirror.entry import brief, join
 from storagemirror.fs import marker as state
 from storagemirror.fs.target import TargetVolume
 from storagemirror.fs.tree import Tree, names_in
@@ -106,7 +106,7 @@ def count(tree: Tree) -> Tally:
 
 def first_names(tally: Tally) -> tuple[str, ...]:
     """As a record tells them."""
-    return tuple(map(printable, tally.first))
+    return tuple(map(brief, tally.first))
 
 
 def walk(tree: Tree) -> Iterator[tuple[bytes, os.stat_result, bool, bool]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from storagemirror.entry import NotKeptKind, printable
+from storagemirror.entry import NotKeptKind, brief
 
 FIRST_NAMES = 10
 """How many names of each kind that could not be kept are remembered."""
@@ -95,8 +95,8 @@ class NotKeptCount:
     first: tuple[bytes, ...]
 
     def first_printable(self) -> tuple[str, ...]:
-        """The first names, safe to print."""
-        return tuple(map(printable, self.first))
+        """The first names, safe to print, and not too long for a report."""
+        return tuple(map(brief, self.first))
 
 
 @dataclass(slots=True)
