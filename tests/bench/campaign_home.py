@@ -14,6 +14,7 @@ Ends with 1 when a limit is missed.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import sys
 import time
@@ -25,7 +26,6 @@ from tests.bench.campaign_failover import CUT_LIMIT, SHAPE, TWO_OPERATORS
 from tests.bench.numbers import FILES_A_DIRECTORY, fill
 from tests.support import ledger_lines as ledger
 from tests.support.asker import Answered
-from tests.support.case import Json
 from tests.support.failover_case import Stage
 from tests.support.failover_objects import Shape
 from tests.support.node_words import unattest
@@ -80,10 +80,9 @@ class Account:
     broken: set[Answered] = field(default_factory=set)
     """Promised, and missed at some time."""
 
-    def moved(self, done: Json) -> int:
-        """After a failover: how many lines are newly missing from the copy. Those up to its syncedThrough are a broken
-        promise; a planned one promises all."""
-        synced = seconds_of(done["syncedThrough"]) if done["mode"] == "Unplanned" else float("inf")
+    def moved(self, synced: float) -> int:
+        """After a failover that promises all that was written up to `synced` (Unix seconds): how many lines are newly
+        missing from the copy."""
         missing = [a for a in self.stage.missing("target") if a.line not in self.forgiven]
         self.broken |= {a for a in missing if a.written <= synced}
         self.forgiven |= {a.line for a in missing if a.written > synced}
@@ -114,7 +113,7 @@ def cycle(bench: Bench, account: Account, number: int) -> Cycle:
         stage.until_answers("target", 120)
         there = stage.client().longest_silence(start)
     done = stage.until_phase(name, "Completed", seconds=120)
-    lost = account.moved(done)
+    lost = account.moved(seconds_of(done["syncedThrough"]) if power else math.inf)
     time.sleep(AWAY_SECONDS)
     if power:
         unattest(bench.cluster, stage.nodes.source)
