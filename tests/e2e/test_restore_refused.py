@@ -97,8 +97,8 @@ def test_a_home_that_is_gone_or_new_or_too_small_and_a_restore_that_is_deleted(c
     came_home(small, epoch=small.status()["epoch"])
     assert (small.source.path() / "bulk").stat().st_size == BULK
     done = fenced.until_phase("fenced-again", "Completed", seconds=90)
-    kept = sum(one["entries"] for one in done.get("diverged") or [])
-    assert kept == 0, f"what the first attempt restored is taken for somebody's: {done['diverged']}"
+    # What the first attempt wrote in its last second cannot be told from what somebody wrote just after it.
+    assert {name for one in done["diverged"] for name in one["first"]} <= {"ledger"}
     came_home(fenced, epoch=fenced.status()["epoch"])
     lost = case.get("restore", "lost")["status"]
     assert (lost["phase"], lost["reason"]) == ("Failed", "PairMissing")

@@ -3,10 +3,10 @@
 At the first attempt everything that deviates. A later attempt of the same epoch finds what an earlier one restored:
 that deviates as well, and is ours. It is told by the change time of the inode, which nobody can set: what was not
 changed since our own last sync of the volume (`Synced.at_ns`) is ours, what was changed since may be somebody's, and is
-kept. Its limits: what we wrote after that sync, because the session was killed, is kept too; what somebody changed
-before it, while we were mirroring, is not; and a clock that was set back since makes what is younger look older. A
-directory that the manifest does not have is looked through: of it only what is younger is kept. Deletions are not
-counted again.
+kept. Its limits: what we wrote after that sync, because the session was killed, or in the second before it (clocks of
+file servers differ), is kept too; what somebody changed before it, while we were mirroring, is not; and a clock that
+was set back since makes what is younger look older. A directory that the manifest does not have is looked through: of
+it only what is younger is kept. Deletions are not counted again.
 """
 
 from __future__ import annotations
