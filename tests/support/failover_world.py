@@ -47,6 +47,10 @@ class FailoverWorld(World):
     """Whether proofs of equality end."""
     problem: Problem | None = None
     """What hinders the agents that read."""
+    doubt: Problem | None = None
+    """What the agents that write say against their own volumes, once they take in nothing more."""
+    refuses: bool = False
+    """Whether they do not promote them therefore."""
     keeps: bool = True
     """Whether what the old side wrote has been kept aside."""
     epoch_on_volume: int = 1
@@ -282,7 +286,10 @@ class FailoverWorld(World):
         peer = self._peer(order, now)
         through = self._contact.get("through", now)
         if order.action is Action.DRAIN:
-            return _with(told, phase=Phase.DRAINED, peer=peer, peer_connected=False, synced_through=through)
+            drained = _with(told, phase=Phase.DRAINED, peer=peer, peer_connected=False, synced_through=through)
+            return _with(drained, problem=self.doubt)
+        if order.action is Action.PROMOTE and self.doubt is not None and self.refuses:
+            return _with(told, phase=Phase.FAILED, peer=peer, peer_connected=False, problem=self.doubt)
         if order.action is Action.PROMOTE:
             self.epoch_on_volume = max(self.epoch_on_volume, order.epoch)
             return _with(told, phase=Phase.PROMOTED, peer=peer, peer_connected=False, synced_through=through)

@@ -71,6 +71,8 @@ def draining(stage: Stage) -> Move:
     waiting = [v.name for v in stage.views if not reports(stage, v, AgentPhase.DRAINED)]
     if waiting:
         return stay(stage, Reason.DRAINING, f"Volume {', '.join(waiting)} takes in what has come.")
+    if (refused := _refused(stage)) is not None:
+        return back(stage, *refused)
     contact = worst_contact([contact_of(v) for v in stage.views])
     planned = operation.mode is Mode.PLANNED
     epoch = (stage.observed.pair.status.epoch or 1) + 1
@@ -98,6 +100,8 @@ def promoting(stage: Stage) -> Move:
         return back(stage, Reason.NOT_MIRRORED, lost)
     waiting = [v.name for v in stage.views if not reports(stage, v, AgentPhase.PROMOTED)]
     if waiting:
+        if (refused := _refused(stage)) is not None:
+            return back(stage, *refused)
         text = f"Volume {', '.join(waiting)} is handed over: the epoch is written on it."
         return stay(stage, Reason.PROMOTING, text)
     text = f"The volumes are handed over; the {stage.called} starts, the Services turn. From here on only forward."
@@ -245,6 +249,21 @@ def _doubts(stage: Stage) -> str:
         if report is not None and report.problem is not None:
             found += f" Volume {view.volume.name}: {report.problem.message}."
     return found
+
+
+def _refused(stage: Stage) -> tuple[Reason, str] | None:
+    """Restore: the agent of a volume that is not, or may not be, what the live side holds will not let it take its
+    place, however long it is waited for. The application would stand still until the deadline."""
+    if not stage.operation.homeward:
+        return None
+    for view in stage.views:
+        report = heard_report(view, Role.TARGET)
+        if report is None or report.problem is None or report.epoch != stage.observed.pair.status.epoch:
+            continue
+        for reason in (Reason.TARGET_IN_DOUBT, Reason.TARGET_NOT_MIRRORED):
+            if report.problem.reason == reason:
+                return reason, f"Volume {view.name}: {report.problem.message}. The application does not move there."
+    return None
 
 
 def _copy_lost(stage: Stage) -> str | None:

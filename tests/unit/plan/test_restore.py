@@ -228,6 +228,34 @@ def test_what_hinders_an_agent_is_told_in_its_own_words(away: FailoverWorld) -> 
     assert next(c for c in told["conditions"] if c["type"] == "Stalled")["status"] == "True"
 
 
+def test_a_home_that_is_in_doubt_is_not_waited_for(away: FailoverWorld) -> None:
+    """Its agent was killed in the cut-over: what the kernel had not written may be gone. The live side is whole."""
+    away.doubt = Problem(reason="TargetInDoubt", message="its machine or its disk failed", retrying=False)
+    away.restore()
+    away.ends()
+    told = away.told_home()
+    assert (told["phase"], told["reason"], told["wholeOn"]) == ("RolledBack", "TargetInDoubt", ["Target"])
+    assert "its machine or its disk failed" in told["message"]
+    away.run(10)
+    status = away.status()
+    assert (status["activeSide"], status["epoch"], status["closedSides"]) == ("Target", 2, ["Source"])
+    assert away.running(TARGET)
+    assert away.two_writers == []
+
+
+def test_a_home_whose_agent_refuses_the_promotion_is_not_waited_for(away: FailoverWorld) -> None:
+    away.restore()
+    away.until("Promoting")
+    away.doubt, away.refuses = Problem(reason="TargetInDoubt", message="its disk failed", retrying=False), True
+    began = away.clock.moment
+    away.until("RolledBack")
+    assert (away.clock.moment - began).total_seconds() < 60
+    away.run(10)
+    assert away.status()["activeSide"] == "Target"
+    assert away.running(TARGET)
+    assert away.two_writers == []
+
+
 def test_the_application_is_not_stopped_while_some_pod_s_end_cannot_be_proven(away: FailoverWorld) -> None:
     """A pod of the live side went without anybody seeing it end. Its node has to be Ready for two minutes first."""
     away.restore(cutOver="Manual")
