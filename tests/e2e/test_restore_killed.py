@@ -13,7 +13,7 @@ from tests.support.case import Case
 from tests.support.failover_case import Stage
 from tests.support.failover_fixtures import Stages
 from tests.support.failover_objects import Shape
-from tests.support.homeward import came_home, go_away
+from tests.support.homeward import came_home, go_away, serves_away
 from tests.support.killer import Killer
 from tests.support.operations import operation_is
 from tests.support.watching import Seen
@@ -26,12 +26,12 @@ OTHERS = {OperationPhase.PENDING, OperationPhase.AWAITING_APPROVAL, BACK}
 ON_THE_WAY = [phase for phase in OperationPhase if phase not in ENDED | OTHERS]
 WITH_AGENTS = [
     OperationPhase.MIRRORING,
+    OperationPhase.AWAITING_CUT_OVER,
     OperationPhase.PROVING,
     OperationPhase.FENCING,
     OperationPhase.DRAINING,
     OperationPhase.PROMOTING,
 ]
-CUT_OVER = {"Fencing", "Draining", "Promoting"}
 
 
 def test_an_operator_killed_in_every_phase_brings_it_home(case: Case, stages: Stages) -> None:
@@ -59,41 +59,53 @@ class Ender:
 
     def __init__(self, stage: Stage, role: str) -> None:
         self._stage, self._role = stage, role
-        self.ended: set[str] = set()
+        self._ended: set[str] = set()
         """The phases that the pair was in just before an agent was ended."""
         watch = stage.watch_pair()
         for number, phase in enumerate(WITH_AGENTS):
-            watch.once(operation_is(phase), partial(self._end, phase, delete=number % 2 == 1))
+            watch.once(operation_is(phase), partial(self._end, delete=number % 2 == 1))
 
-    def _end(self, phase: str, _: Seen, *, delete: bool) -> None:
+    def has_ended_one(self, phase: str) -> bool:
+        """Whether an agent was ended in this phase."""
+        return phase in self._ended
+
+    def _end(self, _: Seen, *, delete: bool) -> None:
         case, name = self._stage.case, self._stage.name
-        if phase == OperationPhase.MIRRORING:  # it begins before there are agents
-            wait_for("an agent", lambda: bool(case.agent(self._role, name)), 30, every=0.1)
-        pod, now = case.agent(self._role, name), str(self._stage.operation()["phase"])
         try:
+            wait_for("an agent", lambda: bool(case.agent(self._role, name)), 10, every=0.1)
+            pod, now = case.agent(self._role, name), str(self._stage.operation()["phase"])
             if delete:
                 case.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
             else:
                 case.kill_agent(self._role, name)
         except (AssertionError, ClusterError, KeyError, ProcessLookupError):
-            return  # it had just ended by itself
-        self.ended.add(now)
+            return  # there was none any more
+        self._ended.add(now)
 
 
 def test_agents_that_die_in_every_phase_are_replaced(case: Case, stages: Stages) -> None:
-    """The one that reads the live side, in one pair, and the one that writes home, in another."""
+    """The one that reads the live side, in one pair, and the one that writes home, in another. A person, and then a pod
+    that somebody left, hold them in the phases in which an agent is to be ended for certain."""
     reading, writing = everyone = stages(reading=Shape(), writing=Shape())
     go_away(*everyone)
-    enders = [Ender(reading, "source"), Ender(writing, "target")]
+    enders = {stage.name: Ender(stage, role) for stage, role in ((reading, "source"), (writing, "target"))}
     for stage in everyone:
-        stage.restore(f"{stage.name}-home")
+        stage.debug(f"debug-{stage.name}", side="target")
+        stage.restore(f"{stage.name}-home", cut_over="Manual")
     for stage in everyone:
-        stage.until_phase(f"{stage.name}-home", "Completed", seconds=200)
-    for ender in enders:
-        assert "Mirroring" in ender.ended
-        assert ender.ended & CUT_OVER, f"no agent was ended in the cut-over, only in {ender.ended}"
+        stage.until("its agent to be ended", partial(enders[stage.name].has_ended_one, "AwaitingCutOver"), 90)
+        stage.approve(f"{stage.name}-home")
     for stage in everyone:
-        came_home(stage)
+        stage.until("its agent to be ended", partial(enders[stage.name].has_ended_one, "Fencing"), 90)
+        case.kubectl("delete", "pod", f"debug-{stage.name}", "--timeout=60s")
+    for stage in everyone:
+        done = stage.until_phase(f"{stage.name}-home", "Completed", "RolledBack", seconds=200)
+        if done["phase"] == "RolledBack":  # the one that writes died between its last change and the end of the drain
+            assert (done["reason"], done["wholeOn"]) == ("TargetInDoubt", ["Target"])
+            serves_away(stage)
+            stage.restore(f"{stage.name}-again")
+            stage.until_phase(f"{stage.name}-again", "Completed", seconds=90)
+        came_home(stage, epoch=stage.status()["epoch"])
 
 
 def test_an_operator_killed_while_it_goes_back_starts_the_live_side_again(case: Case, stages: Stages) -> None:
