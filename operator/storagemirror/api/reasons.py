@@ -281,7 +281,7 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         "Unplanned one.",
         Reason.NO_PROOF: "Bring the node back; or, when you know that it is off, give it the taint "
         "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute and list Attested in "
-        "spec.failover.sufficientProof; or take the risk with spec.acceptSplitBrain of the Failover.",
+        "spec.failover.sufficientProof; or, for a Failover, take the risk with its spec.acceptSplitBrain.",
         Reason.WRITERS_RUNNING: "It goes on by itself when their kubelets report them ended. Delete those that no "
         "workload of the source side owns (a debug pod).",
         Reason.WRITERS_UNKNOWN: "It is known once every node that could hold the volumes was Ready at the same time.",
