@@ -150,8 +150,10 @@ def test_what_only_a_checksum_tells_apart_is_kept_aside_too(pair: AgentPair) -> 
     pair.turn(HOME, epoch=2)
     kept(pair)
     pair.until(Phase.REPLICATING)
-    proof = proven(pair, ProofStage.LIVE)
-    assert (proof.equal, proof.differing) == (True, 2)
+    # What came to the live side less than two seconds ago may be in flux: the live part leaves it to the final one.
+    proofs = [proven(pair, stage) for stage in (ProofStage.LIVE, ProofStage.FINAL)]
+    assert [proof.equal for proof in proofs] == [True, True]
+    assert sum(proof.differing for proof in proofs) == 2
     assert pair.equal()
     aside = home / ".storagemirror/diverged/2"
     assert {path: (aside / path.relative_to(home)).read_bytes() for path in changed} == changed
