@@ -66,10 +66,16 @@ class Ender:
             watch.once(operation_is(phase), partial(self._end, delete=number % 2 == 1))
 
     def has_ended_one(self, phase: str) -> bool:
-        """Whether an agent was ended in this phase."""
+        """Whether an agent was ended in this phase, in which the pair is held. What the watch told of may have been over
+        when an agent was there to be ended: then one is ended now."""
+        if phase not in self._ended and self._stage.operation()["phase"] == phase:
+            self._end_one(delete=False)
         return phase in self._ended
 
     def _end(self, _: Seen, *, delete: bool) -> None:
+        self._end_one(delete=delete)
+
+    def _end_one(self, *, delete: bool) -> None:
         case, name = self._stage.case, self._stage.name
         try:
             wait_for("an agent", lambda: bool(case.agent(self._role, name)), 10, every=0.1)
