@@ -66,8 +66,8 @@ class Ender:
             watch.once(operation_is(phase), partial(self._end, delete=number % 2 == 1))
 
     def has_ended_one(self, phase: str) -> bool:
-        """Whether an agent was ended in this phase, in which the pair is held. What the watch told of may have been over
-        when an agent was there to be ended: then one is ended now."""
+        """Whether an agent was ended in this phase, in which the pair is held. What the watch told of may have been
+        over when an agent was there to be ended: then one is ended now."""
         if phase not in self._ended and self._stage.operation()["phase"] == phase:
             self._end_one(delete=False)
         return phase in self._ended
