@@ -195,7 +195,7 @@ def test_two_sides_never_write_at_once(approval: str, history: list[Step]) -> No
         watcher.look(world)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(4, EXAMPLES // 3), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(steps, max_size=12))
 def test_nor_on_the_way_home(history: list[Step]) -> None:
     """The same from where the application has been moved, and is on its way back."""
