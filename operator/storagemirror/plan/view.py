@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from storagemirror.api.mirrorpair import Volume
 from storagemirror.api.sides import Side
@@ -34,7 +35,7 @@ class View:
         """What people call it."""
         return self.elsewhere or self.volume.name
 
-    @property
+    @cached_property
     def turned(self) -> bool:
         """Whether the target is read and the source is written."""
         if self.homeward is not None:
