@@ -130,8 +130,8 @@ def _object(observed: Observed, operation: Operation) -> tuple[Operation, Reques
 
 def _closed(status: MirrorPairStatus, operation: Operation | None) -> tuple[Side, ...]:
     """What the gate is to keep closed, where no phase says otherwise in this very write."""
-    moves = operation is not None and not operation.elsewhere and operation.phase in FENCED
-    if moves and operation is not None and operation.phase is not OperationPhase.ROLLING_BACK:
+    both = FENCED - {OperationPhase.ROLLING_BACK}
+    if operation is not None and not operation.elsewhere and operation.phase in both:
         return (Side.SOURCE, Side.TARGET)
     return (Side.SOURCE,) if status.active_side is Side.TARGET else (Side.TARGET,)
 

@@ -14,10 +14,6 @@ def side_of(pair: MirrorPair) -> Side:
     return pair.status.active_side or Side.SOURCE
 
 
-def other(side: Side) -> Side:
-    return Side.TARGET if side is Side.SOURCE else Side.SOURCE
-
-
 def undecided(pair: MirrorPair) -> bool:
     """Whether both sides are closed: which one will be the live one is not known."""
     return set(pair.status.closed_sides) == set(Side)

@@ -17,7 +17,6 @@ from storagemirror.plan.decisions import Action, ApplyService, LabelPod, Verdict
 from storagemirror.plan.living import (
     answering,
     answering_object,
-    other,
     pods_of,
     seen,
     side_of,
@@ -261,9 +260,9 @@ def _not_labelled(observed: Observed, service: Service, found: ServiceObject) ->
     pods = [p for p in pods_of(observed, here) if not p.leaving and not p.over]
     if pods and not any(p.metadata.labels.get(labels.LIVE) == name for p in pods):
         return f"Service {service.name}: no pod of the {live.value.lower()} side bears {labels.LIVE} yet"
-    there = answering_object(observed, service, other(live))
+    there = answering_object(observed, service, live.other)
     mine = {p.metadata.uid for p in pods_of(observed, here)}
     left = [p for p in pods_of(observed, there) if p.metadata.uid not in mine] if there is not None else []
     if any(p.metadata.labels.get(labels.LIVE) == name for p in left):
-        return f"Service {service.name}: pods of the {other(live).value.lower()} side still bear {labels.LIVE}"
+        return f"Service {service.name}: pods of the {live.other.value.lower()} side still bear {labels.LIVE}"
     return None

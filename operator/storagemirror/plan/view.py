@@ -131,6 +131,13 @@ class View:
         The highest number that anything remembers: a number must never be given out twice, also where somebody has
         removed the order, spoiled it or set it back.
         """
+        return self._instances[role]
+
+    @cached_property
+    def _instances(self) -> dict[Role, int]:
+        return {role: self._instance(role) for role in Role}
+
+    def _instance(self, role: Role) -> int:
         seen = self.agent(role)
         known = [instance_of(p) for p in self.agent_pods(role)]
         if isinstance(seen.order, OrderSeen):
@@ -145,9 +152,16 @@ class View:
 
     def agent_pods(self, role: Role) -> tuple[Pod, ...]:
         """Pods of this agent, of whatever number."""
-        wanted = self.ref(role).labels
+        return self._agent_pods[role]
+
+    @cached_property
+    def _agent_pods(self) -> dict[Role, tuple[Pod, ...]]:
         mine = (labels.PAIR, labels.VOLUME, labels.ROLE)
-        return tuple(p for p in self.pods if all(p.metadata.labels.get(k) == wanted[k] for k in mine))
+        wanted = {role: self.ref(role).labels for role in Role}
+        return {
+            role: tuple(p for p in self.pods if all(p.metadata.labels.get(k) == wanted[role][k] for k in mine))
+            for role in Role
+        }
 
     def current_pod(self, role: Role) -> Pod | None:
         """The pod that the order means, where there is one (it may be leaving)."""

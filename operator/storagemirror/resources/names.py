@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from storagemirror.api.model import API_VERSION
@@ -25,7 +26,7 @@ class AgentRef:
     volume: str
     role: Role
 
-    @property
+    @cached_property
     def base(self) -> str:
         """Name of the agent's objects; its pods add their number.
 
