@@ -218,10 +218,12 @@ class AgentPair:
         )
 
     def equal(self) -> bool:
-        """Are both trees the same? Judged by rsync."""
+        """Are both trees the same? Judged by rsync; one whose files vanish while it looks (24) is not yet."""
         words = ["rsync", "-anciHAX", "--delete", "--exclude=/.storagemirror", "--exclude=/lost+found"]
         ends = [f"{self.source.volume}/", f"{self.target.volume}/"]
-        return not subprocess.run([*words, *ends], check=True, capture_output=True).stdout
+        done = subprocess.run([*words, *ends], check=False, capture_output=True)
+        assert done.returncode in (0, 24), f"rsync ended with {done.returncode}: {done.stderr!r}"
+        return not done.returncode and not done.stdout
 
     def close(self) -> None:
         """End both."""
