@@ -24,7 +24,7 @@ class Tree:
 
     def __init__(self, path: str | bytes, *, use_openat2: bool | None = None) -> None:
         """`VolumeError` when `path` is not a directory that can be opened. `use_openat2`: None finds out."""
-        self.path = os.fsencode(path)
+        self.path = os.path.abspath(os.fsencode(path))  # looked at again later, wherever we stand then
         try:
             self.root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as e:
