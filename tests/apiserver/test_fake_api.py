@@ -17,6 +17,7 @@ from storagemirror.contract import Role
 from storagemirror.kube import paths
 from storagemirror.kube.authority import CertificateAuthority
 from storagemirror.kube.client import Api
+from storagemirror.kube.credentials import Credentials
 from storagemirror.kube.events import Events
 from storagemirror.kube.execute import Executor
 from storagemirror.kube.faults import Conflict, Missing
@@ -138,7 +139,7 @@ def _operator(api: FragileApi) -> Reconciler:
     clock = SystemClock()
     authority = CertificateAuthority(api, "default", clock)
     image = Image("storagemirror:test")
-    sources = Sources(api, Heartbeats(clock), image, authority.authority, clock, lambda targets: {})
+    sources = Sources(api, Heartbeats(clock), image, authority.authority, clock, lambda targets: {}, Credentials(clock))
     return Reconciler(sources, Executor(api, authority), Events(api, clock), clock, lambda: True)
 
 

@@ -11,6 +11,7 @@ from storagemirror.clock import rfc3339
 from storagemirror.contract import ORDER_KEY, REPORT_ANNOTATION, Order, Phase, Report, Role, decode, encode
 from storagemirror.errors import BadInput, Passing
 from storagemirror.kube.authority import CertificateAuthority
+from storagemirror.kube.credentials import Credentials
 from storagemirror.kube.endings import Endings
 from storagemirror.kube.events import Events
 from storagemirror.kube.execute import Executor
@@ -80,6 +81,7 @@ class World:
             authority.authority,
             clock,
             self.reach,
+            Credentials(clock),
             Gate("system:serviceaccount:storagemirror-system:storagemirror-probe"),
             self.endings,
             lambda key: True,

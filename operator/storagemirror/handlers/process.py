@@ -25,6 +25,7 @@ from storagemirror.handlers.watches import Watches, register
 from storagemirror.kube import paths
 from storagemirror.kube.authority import CertificateAuthority
 from storagemirror.kube.client import Api, connect
+from storagemirror.kube.credentials import Credentials
 from storagemirror.kube.election import LEASE_SECONDS, Election
 from storagemirror.kube.endings import Endings
 from storagemirror.kube.events import Events
@@ -98,6 +99,7 @@ class Operator:
             authority.authority,
             clock,
             partial(reach, clock),
+            Credentials(clock),
             options.gate,
             self._endings,
             self._interest.named,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from storagemirror.contract import ORDER_KEY, Order, Role, decode
 from storagemirror.errors import BadInput
 from storagemirror.kube import paths
 from storagemirror.kube.client import Api
+from storagemirror.kube.credentials import Credentials
 from storagemirror.kube.endings import Endings
 from storagemirror.kube.faults import Denied
 from storagemirror.kube.gate import Gate
@@ -48,6 +49,8 @@ from storagemirror.resources.names import AgentRef
 from storagemirror.resources.order import kept_of
 from storagemirror.resources.pod import Image
 
+T = TypeVar("T")
+
 _LISTED = (("ServiceAccount", paths.ACCOUNTS), ("Role", paths.ROLES), ("RoleBinding", paths.BINDINGS))
 
 
@@ -77,6 +80,7 @@ class Sources:
     authority: Callable[[], Authority]
     clock: Clock
     reach: Reach
+    credentials: Credentials
     gate: Gate = field(default_factory=Gate)
     endings: Endings = field(default_factory=Endings)
     named: Callable[[Key], bool] = lambda key: False
@@ -198,7 +202,7 @@ def _nodes(
 def _agents(sources: Sources, pair: MirrorPair) -> dict[tuple[str, Role], AgentSeen]:
     meta = pair.metadata
     selector = labels.selector({labels.PAIR: meta.uid})
-    children = _children(sources.api, meta.namespace, selector)
+    children = _children(sources, meta.uid, meta.namespace, selector)
     found: dict[tuple[str, Role], AgentSeen] = {}
     for volume in (*pair.spec.volumes, *(v for _, v in elsewhere_volumes(pair))):
         for role in Role:
@@ -207,11 +211,16 @@ def _agents(sources: Sources, pair: MirrorPair) -> dict[tuple[str, Role], AgentS
     return found
 
 
-def _children(api: Api, namespace: str, selector: str) -> dict[str, dict[str, dict[str, Any]]] | Unseen:
+def _children(
+    sources: Sources, uid: str, namespace: str, selector: str
+) -> dict[str, dict[str, dict[str, Any]]] | Unseen:
     """By name, then by kind."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for kind, resource in (*_LISTED, ("Lease", paths.LEASES)):
-        listed = look(_lister(api, resource, namespace, selector), f"the {kind}s of the agents")
+        lister = _lister(sources.api, resource, namespace, selector)
+        if kind != "Lease":
+            lister = _remembered(sources.credentials, uid, kind, lister)
+        listed = look(lister, f"the {kind}s of the agents")
         if isinstance(listed, Unseen):
             return listed
         for item in listed or ():
@@ -225,6 +234,10 @@ def _lister(api: Api, resource: paths.Resource, namespace: str, selector: str) -
     return lambda: api.list(dict[str, Any], resource, namespace, labels=selector)
 
 
+def _remembered(credentials: Credentials, uid: str, what: str, read: Callable[[], T]) -> Callable[[], T]:
+    return lambda: credentials.read(uid, what, read)
+
+
 def _agent(sources: Sources, ref: AgentRef, children: dict[str, dict[str, dict[str, Any]]] | Unseen) -> AgentSeen:
     api = sources.api
     heard: Heard | Unseen | None = None
@@ -236,7 +249,15 @@ def _agent(sources: Sources, ref: AgentRef, children: dict[str, dict[str, dict[s
         if "Lease" in mine:
             heard = sources.heartbeats.heard(msgspec.convert(mine["Lease"], type=Lease))
     order = look(lambda: api.get(ConfigMap, paths.CONFIG_MAPS, ref.namespace, ref.base), "an agent's order")
-    secret = look(lambda: api.get_metadata(PartialObject, paths.SECRETS, ref.namespace, ref.base), "a certificate")
+    secret = look(
+        _remembered(
+            sources.credentials,
+            ref.pair_uid,
+            f"Secret {ref.base}",
+            lambda: api.get_metadata(PartialObject, paths.SECRETS, ref.namespace, ref.base),
+        ),
+        "a certificate",
+    )
     return AgentSeen(
         ref=ref,
         order=_order(order) if isinstance(order, ConfigMap) else order,

@@ -64,6 +64,8 @@ class Reconciler:
         observed = gathered.observed
         now = self._now()
         plan = decide(observed, now)
+        if plan.actions:
+            self._sources.credentials.forget(observed.pair.metadata.uid)
         outcome = self._executor.execute(plan.actions, still_leading=self._still_leading)
         if outcome.refusals or outcome.denied:
             refused = replace(observed, refusals=tuple(outcome.refusals), denied=tuple(outcome.denied))
