@@ -111,3 +111,7 @@ class Superseded(Permanent):
     """A newer epoch or a newer instance has taken over. Stop; never retry."""
 
     reason = "Superseded"
+
+
+COMMAND_LINE = "CommandLine"
+"""Reason of a `BadInput` that a command line is to blame for: exit status 2."""

@@ -26,8 +26,16 @@ KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KE
 class Listener:
     """`offer` is called, from a thread of its own, with each connection of the one peer that is expected."""
 
-    def __init__(self, port: int, tls: Tls, expected: Callable[[], str | None], offer: Callable[[SocketStream], None]):
-        """`expected` gives the peer's name, None while nobody is; port 0 takes any."""
+    def __init__(
+        self,
+        port: int,
+        tls: Tls,
+        expected: Callable[[], str | None],
+        offer: Callable[[SocketStream], None],
+        *,
+        host: str = "",
+    ) -> None:
+        """`expected` gives the peer's name, None while nobody is; port 0 takes any; `host`: where, else everywhere."""
         self._tls = tls
         self._expected = expected
         self._offer = offer
@@ -35,7 +43,7 @@ class Listener:
         self._greeted: dict[int, socket.socket] = {}  # oldest first
         self._closing = False
         try:
-            self._socket = _listen(port)
+            self._socket = _listen_at(host, port) if host else _listen(port)
         except OSError as e:
             raise BadInput(f"cannot listen on TCP port {port}: {e}", reason="PortTaken") from e
         self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
@@ -44,6 +52,11 @@ class Listener:
     def port(self) -> int:
         """Where we listen."""
         return int(self._socket.getsockname()[1])
+
+    @property
+    def address(self) -> str:
+        """Of this machine, where we listen."""
+        return str(self._socket.getsockname()[0])
 
     def start(self) -> None:
         """Begin to let in."""
@@ -105,3 +118,8 @@ def _listen(port: int) -> socket.socket:
         except OSError as e:
             log.info("no IPv6 here (%s): listening on IPv4 alone", e)
     return socket.create_server(("0.0.0.0", port), backlog=128)  # noqa: S104 (a pod has one network, its own)
+
+
+def _listen_at(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(address, family=family, backlog=128)

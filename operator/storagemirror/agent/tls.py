@@ -33,6 +33,25 @@ class Tls:
         """Handshake as the listening end."""
         return self._handshake(self._load()[1], connection, peer, server=True)
 
+    def check(self, name: str) -> None:
+        """Judge our own files as the other end will, before anybody is met: `BadInput` when there are none that can
+        be used, `Refused` when our certificate has expired, is not of our CA, or is not that of `name`."""
+        ours = self._load()
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = ours[0].wrap_bio(to_client, to_server, server_side=False)
+        server = ours[1].wrap_bio(to_server, to_client, server_side=True)
+        for end in (client, server, client, server):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as e:
+                raise Refused(
+                    f"the certificate in {self._directory} is not to be trusted: {e.verify_message}",
+                    reason="CertificateNotTrusted",
+                ) from e
+        check_name(client.getpeercert(), name)
+
     def _handshake(self, context: ssl.SSLContext, raw: socket.socket, peer: str, *, server: bool) -> ssl.SSLSocket:
         raw.settimeout(HANDSHAKE_SECONDS)
         try:

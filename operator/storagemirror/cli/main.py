@@ -13,10 +13,12 @@ import sys
 from collections.abc import Sequence
 
 from storagemirror import __version__
-from storagemirror.errors import Held, StorageMirrorError
+from storagemirror.errors import COMMAND_LINE, Held, StorageMirrorError
 
 VERBS = {
     "mirror": "copy a tree to another directory or host, and keep what is equal",
+    "serve": "be the target of mirrors from other hosts",
+    "keys": "make the certificates with which two hosts know each other",
     "agent": "the process in a sync pod (started by the operator)",
     "operator": "reconcile MirrorPairs (started by the chart)",
     "release": "let go of every pod that the operator holds on to (run by helm uninstall)",
@@ -24,10 +26,11 @@ VERBS = {
 }
 
 EXIT_STATUS = """exit status:
-  0  done
-  1  failed: the message says why and what to do
-  2  the command line cannot be meant
-  3  held on purpose: the message names a token that lets it through
+  0    done; of verify: both sides are equal
+  1    failed, or some entries did (each is named, with what to do); of verify: they differ
+  2    the command line cannot be meant
+  3    held on purpose: the message names a token that lets it through
+  130  interrupted (Ctrl-C, SIGTERM): the next run goes on from there
 """
 
 
@@ -61,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"storagemirror {args.verb}: {e.reason}: {e.message}", file=sys.stderr)
         if e.hint:
             print(f"  {e.hint}", file=sys.stderr)
-        return 3 if isinstance(e, Held) else 1
+        return 3 if isinstance(e, Held) else 2 if e.reason == COMMAND_LINE else 1
     except KeyboardInterrupt:
-        print(f"storagemirror {args.verb}: interrupted", file=sys.stderr)
+        print(f"storagemirror {args.verb}: interrupted; the next run goes on from here", file=sys.stderr)
         return 130
     return int(status)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from typing import TextIO
 
@@ -30,6 +31,18 @@ _MEANING = {
     NotKeptKind.CHANGING: "files that changed each time they were read (the next run sends them again)",
     NotKeptKind.REFUSED: "entries that DST refused",
 }
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """How what happens is told."""
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
+        "--json",
+        action="store_true",
+        help='one JSON object a line on stdout: {"type": "progress"}, {"type": "failed"}, and at the end '
+        '{"type": "result"} or {"type": "error"}',
+    )
+    output.add_argument("--quiet", "-q", action="store_true", help="say nothing unless something goes wrong")
 
 
 def size(count: float) -> str:

@@ -15,7 +15,8 @@ from cryptography import x509
 
 from storagemirror.contract import Role, peer_name
 from storagemirror.errors import BadInput
-from storagemirror.kube.authority import CA_DAYS, CertificateAuthority
+from storagemirror.kube.authority import CertificateAuthority
+from storagemirror.kube.signing import CA_DAYS
 from storagemirror.resources.certificate import Certificate
 from storagemirror.resources.names import AgentRef
 from tests.support.fake_api import FakeApi
