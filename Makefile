@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench crds campaign-failover campaign-home
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +56,20 @@ test: venv ## all tests, on real file systems, a real API server and a real clus
 crds: venv ## write crds/, the chart's copy and the field reference anew from the models
 	$(BIN)/storagemirror crds --out crds --out charts/storagemirror/files/crds --reference docs/api.md
 
-bench: venv ## the promised figures, measured on the real cluster
+bench: venv ## our mirror beside rsync and VolSync's passes, at full size, half an hour (JSON=file ROUNDS=5 DIR=/var/tmp)
+	@tests/setup/debian
+	$(BIN)/python -m tests.bench.mirror --rounds $(or $(ROUNDS),5) $(if $(DIR),--dir $(DIR)) $(if $(JSON),--json $(JSON))
+
+bench-quick: venv ## the same with a tenth of the data, 2 rounds: under 3 minutes
+	@tests/setup/debian
+	$(BIN)/python -m tests.bench.mirror --quick $(if $(DIR),--dir $(DIR)) $(if $(JSON),--json $(JSON))
+
+bench-cluster: venv ## the promised figures of the product, measured on the real cluster
 	$(BIN)/python -m tests.bench.numbers
+
+campaign-million: venv ## memory of both agents with 1,000,000 files of 1 KB (FILES=1000000 DIR=/var/tmp)
+	@tests/setup/debian
+	$(BIN)/python -m tests.bench.mirror.million $(if $(FILES),--files $(FILES)) $(if $(DIR),--dir $(DIR))
 
 campaign-failover: venv ## 20 power cuts and 20 planned failovers, timed and counted (RUNS=20)
 	$(BIN)/python -m tests.bench.campaign_failover $(if $(RUNS),--runs $(RUNS))

@@ -1,0 +1,90 @@
+"""`python -m tests.bench.mirror`: our mirror beside rsync and VolSync's passes, interleaved on one machine.
+
+Makes the data sets, runs the tools one after the other in rounds, proves after each run by rsync that both trees are
+equal, prints the table, and ends with 1 when a bar is missed (at full size; smaller data sets are told, not judged).
+Needs root (a network of its own), about 30 GB of room at full size, and half an hour; a tenth of that with --quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench.mirror import memory, table, wire
+from tests.bench.mirror.cases import CASES, chosen
+from tests.bench.mirror.processes import Failed
+from tests.bench.mirror.results import Report, machine
+from tests.bench.mirror.runs import Workshop
+from tests.bench.mirror.tools import CROSSING_PORT
+
+ROOM = 32e9
+"""Bytes that the full size takes at most."""
+QUICK_SCALE, QUICK_ROUNDS = 0.1, 2
+
+
+def main() -> int:
+    """See above."""
+    args = _arguments()
+    wire.enter(wire.program())
+    wire.set_up(CROSSING_PORT)
+    base = Path(tempfile.mkdtemp(prefix="storagemirror-bench.", dir=args.dir))
+    try:
+        free = shutil.disk_usage(base).free
+        if free < ROOM * args.scale:
+            print(f"expected {ROOM * args.scale / 1e9:.0f} GB of room, there are {free / 1e9:.0f}", file=sys.stderr)
+            return 2
+        report = _measure(args, base)
+    except Failed as e:
+        print(e, file=sys.stderr)
+        return 2
+    finally:
+        if not args.keep:
+            shutil.rmtree(base, ignore_errors=True)
+    print(table.text(report))
+    if args.json:
+        report.write(args.json)
+    missed = report.missed()
+    print(f"\nmissed: {'; '.join(missed) or 'none'}")
+    return 1 if missed and args.scale == 1 else 0
+
+
+def _measure(args: argparse.Namespace, base: Path) -> Report:
+    report = Report(args.scale, args.rounds, machine(base))
+    shop = Workshop(base, args.scale)
+    cases = chosen(args.only)
+    for i, case in enumerate(cases):
+        start = time.monotonic()
+        report.outcomes.append(shop.run(case, args.rounds))
+        report.commands = shop.commands
+        print(f"{case.title}: {args.rounds} rounds in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        if all(later.data is not case.data for later in cases[i + 1 :]) and case.data.name != "D1":
+            shop.forget(case.data)
+    if not args.no_memory:
+        report.residences = memory.measure(base, args.scale)
+    return report
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.mirror", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="data sets at a tenth, 2 rounds: under 3 minutes")
+    parser.add_argument("--scale", type=float, help="share of the data sets (default: 1)")
+    parser.add_argument("--rounds", type=int, help="of each case (default: 5)")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=[case.key for case in CASES], help="may be repeated"
+    )
+    parser.add_argument("--no-memory", action="store_true", help="leave the agents' memory out")
+    parser.add_argument("--dir", default="/var/tmp", help="on the file system to measure (default: /var/tmp)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results there")
+    parser.add_argument("--keep", action="store_true", help="leave data sets and copies where they are")
+    args = parser.parse_args()
+    args.scale = args.scale or (QUICK_SCALE if args.quick else 1.0)
+    args.rounds = args.rounds or (QUICK_ROUNDS if args.quick else 5)
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The arithmetic of the mirror bench's table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bench.mirror import table
+from tests.bench.mirror.cases import CASES, chosen
+from tests.bench.mirror.processes import Measured
+from tests.bench.mirror.results import OURS, Outcome, Ratio, Report, Residence
+from tests.bench.mirror.tools import Ours
+
+
+def run(wall: float, resident: int = 10_000_000) -> Measured:
+    """One that took so long."""
+    return Measured(wall, wall + 1, wall * 2, {"mirror": resident}, 3_000_000, 20_000, 0.1)
+
+
+def outcome(ours: list[float], theirs: list[float]) -> Outcome:
+    """Rounds of two tools."""
+    made = Outcome("d1-first", "D1 first copy", {"rsync": (0.5, 0.25)})
+    for mine, other in zip(ours, theirs, strict=True):
+        made.add(OURS, run(mine))
+        made.add("rsync", run(other))
+    return made
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians() -> None:
+    ratio = Ratio.of([1.0, 4.0, 3.0], [2.0, 5.0, 30.0])
+    assert ratio == Ratio(0.5, 0.1, 0.8)
+    assert ratio.median != 3.0 / 5.0
+
+
+def test_rounds_that_do_not_pair_are_an_error() -> None:
+    with pytest.raises(ValueError, match="longer than"):
+        Ratio.of([1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="at least one"):
+        Ratio.of([], [])
+
+
+@pytest.mark.parametrize(
+    ("wall", "verdict"), [(2.5, "aim met"), (2.51, "bar met"), (5.0, "bar met"), (5.01, "MISSED"), (20.0, "MISSED")]
+)
+def test_the_verdict_is_that_of_the_median_against_bar_and_aim(wall: float, verdict: str) -> None:
+    (row,) = outcome([wall, wall, 100.0], [10.0, 10.0, 10.0]).rows()
+    assert row.verdict == verdict
+
+
+def test_syncing_and_processor_time_have_ratios_of_their_own() -> None:
+    (row,) = outcome([1.0], [3.0]).rows()
+    assert (row.wall.median, row.synced.median, row.cpu.median) == (1 / 3, 0.5, 1 / 3)
+
+
+def test_memory_is_the_most_of_all_rounds() -> None:
+    made = outcome([1.0], [1.0])
+    made.add(OURS, run(1.0, resident=50_000_000))
+    made.add(OURS, run(1.0, resident=20_000_000))
+    assert made.resident(OURS) == {"mirror": 50_000_000}
+
+
+def test_what_was_missed_is_named() -> None:
+    report = Report(1.0, 1, {}, {}, [outcome([9.0], [10.0]), outcome([1.0], [10.0])], [Residence("D1", 1, 3, 2)])
+    assert report.missed() == ["D1 first copy against rsync", "memory: D1"]
+
+
+def test_every_case_is_in_the_table_with_both_its_figures() -> None:
+    report = Report(0.1, 3, {"cores": "2"}, {"rsync": ["rsync -a SRC DST"]}, [outcome([1.0], [2.0])])
+    said = table.text(report)
+    assert "| D1 first copy | rsync | 2.00 s | 1.00 s | 0.50  | 0.50 to 0.50  | 0.5 | 0.25 | bar met |" in said
+    assert "data sets at 0.1 of their size; cores 2" in said
+    assert "    rsync -a SRC DST" in said
+
+
+def test_results_are_kept_with_their_rows_and_runs(tmp_path: Path) -> None:
+    Report(0.1, 1, {}, {}, [outcome([1.0], [3.0])]).write(tmp_path / "made" / "r.json")
+    (kept,) = json.loads((tmp_path / "made" / "r.json").read_text())["outcomes"]
+    assert kept["rows"][0]["verdict"] == "bar met"
+    assert kept["rows"][0]["wall"]["median"] == 0.3333
+    assert kept["runs"][OURS][0]["wall"] == 1.0
+
+
+def test_every_row_of_the_bars_that_a_mirror_can_meet_is_a_case() -> None:
+    bars = {(case.title, peer.tool.name): (peer.bar, peer.aim) for case in CASES for peer in case.peers}
+    assert bars == {
+        ("D1 first copy", "rsync + stunnel"): (0.55, 0.35),
+        ("D1 first copy", "VolSync's passes"): (0.33, 0.20),
+        ("D1 nothing changed", "rsync daemon"): (0.5, 0.25),
+        ("D1 1 % changed", "rsync daemon"): (0.6, 0.35),
+        ("D1 1,000 renamed", "rsync daemon"): (0.25, 0.10),
+        ("D2 65 scattered 64 KiB blocks changed", "rsync --inplace"): (0.4, 0.2),
+        ("D2 65 scattered 64 KiB blocks changed", "VolSync's passes"): (0.12, 0.05),
+        ("D2 first copy", "rsync + stunnel"): (0.7, 0.45),
+        ("D3 first copy", "rsync + stunnel"): (0.7, 0.45),
+    }
+    assert Ours().name == OURS
+
+
+def test_cases_may_be_chosen() -> None:
+    assert [case.key for case in chosen(["d2-first"])] == ["d2-first"]
+    assert chosen([]) == list(CASES)
