@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-KINDS = ("ext4", "xfs", "tmpfs")
+KINDS = ("ext4", "xfs", "btrfs", "tmpfs")
 
 
 def _run(*command: str) -> str:
@@ -30,6 +30,8 @@ class Disk:
         _run("losetup", "-c", self.device)
         if self.kind == "ext4":
             _run("resize2fs", self.device)
+        elif self.kind == "btrfs":
+            _run("btrfs", "filesystem", "resize", "max", str(self.path))
         else:
             _run("xfs_growfs", str(self.path))
 
@@ -51,8 +53,8 @@ class Disk:
 
 
 @contextmanager
-def disk(directory: Path, kind: str, mebibytes: int, name: str = "disk") -> Iterator[Disk]:
-    """A new file system of `kind`, mounted; gone afterwards."""
+def disk(directory: Path, kind: str, mebibytes: int, name: str = "disk", *options: str) -> Iterator[Disk]:
+    """A new file system of `kind`, made with mkfs' `options`, mounted; gone afterwards."""
     path = directory / name
     path.mkdir()
     if kind == "tmpfs":
@@ -61,7 +63,7 @@ def disk(directory: Path, kind: str, mebibytes: int, name: str = "disk") -> Iter
     else:
         image = directory / f"{name}.img"
         _run("truncate", "-s", f"{mebibytes}M", str(image))
-        _run(f"mkfs.{kind}", "-q", str(image))
+        _run(f"mkfs.{kind}", "-q", *options, str(image))
         device = _run("losetup", "--show", "-f", str(image))
         try:
             _run("mount", device, str(path))
