@@ -29,6 +29,8 @@ _MEANING = {
     NotKeptKind.OTHER_FILE_SYSTEM: "other file systems, mounted in SRC",
     NotKeptKind.RESERVED_NAME: "a .storagemirror of SRC's own (the name is ours)",
     NotKeptKind.CHANGING: "files that changed each time they were read (the next run sends them again)",
+    NotKeptKind.FLAGS: "inode flags (DST's file system has none such, or they may not be set)",
+    NotKeptKind.PROJECT: "project ids (DST's file system has none, or they may not be set)",
     NotKeptKind.REFUSED: "entries that DST refused",
 }
 

@@ -220,6 +220,8 @@ class LiveChanges:
                 return
             verdict = judge(_alone(mine), _alone(theirs) if theirs is not None else None)
             sender.enter(parent, fresh=False)
+            if sender.flagging is not None and stat.S_ISREG(mine.mode):
+                sender.flagging.look(directory.fd, parent, name)
             if verdict is Verdict.TOUCH:
                 sender.touch(directory, name, directory.lstat(name))
             elif verdict is not Verdict.SAME:

@@ -21,6 +21,7 @@ from storagemirror.entry import Attributes, NotKeptKind, View, join, split
 from storagemirror.fs.scan import Report
 from storagemirror.fs.source import Content, SourceDirectory, SourceVolume, data_extents, unchanged
 from storagemirror.sync.channel import Channel
+from storagemirror.sync.flagging import Flagging
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Child, ContentDigest, Enter, File, Leave, Node, Record, Symlink, Touch
 from storagemirror.wire.frame import DATA_CHUNK, PACK_TARGET, SMALL_FILE
@@ -63,6 +64,8 @@ class Sender:
     counts: Counts = field(default_factory=Counts)
     unsettled: dict[bytes, Unsettled] = field(default_factory=dict)
     now_ns: Callable[[], int] = time.time_ns
+    flagging: Flagging | None = None
+    """None: the target knows nothing of inode flags."""
     _records: list[Record] = field(default_factory=list)
     _contents: list[bytes] = field(default_factory=list)
     _size: int = 0
@@ -119,6 +122,8 @@ class Sender:
                 raise OSError(errno.EXDEV, "another file system", name)
             if found.st_nlink > 1 and leader_of is not None and (leader := leader_of(found.st_ino, path)):
                 return found, leader
+            if self.flagging is not None:
+                self.flagging.seen(path, fd)
             if found.st_size > SMALL_FILE:
                 self._large(directory, name, fd, found)
                 return found, b""

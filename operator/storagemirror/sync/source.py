@@ -26,6 +26,7 @@ from storagemirror.errors import (
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.asking import Asking
 from storagemirror.sync.channel import GOODBYE_SECONDS, Channel
+from storagemirror.sync.flagging import Flagging
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox, failure
 from storagemirror.sync.live import LiveChanges
@@ -129,6 +130,9 @@ class SourceSession:
             )
         self._welcome = welcome
         self._sender = Sender(self._channel, self._volume, welcome.view, self._not_kept, lambda files, size: None)
+        if m.FEATURE_FLAGS in welcome.features:
+            through, flagged = welcome.flags_through_ns, welcome.flagged
+            self._sender.flagging = Flagging(self._channel.send, self._sender.flush, through, flagged)
         threading.Thread(target=self._inbox.run, name="receiver", daemon=True).start()
         self._channel.start_ticking()
 
@@ -269,6 +273,8 @@ class SourceSession:
             live.parents_of(tuple(part))
         self._unknown_links |= live.strangers
         sender.flush()
+        if sender.flagging is not None:
+            sender.flagging.tell()
         self._find_links()
 
     def mark(self, through_ns: int) -> None:
@@ -353,10 +359,14 @@ class SourceSession:
         self._inbox.expect_mirror(digests=has_entries)
         self._channel.send(m.Mirror(welcome.view, scopes, has_entries))
         meter.count(self._volume.tree, scopes)
+        scanner = self._volume.scanner(welcome.view, self._not_kept, self._groups)
+        flagging, started = sender.flagging, self._clock.now_ns()
+        if flagging is not None:
+            scanner.changed_since_ns = flagging.since_ns
         comparison = Comparison(
             self._inbox,
             sender,
-            self._volume.scanner(welcome.view, self._not_kept, self._groups),
+            scanner,
             self._groups,
             self._clock,
             has_entries,
@@ -365,6 +375,8 @@ class SourceSession:
         try:
             comparison.run(scopes)
             self._volume.check_identity()
+            if flagging is not None and full:
+                flagging.told_through(started)
             self._channel.send(m.MirrorEnd(comparison.found.entries, full))
             answer = self._inbox.mirrored()
         except BaseException:
