@@ -35,9 +35,22 @@ class Disk:
         else:
             _run("xfs_growfs", str(self.path))
 
+    def grow_unmounted(self, mebibytes: int) -> None:
+        """ext4, where growing it mounted takes a privilege (CAP_SYS_RESOURCE) that we may not have."""
+        _run("umount", str(self.path))
+        _run("truncate", "-s", f"{mebibytes}M", str(self.image))
+        _run("losetup", "-c", self.device)
+        _run("e2fsck", "-fp", self.device)
+        _run("resize2fs", self.device)
+        _run("mount", self.device, str(self.path))
+
     def remount(self, option: str) -> None:
         """`ro` or `rw`, in the middle of everything."""
         _run("mount", "-o", f"remount,{option}", str(self.path))
+
+    def abort(self) -> None:
+        """ext4: as when its journal fails. It is read-only from now on, whoever has files open."""
+        _run("mount", "-o", "remount,abort", str(self.path))
 
     def unmount(self) -> None:
         """Detached lazily, so that a failed test leaves nothing."""

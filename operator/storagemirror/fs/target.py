@@ -100,12 +100,7 @@ class TargetVolume:
         try:
             self._claim()
         except OSError as e:
-            raise_if_full(e)
-            raise VolumeError(
-                f"cannot write to the target volume: {e.strerror}",
-                reason="TargetNotWritable",
-                hint="Is it mounted read-only, or owned by another user than the agent runs as?",
-            ) from e
+            raise _not_writable(e, "Is it mounted read-only, or owned by another user than the agent runs as?") from e
 
     def _claim(self) -> None:
         if self._state >= 0:
@@ -251,8 +246,7 @@ class TargetVolume:
         try:
             write()
         except OSError as e:
-            raise_if_full(e)
-            raise VolumeError(f"cannot write to the target volume: {e.strerror}", reason="TargetNotWritable") from e
+            raise _not_writable(e) from e
 
     # -- changes
 
@@ -372,3 +366,12 @@ class TargetVolume:
             if not self.locks.unlock_tree(path):
                 raise
             return remove_entry(self.tree, path, self._let_us_in)
+
+
+def _not_writable(error: OSError, hint: str = "") -> VolumeError:
+    """`VolumeFull` where it is that."""
+    raise_if_full(error)
+    message = f"cannot write to the target volume: {error.strerror}"
+    if error.errno in (errno.EIO, errno.EUCLEAN):
+        return VolumeError(message, reason="TargetFailing", hint="Its disk fails: look at its node's kernel log.")
+    return VolumeError(message, reason="TargetNotWritable", hint=hint)

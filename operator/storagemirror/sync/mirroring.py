@@ -142,8 +142,7 @@ class Comparison:
             raise VolumeError(f"the source cannot be read: {error.strerror}", reason="SourceNotReadable") from error
         if error.errno in _GONE:
             return  # gone since its parent was read: that moved the parent's time, which the next look sees
-        kind = NotKeptKind.OTHER_FILE_SYSTEM if error.errno == errno.EXDEV else NotKeptKind.UNREADABLE
-        self.sender.report(kind, path)
+        self.sender.unreadable(path, error)
 
     def _ask(self) -> None:
         for paths in frames_of(self._wants):

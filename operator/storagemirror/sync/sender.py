@@ -64,12 +64,22 @@ class Sender:
     counts: Counts = field(default_factory=Counts)
     unsettled: dict[bytes, Unsettled] = field(default_factory=dict)
     now_ns: Callable[[], int] = time.time_ns
+    unread: Callable[[bytes, OSError], None] = lambda path, error: None
+    """Told of each entry that cannot be read, and why."""
     flagging: Flagging | None = None
     """None: the target knows nothing of inode flags."""
     _records: list[Record] = field(default_factory=list)
     _contents: list[bytes] = field(default_factory=list)
     _size: int = 0
     _entered: Enter | None = None
+
+    def unreadable(self, path: bytes, error: OSError) -> None:
+        """An entry cannot be read: it is reported, and the rest goes on."""
+        if error.errno == errno.EXDEV:
+            self.report(NotKeptKind.OTHER_FILE_SYSTEM, path)
+            return
+        self.report(NotKeptKind.UNREADABLE, path)
+        self.unread(path, error)
 
     # -- packing
 
@@ -172,7 +182,11 @@ class Sender:
         attributes = self._rounded(directory.file_attributes(fd, before, name))
         self.channel.send(m.Begin(path, self._wrong_time(attributes), before.st_size))
         digest = ContentDigest()
-        size = self._pieces(fd, before.st_size, digest)
+        try:
+            size = self._pieces(fd, before.st_size, digest)
+        except OSError:
+            self.channel.send(m.Drop())
+            raise
         steady = size == before.st_size and unchanged(before, os.fstat(fd))
         settled = steady and not racy
         self.channel.send(m.End(before.st_size, digest.digest(), attributes.mtime_ns if settled else None))
