@@ -76,6 +76,11 @@ class NotKeptKind(StrEnum):
     """A `.storagemirror` at the root of the source that is not ours."""
     CHANGING = "ChangingWhileRead"
     """Changed each time it was read; sent as it was, to be sent again."""
+    FLAGS = "InodeFlags"
+    """Flags (as of chattr) that the target's file system does not have, or that we may not set (immutable and
+    append-only take CAP_LINUX_IMMUTABLE)."""
+    PROJECT = "ProjectId"
+    """The target's file system has no project ids, or does not let us set them."""
     REFUSED = "Refused"
     """The target's file system refused the entry; the message of the log says why."""
 

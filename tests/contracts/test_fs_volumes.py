@@ -24,7 +24,7 @@ FILE = Attributes(stat.S_IFREG | 0o640, 11, 12, 1_000_000_000_123_456_789, {b"us
 
 @pytest.fixture(scope="module", params=KINDS)
 def mounted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
-    sizes = {"ext4": 64, "xfs": 320, "tmpfs": 64}
+    sizes = {"ext4": 64, "xfs": 320, "btrfs": 128, "tmpfs": 64}
     with disk(tmp_path_factory.mktemp("fs"), request.param, sizes[request.param]) as made:
         yield made
 

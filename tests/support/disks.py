@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-KINDS = ("ext4", "xfs", "tmpfs")
+KINDS = ("ext4", "xfs", "btrfs", "tmpfs")
 
 
 def _run(*command: str) -> str:
@@ -30,12 +30,27 @@ class Disk:
         _run("losetup", "-c", self.device)
         if self.kind == "ext4":
             _run("resize2fs", self.device)
+        elif self.kind == "btrfs":
+            _run("btrfs", "filesystem", "resize", "max", str(self.path))
         else:
             _run("xfs_growfs", str(self.path))
+
+    def grow_unmounted(self, mebibytes: int) -> None:
+        """ext4, where growing it mounted takes a privilege (CAP_SYS_RESOURCE) that we may not have."""
+        _run("umount", str(self.path))
+        _run("truncate", "-s", f"{mebibytes}M", str(self.image))
+        _run("losetup", "-c", self.device)
+        _run("e2fsck", "-fp", self.device)
+        _run("resize2fs", self.device)
+        _run("mount", self.device, str(self.path))
 
     def remount(self, option: str) -> None:
         """`ro` or `rw`, in the middle of everything."""
         _run("mount", "-o", f"remount,{option}", str(self.path))
+
+    def abort(self) -> None:
+        """ext4: as when its journal fails. It is read-only from now on, whoever has files open."""
+        _run("mount", "-o", "remount,abort", str(self.path))
 
     def unmount(self) -> None:
         """Detached lazily, so that a failed test leaves nothing."""
@@ -51,8 +66,8 @@ class Disk:
 
 
 @contextmanager
-def disk(directory: Path, kind: str, mebibytes: int, name: str = "disk") -> Iterator[Disk]:
-    """A new file system of `kind`, mounted; gone afterwards."""
+def disk(directory: Path, kind: str, mebibytes: int, name: str = "disk", *options: str) -> Iterator[Disk]:
+    """A new file system of `kind`, made with mkfs' `options`, mounted; gone afterwards."""
     path = directory / name
     path.mkdir()
     if kind == "tmpfs":
@@ -61,7 +76,7 @@ def disk(directory: Path, kind: str, mebibytes: int, name: str = "disk") -> Iter
     else:
         image = directory / f"{name}.img"
         _run("truncate", "-s", f"{mebibytes}M", str(image))
-        _run(f"mkfs.{kind}", "-q", str(image))
+        _run(f"mkfs.{kind}", "-q", *options, str(image))
         device = _run("losetup", "--show", "-f", str(image))
         try:
             _run("mount", device, str(path))

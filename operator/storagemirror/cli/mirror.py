@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: equal now. 1: some entries could not be written (each was named)."""
+    """0: equal now. 1: some entries could not be read or written (each was named)."""
     output: JsonLines | Terminal
     output = JsonLines(sys.stdout) if args.json else Terminal(sys.stdout, sys.stderr, quiet=args.quiet)
     try:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         output.error(e)
         raise
     output.result(result)
-    return 1 if result.failed else 0
+    return 1 if result.failed or result.unread else 0
 
 
 def _mirror(args: argparse.Namespace, output: JsonLines | Terminal) -> MirrorResult:

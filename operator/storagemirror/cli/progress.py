@@ -29,6 +29,8 @@ _MEANING = {
     NotKeptKind.OTHER_FILE_SYSTEM: "other file systems, mounted in SRC",
     NotKeptKind.RESERVED_NAME: "a .storagemirror of SRC's own (the name is ours)",
     NotKeptKind.CHANGING: "files that changed each time they were read (the next run sends them again)",
+    NotKeptKind.FLAGS: "inode flags (DST's file system has none such, or they may not be set)",
+    NotKeptKind.PROJECT: "project ids (DST's file system has none, or they may not be set)",
     NotKeptKind.REFUSED: "entries that DST refused",
 }
 
@@ -43,6 +45,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         '{"type": "result"} or {"type": "error"}',
     )
     output.add_argument("--quiet", "-q", action="store_true", help="say nothing unless something goes wrong")
+
+
+_FAILURES = {EventKind.FAILED_ENTRY: "not written", EventKind.UNREAD_ENTRY: "not read"}
 
 
 def size(count: float) -> str:
@@ -87,6 +92,7 @@ class Terminal(SilentObserver):
         self._quiet = quiet
         self._moving = err.isatty() and not quiet
         self._width = 0
+        self._hints: set[str] = set()
         self._started = time.monotonic()
 
     def progress(self, progress: Progress) -> None:
@@ -99,9 +105,14 @@ class Terminal(SilentObserver):
 
     def event(self, event: Event) -> None:
         """See `Observer`."""
-        if event.kind is EventKind.FAILED_ENTRY:
-            self._clear()
-            print(f"not written: {event.detail}", file=self._err)
+        words = _FAILURES.get(event.kind)
+        if words is None:
+            return
+        self._clear()
+        print(f"{words}: {event.detail}", file=self._err)
+        if event.hint and event.hint not in self._hints:
+            self._hints.add(event.hint)
+            print(f"  {event.hint}", file=self._err)
 
     def result(self, result: MirrorResult) -> None:
         """What came of it."""
@@ -114,6 +125,8 @@ class Terminal(SilentObserver):
             return
         seconds = max(time.monotonic() - self._started, 0.001)
         words = "mirrored" if not result.failed else f"{result.failed:,} ENTRIES COULD NOT BE WRITTEN; mirrored"
+        if result.unread:
+            words = f"{result.unread:,} ENTRIES COULD NOT BE READ; {words}"
         print(
             f"{words} {result.entries:,} entries, {size(result.bytes_total)}: sent {result.files_sent:,} files "
             f"({size(result.bytes_sent)}, {size(result.bytes_sent / seconds)}/s), attributes of "
@@ -171,8 +184,9 @@ class JsonLines(SilentObserver):
 
     def event(self, event: Event) -> None:
         """See `Observer`."""
-        if event.kind is EventKind.FAILED_ENTRY:
-            self._print({"type": "failed", "detail": event.detail})
+        if event.kind in _FAILURES:
+            name = "failed" if event.kind is EventKind.FAILED_ENTRY else "unread"
+            self._print({"type": name, "detail": event.detail, "hint": event.hint})
 
     def result(self, result: MirrorResult) -> None:
         """What came of it."""
@@ -187,6 +201,7 @@ class JsonLines(SilentObserver):
                 "linksSent": result.links_sent,
                 "deleted": result.deleted,
                 "failed": result.failed,
+                "unread": result.unread,
                 "wireBytes": result.wire_bytes,
                 "seconds": round((result.ended_ns - result.started_ns) / 1e9, 3),
                 "notKept": [_not_kept(kept) for kept in result.not_kept],

@@ -49,14 +49,15 @@ def facts(fd: int) -> Facts:
 
 
 def _type(fd: int) -> str:
-    device = os.fstat(fd).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
+    # By the mount's number: the device that btrfs tells of a file is not that of its mount.
     try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             for line in file:
                 fields, _, rest = line.partition(" - ")
-                if fields.split(" ")[2] == number:
+                if fields.split(" ")[0] == mount:
                     return rest.split(" ")[0]
-    except OSError:
+    except (OSError, StopIteration):
         return "unknown"
     return "unknown"

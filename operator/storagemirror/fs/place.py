@@ -25,15 +25,18 @@ from storagemirror.entry import Attributes, NotKeptKind, View, join
 from storagemirror.errors import VolumeFull
 from storagemirror.fs import xattrs
 from storagemirror.fs.scan import Report
+from storagemirror.fs.shortfall import Lack, Shortfall
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+Put = Callable[[int | bytes, dict[bytes, bytes], View, Callable[[NotKeptKind], None]], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Placer:
     """Makes entries. `temporary` is the descriptor of the directory for files that are not whole yet."""
 
-    def __init__(self, temporary: int, view: View, report: Report) -> None:
+    def __init__(self, temporary: int, view: View, report: Report, shortfall: Shortfall | None = None) -> None:
+        self._shortfall = shortfall if shortfall is not None else Shortfall()
         self._temporary = temporary
         self._view = view
         self._report = report
@@ -76,7 +79,7 @@ class Placer:
         if self._view.owner:
             os.fchown(fd, attributes.uid, attributes.gid)
         if attributes.xattrs:
-            xattrs.write(fd, attributes.xattrs, self._view, self._reporter(path))
+            self._extended(fd, attributes, path, xattrs.write)
         self._mode(fd, attributes, path)
         self._times(fd, attributes, path)
 
@@ -125,7 +128,7 @@ class Placer:
         where = join(path, name)
         if self._view.owner and (found.st_uid, found.st_gid) != (attributes.uid, attributes.gid):
             os.chown(name, attributes.uid, attributes.gid, dir_fd=fd, follow_symlinks=False)
-        xattrs.replace(place, attributes.xattrs, self._view, self._reporter(where))
+        self._extended(place, attributes, where, xattrs.replace)
         if not stat.S_ISLNK(attributes.mode):
             self._mode(place, attributes, where)
         self._times(place, attributes, where)
@@ -154,7 +157,7 @@ class Placer:
         if self._view.owner:
             os.fchown(fd, attributes.uid, attributes.gid)
         if attributes.xattrs or not fresh:
-            xattrs.replace(fd, attributes.xattrs, self._view, self._reporter(path))
+            self._extended(fd, attributes, path, xattrs.replace)
         self._mode(fd, attributes, path)
         self._times(fd, attributes, path)
 
@@ -165,7 +168,7 @@ class Placer:
             if self._view.owner:
                 os.chown(temporary, attributes.uid, attributes.gid, dir_fd=directory, follow_symlinks=False)
             if attributes.xattrs:
-                xattrs.write(place, attributes.xattrs, self._view, self._reporter(path))
+                self._extended(place, attributes, path, xattrs.write)
             if not stat.S_ISLNK(attributes.mode):
                 self._mode(place, attributes, path)
             self._times(place, attributes, path)
@@ -173,6 +176,22 @@ class Placer:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=directory)
             raise
+
+    def _extended(self, place: int | bytes, attributes: Attributes, path: bytes, put: Put) -> None:
+        """What is refused is reported, and noted with what the entry has instead."""
+        refused: list[NotKeptKind] = []
+        put(place, attributes.xattrs, self._view, refused.append)
+        lacks = self._shortfall
+        if not refused:
+            if lacks.attributes:
+                lacks.note(lacks.attributes, path, None)
+            return
+        for kind in refused:
+            self._report(kind, path)
+        there = xattrs.values_at(place, xattrs.names_at(place), self._view, lambda kind: None)
+        kinds = tuple(dict.fromkeys(refused))
+        lack = Lack(kinds, xattrs.digest(attributes.xattrs), xattrs.digest(there))
+        lacks.note(lacks.attributes, path, lack)
 
     def _mode(self, place: int | bytes, attributes: Attributes, path: bytes) -> None:
         try:
@@ -189,9 +208,6 @@ class Placer:
                 os.utime(place, ns=times, follow_symlinks=False)
         except (PermissionError, OverflowError):
             self._report(NotKeptKind.TIMES, path)
-
-    def _reporter(self, path: bytes) -> Callable[[NotKeptKind], None]:
-        return lambda kind: self._report(kind, path)
 
 
 def write_all(fd: int, content: memoryview) -> None:

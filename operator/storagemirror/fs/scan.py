@@ -27,9 +27,13 @@ from storagemirror.entry import (
 )
 from storagemirror.fs import xattrs
 from storagemirror.fs.marker import marker_beneath
+from storagemirror.fs.shortfall import Shortfall
 from storagemirror.fs.tree import Tree
 
 Report = Callable[[NotKeptKind, bytes], None]
+
+_NEVER = 1 << 63
+"""Nanoseconds: beyond every time that a file system tells."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -65,6 +69,8 @@ class Scanned:
     content_bytes: int
     own: Attributes
     """The directory's own."""
+    changed: list[bytes] = field(default_factory=list)
+    """Files that changed not before the scanner's `changed_since_ns`; empty for the directory itself."""
     hidden: list[bytes] = field(default_factory=list)
     """Names on which another file system is mounted. What is below that mount is not gone."""
 
@@ -80,6 +86,10 @@ class Scanner:
     distrust_after_ns: int | None = None
     """Target: files whose ctime is not before this may have lost content in a crash: their time is told wrong by
     one grain, so that they differ."""
+    changed_since_ns: int | None = None
+    """Source: files whose ctime is not before this are named in `Scanned.changed`."""
+    lacks: Shortfall | None = None
+    """Target: what it could not keep counts as kept while it is what came of it."""
 
     def scan(self, path: bytes) -> Scanned:
         """The directory at `path`; OSError when it cannot be opened (gone, no directory, no permission)."""
@@ -93,7 +103,7 @@ class Scanner:
         attributes = read_attributes(fd, self.view, self.report, path)
         if not self.view.owner and (attributes.uid, attributes.gid) != (self.view.uid, self.view.gid):
             self.report(NotKeptKind.OWNER, path)
-        own = digest_of(attributes, self.view)
+        own = digest_of(attributes, self.view, self._excused(path, xattrs.digest(attributes.xattrs)))
         names = self._names(fd, path)
         listed = xattrs.list_names(fd, names) if self._looks_at_xattrs() else {}
         entries: list[Entry] = []
@@ -101,6 +111,8 @@ class Scanner:
         hidden: list[bytes] = []
         total = 0
         look = os.stat
+        since = self.changed_since_ns if self.changed_since_ns is not None else _NEVER
+        changed = [b""] if since is not _NEVER and os.fstat(fd).st_ctime_ns >= since else []
         for name in names:
             try:
                 found = look(name, dir_fd=fd, follow_symlinks=False)
@@ -115,8 +127,10 @@ class Scanner:
             total += entry.size
             if stat.S_ISDIR(found.st_mode):
                 subdirectories.append(name)
+            elif found.st_ctime_ns >= since:
+                changed.append(name)
         digest = xxh3_128_digest(own + _encode(entries))
-        return Scanned(path, own, entries, subdirectories, digest, total, attributes, hidden)
+        return Scanned(path, own, entries, subdirectories, digest, total, attributes, changed, hidden)
 
     def _looks_at_xattrs(self) -> bool:
         view = self.view
@@ -167,6 +181,9 @@ class Scanner:
             content = b"%d:%d" % (os.major(found.st_rdev), os.minor(found.st_rdev))
         leader = self.leaders.leader(found.st_ino, join(path, name)) if found.st_nlink > 1 else b""
         digest = self._xattr_digest(fd, path, name, attributes) if attributes else b""
+        if self.lacks is not None:
+            digest = self._excused(join(path, name), digest)
+            leader = leader or self._excused_leader(join(path, name))
         mtime = found.st_mtime_ns
         if view.time_grain_ns != 1:
             mtime -= mtime % view.time_grain_ns
@@ -176,6 +193,16 @@ class Scanner:
         if not view.owner:
             uid, gid = self._owner(found, path, name)
         return Entry(name, mode, uid, gid, size, mtime, content, leader, digest)
+
+    def _excused(self, path: bytes, digest: bytes) -> bytes:
+        """The digest of extended attributes that were wanted, where those that are there are what came of it."""
+        lack = self.lacks.attributes.get(path) if self.lacks is not None else None
+        return lack.wanted if lack is not None and lack.found == digest else digest
+
+    def _excused_leader(self, path: bytes) -> bytes:
+        """Of a file of its own that was to be a further name of another, which could have no more."""
+        lack = self.lacks.links.get(path) if self.lacks is not None else None
+        return lack.wanted if lack is not None else b""
 
     def _owner(self, found: os.stat_result, path: bytes, name: bytes) -> tuple[int, int]:
         if (found.st_uid, found.st_gid) != (self.view.uid, self.view.gid):
@@ -194,11 +221,14 @@ def attributes_digest(fd: int, view: View) -> bytes:
     return digest_of(read_attributes(fd, view, ignore, b""), view)
 
 
-def digest_of(attributes: Attributes, view: View) -> bytes:
-    """xxh3_128 of a directory's attributes as `view` sees them."""
+def digest_of(attributes: Attributes, view: View, extended: bytes | None = None) -> bytes:
+    """xxh3_128 of a directory's attributes as `view` sees them; `extended`: digest of its extended attributes, None:
+    of those in `attributes`."""
+    if extended is None:
+        extended = xattrs.digest(attributes.xattrs)
     owner = (attributes.uid, attributes.gid) if view.owner else (0, 0)
     mtime = attributes.mtime_ns - attributes.mtime_ns % view.time_grain_ns
-    return xxh3_128_digest(_encode((attributes.mode, *owner, mtime, xattrs.digest(attributes.xattrs))))
+    return xxh3_128_digest(_encode((attributes.mode, *owner, mtime, extended)))
 
 
 def read_attributes(fd: int, view: View, report: Report, path: bytes) -> Attributes:

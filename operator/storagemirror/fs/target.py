@@ -18,9 +18,11 @@ from storagemirror.fs import marker as state
 from storagemirror.fs.abilities import probe
 from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
+from storagemirror.fs.locks import Locks
 from storagemirror.fs.place import Placer, raise_if_full
 from storagemirror.fs.remove import count_entries, remove_entry
 from storagemirror.fs.scan import Leaders, Report, Scanner, ignore, read_attributes
+from storagemirror.fs.shortfall import Shortfall
 from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree
 
@@ -43,6 +45,9 @@ class TargetVolume:
         self.report: Report = ignore
         self.distrust_after_ns: int | None = None
         """Files changed since may have lost content in a crash; until a full mirror has looked at them again."""
+        self.locks = Locks(tree)
+        self.shortfall = Shortfall()
+        """What an earlier session could not keep; read by the session."""
         self.unsynced = False
         """The last sync failed, or an earlier session ended without one."""
         self._state = -1
@@ -95,12 +100,7 @@ class TargetVolume:
         try:
             self._claim()
         except OSError as e:
-            raise_if_full(e)
-            raise VolumeError(
-                f"cannot write to the target volume: {e.strerror}",
-                reason="TargetNotWritable",
-                hint="Is it mounted read-only, or owned by another user than the agent runs as?",
-            ) from e
+            raise _not_writable(e, "Is it mounted read-only, or owned by another user than the agent runs as?") from e
 
     def _claim(self) -> None:
         if self._state >= 0:
@@ -159,6 +159,10 @@ class TargetVolume:
         for name in os.listdir(b"/proc/self/fd/%d" % self._temporary):
             try:
                 os.unlink(name, dir_fd=self._temporary)
+            except PermissionError:  # killed while it tried what flags can be set
+                if not self.locks.unlock_entry(self._temporary, name):
+                    raise
+                os.unlink(name, dir_fd=self._temporary)
             except IsADirectoryError:
                 with contextlib.suppress(OSError):
                     os.rmdir(name, dir_fd=self._temporary)
@@ -177,7 +181,7 @@ class TargetVolume:
     def placer(self) -> Placer:
         """Makes entries; after `claim`."""
         if self._placer is None:
-            self._placer = Placer(self._temporary, self.view, self._tell)
+            self._placer = Placer(self._temporary, self.view, self._tell, self.shortfall)
         return self._placer
 
     def _tell(self, kind: NotKeptKind, path: bytes) -> None:
@@ -185,7 +189,8 @@ class TargetVolume:
 
     def scanner(self, view: View) -> Scanner:
         """Something that looks at directories as both sides compare them."""
-        return Scanner(self.tree, view, ignore, Leaders(), self.distrust_after_ns)
+        lacks = self.shortfall if self.shortfall.attributes or self.shortfall.links else None
+        return Scanner(self.tree, view, ignore, Leaders(), self.distrust_after_ns, lacks=lacks)
 
     # -- what it says about itself
 
@@ -241,8 +246,7 @@ class TargetVolume:
         try:
             write()
         except OSError as e:
-            raise_if_full(e)
-            raise VolumeError(f"cannot write to the target volume: {e.strerror}", reason="TargetNotWritable") from e
+            raise _not_writable(e) from e
 
     # -- changes
 
@@ -330,6 +334,14 @@ class TargetVolume:
 
     def rename(self, old: bytes, new: bytes) -> None:
         """OSError when it cannot be: `old` is not there, or something in the way of `new` cannot be replaced."""
+        try:
+            self._rename(old, new)
+        except OSError as e:
+            if not self.locks.yields(e, old, new):
+                raise
+            self._rename(old, new)
+
+    def _rename(self, old: bytes, new: bytes) -> None:
         old_directory, old_name = split(old)
         new_directory, new_name = split(new)
         old_fd = self.tree.open_directory(old_directory)
@@ -348,4 +360,18 @@ class TargetVolume:
 
     def delete(self, path: bytes) -> int:
         """Delete `path` with all that is below; how many entries that were (0: nothing was there)."""
-        return remove_entry(self.tree, path, self._let_us_in)
+        try:
+            return remove_entry(self.tree, path, self._let_us_in)
+        except PermissionError:
+            if not self.locks.unlock_tree(path):
+                raise
+            return remove_entry(self.tree, path, self._let_us_in)
+
+
+def _not_writable(error: OSError, hint: str = "") -> VolumeError:
+    """`VolumeFull` where it is that."""
+    raise_if_full(error)
+    message = f"cannot write to the target volume: {error.strerror}"
+    if error.errno in (errno.EIO, errno.EUCLEAN):
+        return VolumeError(message, reason="TargetFailing", hint="Its disk fails: look at its node's kernel log.")
+    return VolumeError(message, reason="TargetNotWritable", hint=hint)

@@ -11,6 +11,7 @@ from storagemirror.entry import NotKeptKind, join
 from storagemirror.errors import ProtocolError, VolumeFull
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.remove import in_the_way
+from storagemirror.fs.shortfall import Lack
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.guard import path_hash
@@ -109,7 +110,6 @@ class Applier:
     def pack(self, pack: Pack) -> None:
         """All that is in it, in order."""
         self.changed = True
-        placer = self.volume.placer
         try:
             for record, content in pack:
                 if isinstance(record, Enter):
@@ -117,29 +117,44 @@ class Applier:
                     continue
                 if self._skip:
                     continue
+                path = self._path if isinstance(record, Leave) else join(self._path, record.name)
                 try:
-                    match record:
-                        case File():
-                            if self._fresh and self._made:
-                                placer.fresh_file(self._fd, self._path, record.name, record.attributes, content)
-                                if self.live:
-                                    self.deletions.created(join(self._path, record.name))
-                            else:
-                                self._put(record, content)
-                        case Leave():
-                            placer.leave(self._fd, self._path, record.attributes, fresh=self._made and bool(self._path))
-                        case _:
-                            self._put(record, content)
+                    try:
+                        self._record(record, content)
+                    except OSError as e:
+                        if not self.volume.locks.yields(e, path):
+                            raise
+                        self._record(record, content)
                 except (OSError, VolumeFull, ValueError, OverflowError) as e:
-                    self.fail(self._path if isinstance(record, Leave) else join(self._path, record.name), e)
+                    self.fail(path, e)
         finally:
             self._close_directory()
+
+    def _record(self, record: File | Symlink | Node | Touch | Child | Leave, content: memoryview) -> None:
+        placer = self.volume.placer
+        match record:
+            case File() if self._fresh and self._made:
+                placer.fresh_file(self._fd, self._path, record.name, record.attributes, content)
+                if self.live:
+                    self.deletions.created(join(self._path, record.name))
+            case Leave():
+                placer.leave(self._fd, self._path, record.attributes, fresh=self._made and bool(self._path))
+            case _:
+                self._put(record, content)
 
     def _enter(self, record: Enter) -> None:
         self._close_directory()
         self._path, self._fresh, self._skip = record.path, record.fresh, False
+        locks = self.volume.locks
         try:
-            self._fd, self._made = self._open(record.path)
+            try:
+                self._fd, self._made = self._open(record.path)
+            except OSError as e:
+                if not locks.yields(e, record.path):
+                    raise
+                self._fd, self._made = self._open(record.path)
+            if locks.active:
+                locks.unlock(self._fd, record.path)
         except (OSError, VolumeFull) as e:
             self._skip = True
             self.fail(record.path, e)
@@ -197,6 +212,8 @@ class Applier:
                 device = os.makedev(record.major, record.minor)
                 placer.node(fd, path, record.name, record.attributes, device)
             case Touch():
+                if self.volume.locks.active:
+                    self.volume.locks.unlock_entry(fd, join(path, record.name))
                 if not self._may_be_old(join(path, record.name)):
                     placer.touch(fd, path, record.name, record.attributes)
             case Child():
@@ -260,7 +277,7 @@ class Applier:
             if self.sparing is not None and message.mtime_ns is not None:
                 self.sparing.spare_at(incoming.path, message.size, message.mtime_ns)
             try:
-                self.volume.finish(incoming, message.size)
+                self._finish(incoming, message.size)
             except OSError as e:
                 if not in_the_way(e) or not self._make_way(incoming.path):
                     raise
@@ -269,6 +286,14 @@ class Applier:
         except (OSError, VolumeFull) as e:
             incoming.drop()
             self.fail(incoming.path, e)
+
+    def _finish(self, incoming: IncomingFile, size: int) -> None:
+        try:
+            self.volume.finish(incoming, size)
+        except OSError as e:
+            if not self.volume.locks.yields(e, incoming.path):
+                raise
+            self.volume.finish(incoming, size)
 
     def drop(self) -> None:
         """Forget the large file, if there is one."""
@@ -289,18 +314,30 @@ class Applier:
         try:
             if self.live and self.volume.tree.lstat(path) is None:
                 self.deletions.created(path)
+            lacks = self.volume.shortfall
             try:
-                self.volume.link(path, message.leader)
+                self._link(path, message.leader)
+                if lacks.links:
+                    lacks.note(lacks.links, path, None)
             except OSError as e:
                 if e.errno == errno.EMLINK:
                     self.volume.copy(path, message.leader)
                     self.tell(m.NotKept(NotKeptKind.HARD_LINK, path))
+                    lacks.note(lacks.links, path, Lack((NotKeptKind.HARD_LINK,), message.leader))
                     return
                 if not in_the_way(e) or not self._make_way(path):
                     raise
                 self.volume.link(path, message.leader)
         except (OSError, VolumeFull) as e:
             self.fail(path, e)
+
+    def _link(self, path: bytes, leader: bytes) -> None:
+        try:
+            self.volume.link(path, leader)
+        except OSError as e:
+            if not self.volume.locks.yields(e, leader, path):
+                raise
+            self.volume.link(path, leader)
 
     def rename(self, message: m.Rename) -> None:
         """Where it can be done; the source looks at both paths afterwards, whatever came of it."""

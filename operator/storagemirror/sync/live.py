@@ -11,7 +11,7 @@ import errno
 import stat
 from dataclasses import dataclass, field
 
-from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, NotKeptKind, is_path, split, walk_key
+from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, is_path, split, walk_key
 from storagemirror.errors import ProtocolError
 from storagemirror.fs.scan import Scanner
 from storagemirror.sync.decide import Verdict, judge
@@ -130,8 +130,7 @@ class LiveChanges:
         return path
 
     def _unreadable(self, path: bytes, error: OSError) -> None:
-        kind = NotKeptKind.OTHER_FILE_SYSTEM if error.errno == errno.EXDEV else NotKeptKind.UNREADABLE
-        self.sender.report(kind, path)
+        self.sender.unreadable(path, error)
 
     def _delete(self) -> None:
         gone = sorted(_outermost(set(self._gone)), key=walk_key)
@@ -220,6 +219,8 @@ class LiveChanges:
                 return
             verdict = judge(_alone(mine), _alone(theirs) if theirs is not None else None)
             sender.enter(parent, fresh=False)
+            if sender.flagging is not None and stat.S_ISREG(mine.mode):
+                sender.flagging.look(directory.fd, parent, name)
             if verdict is Verdict.TOUCH:
                 sender.touch(directory, name, directory.lstat(name))
             elif verdict is not Verdict.SAME:

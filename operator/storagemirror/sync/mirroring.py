@@ -88,6 +88,8 @@ class Comparison:
         if not self.full:
             Settler(self.sender, self.clock).settle()
         self._finish_touched()
+        if self.sender.flagging is not None:
+            self.sender.flagging.tell()
         self.sender.flush()
 
     # -- the walk
@@ -109,6 +111,8 @@ class Comparison:
         self._push(path, mine.subdirectories, absent=False)
         self.found.entries += len(mine.entries)
         self.found.bytes += mine.content_bytes
+        if mine.changed:
+            self._look_at_flags(mine)
         if mine.digest == theirs.digest:
             self.sender.sent(len(mine.entries), mine.content_bytes)
             return
@@ -119,6 +123,17 @@ class Comparison:
         if len(self._wants) >= 64 or len(self._pending) == 1:
             self._ask()
 
+    def _look_at_flags(self, mine: Scanned) -> None:
+        flagging = self.sender.flagging
+        if flagging is None:
+            return
+        with self.sender.volume.directory(mine.path, self.sender.view, self.sender.report) as directory:
+            for name in mine.changed:
+                if name:
+                    flagging.look(directory.fd, mine.path, name)
+                else:
+                    flagging.seen(mine.path, directory.fd)
+
     def _push(self, path: bytes, names: list[bytes], *, absent: bool) -> None:
         self._stack.extend((join(path, name), absent) for name in reversed(names))
 
@@ -127,8 +142,7 @@ class Comparison:
             raise VolumeError(f"the source cannot be read: {error.strerror}", reason="SourceNotReadable") from error
         if error.errno in _GONE:
             return  # gone since its parent was read: that moved the parent's time, which the next look sees
-        kind = NotKeptKind.OTHER_FILE_SYSTEM if error.errno == errno.EXDEV else NotKeptKind.UNREADABLE
-        self.sender.report(kind, path)
+        self.sender.unreadable(path, error)
 
     def _ask(self) -> None:
         for paths in frames_of(self._wants):
@@ -152,6 +166,8 @@ class Comparison:
                 except OSError as e:
                     self._unreadable(join(path, name), e)
             sender.leave(directory.attributes())
+            if sender.flagging is not None:
+                sender.flagging.seen(path, directory.fd)
         self._push(path, subdirectories, absent=True)
         self._reports()
 

@@ -44,6 +44,8 @@ class EventKind(StrEnum):
     """Restore: what only the target's volume held is kept aside, durably."""
     FAILED_ENTRY = "FailedEntry"
     """One entry could not be written; `detail` says which and why. The next mirror tries it again."""
+    UNREAD_ENTRY = "UnreadEntry"
+    """One entry could not be read on the source; `detail` says which and why. What the target has of it stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Event:
     through_ns: int | None = None
     instance: int | None = None
     """On a target that let a source in: the source agent's number."""
+    hint: str = ""
+    """What a person can do about it."""
 
 
 class Observer(Protocol):

@@ -70,6 +70,8 @@ class MirrorResult:
     """Sent by the source during this mirror, headers included, before TLS."""
     failed: int = 0
     """Entries that the target could not write for a reason of their own; see the observer's events."""
+    unread: int = 0
+    """Entries that could not be read on the source; see the observer's events."""
     not_kept: tuple[NotKeptCount, ...] = ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import stat
 
-from storagemirror.entry import NotKeptKind, split, walk_key
+from storagemirror.entry import split, walk_key
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.sender import Sender
 
@@ -26,7 +26,7 @@ def resend(sender: Sender, groups: LinkGroups, paths: list[bytes]) -> None:
                 done.add(found.st_ino)
         except OSError as e:
             if e.errno not in _GONE:
-                sender.report(NotKeptKind.UNREADABLE, path)  # it goes on to differ, and that is told
+                sender.unreadable(path, e)  # it goes on to differ, and that is told
     for directory in sorted(touched, key=walk_key):
         try:
             sender.directory_attributes(directory)

@@ -21,6 +21,7 @@ from storagemirror.entry import Attributes, NotKeptKind, View, join, split
 from storagemirror.fs.scan import Report
 from storagemirror.fs.source import Content, SourceDirectory, SourceVolume, data_extents, unchanged
 from storagemirror.sync.channel import Channel
+from storagemirror.sync.flagging import Flagging
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Child, ContentDigest, Enter, File, Leave, Node, Record, Symlink, Touch
 from storagemirror.wire.frame import DATA_CHUNK, PACK_TARGET, SMALL_FILE
@@ -63,10 +64,22 @@ class Sender:
     counts: Counts = field(default_factory=Counts)
     unsettled: dict[bytes, Unsettled] = field(default_factory=dict)
     now_ns: Callable[[], int] = time.time_ns
+    unread: Callable[[bytes, OSError], None] = lambda path, error: None
+    """Told of each entry that cannot be read, and why."""
+    flagging: Flagging | None = None
+    """None: the target knows nothing of inode flags."""
     _records: list[Record] = field(default_factory=list)
     _contents: list[bytes] = field(default_factory=list)
     _size: int = 0
     _entered: Enter | None = None
+
+    def unreadable(self, path: bytes, error: OSError) -> None:
+        """An entry cannot be read: it is reported, and the rest goes on."""
+        if error.errno == errno.EXDEV:
+            self.report(NotKeptKind.OTHER_FILE_SYSTEM, path)
+            return
+        self.report(NotKeptKind.UNREADABLE, path)
+        self.unread(path, error)
 
     # -- packing
 
@@ -119,6 +132,8 @@ class Sender:
                 raise OSError(errno.EXDEV, "another file system", name)
             if found.st_nlink > 1 and leader_of is not None and (leader := leader_of(found.st_ino, path)):
                 return found, leader
+            if self.flagging is not None:
+                self.flagging.seen(path, fd)
             if found.st_size > SMALL_FILE:
                 self._large(directory, name, fd, found)
                 return found, b""
@@ -167,7 +182,11 @@ class Sender:
         attributes = self._rounded(directory.file_attributes(fd, before, name))
         self.channel.send(m.Begin(path, self._wrong_time(attributes), before.st_size))
         digest = ContentDigest()
-        size = self._pieces(fd, before.st_size, digest)
+        try:
+            size = self._pieces(fd, before.st_size, digest)
+        except OSError:
+            self.channel.send(m.Drop())
+            raise
         steady = size == before.st_size and unchanged(before, os.fstat(fd))
         settled = steady and not racy
         self.channel.send(m.End(before.st_size, digest.digest(), attributes.mtime_ns if settled else None))

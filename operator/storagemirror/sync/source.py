@@ -24,8 +24,10 @@ from storagemirror.errors import (
     VolumeFull,
 )
 from storagemirror.fs.source import SourceVolume
+from storagemirror.sync.advice import about_reading, about_writing
 from storagemirror.sync.asking import Asking
 from storagemirror.sync.channel import GOODBYE_SECONDS, Channel
+from storagemirror.sync.flagging import Flagging
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox, failure
 from storagemirror.sync.live import LiveChanges
@@ -96,6 +98,7 @@ class SourceSession:
         self._marks = 0
         self._guarded = False
         self._failed = 0
+        self._unread: set[int] = set()
         self._closing = False
         self._unknown_links: set[int] = set()
         self._links_elsewhere: set[int] = set()
@@ -129,6 +132,10 @@ class SourceSession:
             )
         self._welcome = welcome
         self._sender = Sender(self._channel, self._volume, welcome.view, self._not_kept, lambda files, size: None)
+        self._sender.unread = self._on_unread
+        if m.FEATURE_FLAGS in welcome.features:
+            through, flagged = welcome.flags_through_ns, welcome.flagged
+            self._sender.flagging = Flagging(self._channel.send, self._sender.flush, through, flagged)
         threading.Thread(target=self._inbox.run, name="receiver", daemon=True).start()
         self._channel.start_ticking()
 
@@ -211,11 +218,13 @@ class SourceSession:
         self._groups = LinkGroups()
         sender.unsettled.clear()
         self._failed = 0
+        self._unread.clear()
         comparison, answer = self._compare(WHOLE)
         if comparison.full and answer.deleted:
             comparison, answer = self._compare(WHOLE)  # there is room now
         self._guarded = False
-        self._raise_failure(answer.reason, answer.message)
+        more = f" (the first of {answer.failed:,} entries that could not be written)" if answer.failed > 1 else ""
+        self._raise_failure(answer.reason, answer.message + more)
         self._volume.check_identity()
         self._welcome = m.Welcome(
             welcome.version,
@@ -239,6 +248,7 @@ class SourceSession:
             deleted=answer.deleted,
             wire_bytes=self._channel.wire_bytes - before,
             failed=self._failed,
+            unread=len(self._unread),
             not_kept=self._tally.counts(),
         )
 
@@ -269,6 +279,8 @@ class SourceSession:
             live.parents_of(tuple(part))
         self._unknown_links |= live.strangers
         sender.flush()
+        if sender.flagging is not None:
+            sender.flagging.tell()
         self._find_links()
 
     def mark(self, through_ns: int) -> None:
@@ -353,10 +365,14 @@ class SourceSession:
         self._inbox.expect_mirror(digests=has_entries)
         self._channel.send(m.Mirror(welcome.view, scopes, has_entries))
         meter.count(self._volume.tree, scopes)
+        scanner = self._volume.scanner(welcome.view, self._not_kept, self._groups)
+        flagging, started = sender.flagging, self._clock.now_ns()
+        if flagging is not None:
+            scanner.changed_since_ns = flagging.since_ns
         comparison = Comparison(
             self._inbox,
             sender,
-            self._volume.scanner(welcome.view, self._not_kept, self._groups),
+            scanner,
             self._groups,
             self._clock,
             has_entries,
@@ -365,6 +381,8 @@ class SourceSession:
         try:
             comparison.run(scopes)
             self._volume.check_identity()
+            if flagging is not None and full:
+                flagging.told_through(started)
             self._channel.send(m.MirrorEnd(comparison.found.entries, full))
             answer = self._inbox.mirrored()
         except BaseException:
@@ -407,9 +425,17 @@ class SourceSession:
             return
         self._failed += 1
         detail = f"{printable(report.path)}: {report.reason.value}: {report.message}"
-        self._observer.event(Event(EventKind.FAILED_ENTRY, detail))
+        self._observer.event(Event(EventKind.FAILED_ENTRY, detail, hint=about_writing(report.reason)))
         if failure(report.reason, report.message) is None:
             self._not_kept(NotKeptKind.REFUSED, report.path)
+
+    def _on_unread(self, path: bytes, error: OSError) -> None:
+        mark = hash(path)
+        if mark in self._unread:
+            return
+        self._unread.add(mark)
+        detail = f"{printable(path)}: {error.strerror or error}"
+        self._observer.event(Event(EventKind.UNREAD_ENTRY, detail, hint=about_reading(error)))
 
     def _after_guard(self) -> bool:
         """The target's guard kept a live deletion from happening: a full comparison tells what all is to go, so that

@@ -27,6 +27,7 @@ from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.durability import Durability
 from storagemirror.sync.inbox import aborted
 from storagemirror.sync.keeping import Keeping, is_kept
+from storagemirror.sync.lacking import Lacking
 from storagemirror.sync.observer import Event, EventKind, Observer
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.sparing import Sparing
@@ -166,13 +167,14 @@ class TargetSession:
         self._applier = Applier(self._volume, self._deletions, self._channel.send)
         self._durability = Durability(self._volume, admitted, self._applier, self._deletions, self._clock)
         self._admitted = admitted
+        self._lacking = Lacking(self._volume, self._applier, admitted, self._report)
         restore = self._expect.restore
         if restore is not None and is_kept(self._volume, restore) is None:
             self._keeping = Keeping(self._volume, restore, self._clock, same_volume=admitted.same_volume)
         elif restore is not None:
             self._applier.sparing = Sparing(self._volume, restore)
         asked = restore.epoch if restore is not None and self._keeping is not None else 0
-        self._channel.send(welcome(self._volume, admitted, asked))
+        self._channel.send(self._lacking.told(welcome(self._volume, admitted, asked)))
         self._channel.start_ticking()
         self._observer.event(Event(EventKind.CONNECTED, instance=hello.instance))
 
@@ -209,6 +211,9 @@ class TargetSession:
             case m.Delete():
                 self._durability.before_change()
                 self._applier.delete(event)
+            case m.Flags():
+                self._durability.before_change()
+                self._lacking.flags(event)
             case m.Bye():
                 self.goodbye = True
                 return False
@@ -260,6 +265,8 @@ class TargetSession:
                     self._channel.send(m.Cleared(self._deletions.clear(self._base(event.remaining))))
             case m.MirrorEnd():
                 self._end_mirror(event)
+            case m.FlagsTold():
+                self._lacking.told_through_ns = event.through_ns
             case m.Mark():
                 self._mark(event)
             case m.Sum() | m.Tally():
@@ -316,6 +323,7 @@ class TargetSession:
             self._volume.distrust_after_ns = None
             self._deletions.compared(message.entries)
             self._durability.compared(message.entries)
+        self._lacking.end_mirror(whole=full)
         self._applier.live = True
         why = f"{printable(first.path)}: {first.message}" if first is not None else ""
         self._observer.event(Event(EventKind.MIRROR_ENDED, why))
@@ -329,6 +337,7 @@ class TargetSession:
         self._tell_spared()
         first = self._applier.first
         # Where something could not be done, not everything up to then is here: the time stands still.
+        self._volume.locks.give_back()
         behind = self._applier.failed > 0 or self._applier.held_back
         self._durability.mark(None if behind else message.through_ns)
         if not behind:
@@ -350,6 +359,7 @@ class TargetSession:
     def _finish(self) -> None:
         """The session is over: leave all in order."""
         self._tell_spared()
+        self._volume.locks.give_back()
         if self._sync_at_end and self._admitted is not None:
             self._durability.finish()
 

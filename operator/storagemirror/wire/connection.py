@@ -70,6 +70,8 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.MANIFEST_PART: m.ManifestPart,
     FrameType.MANIFEST_END: m.ManifestEnd,
     FrameType.KEPT: m.Kept,
+    FrameType.FLAGS: m.Flags,
+    FrameType.FLAGS_TOLD: m.FlagsTold,
 }
 
 _TYPE_OF = {message: kind for kind, message in MESSAGES.items()}
@@ -196,6 +198,8 @@ def _check(message: m.Message) -> None:
         case m.Begin():
             paths = [message.path]
             root_too = False
+        case m.Flags():
+            paths = [entry.path for entry in message.entries]
         case m.Digests():
             paths = [directory.path for directory in message.directories]
         case m.Listing() | m.ManifestPart():

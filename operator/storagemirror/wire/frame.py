@@ -66,6 +66,8 @@ LIMITS: dict[FrameType, int] = {
     FrameType.MANIFEST_PART: LIST_LIMIT,
     FrameType.MANIFEST_END: 16,
     FrameType.KEPT: 64,
+    FrameType.FLAGS: LIST_LIMIT,
+    FrameType.FLAGS_TOLD: 16,
 }
 """Bytes of payload, at most."""
 

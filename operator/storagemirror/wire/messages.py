@@ -24,7 +24,9 @@ FEATURE_SUMS = "sums"
 """Sum and Tally: both sides can prove by checksum that they hold the same."""
 FEATURE_MANIFEST = "manifest"
 """Manifest: the source can say what its volume held when it was promoted."""
-FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST)
+FEATURE_FLAGS = "flags"
+"""Flags: inode flags and project ids are told apart from all else."""
+FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS)
 
 SUM_PATHS = 1_000
 """Paths in one Sum, at most."""
@@ -77,6 +79,10 @@ class Welcome(Message, frozen=True, array_like=True):
     software: str = ""
     manifest: Epoch = 0
     """Before anything else: what did your volume hold when it was promoted at this epoch? 0: that is not asked."""
+    flags_through_ns: TimeNs = 0
+    """Inode flags of what the source did not change since then, by its clock, are known here; 0: of nothing."""
+    flagged: bool = False
+    """Something here may have flags: tell where there are none, too."""
 
 
 class RefusalReason(StrEnum):
@@ -430,6 +436,27 @@ class Kept(Message, frozen=True, array_like=True):
     deleted: Size
 
 
+class InodeFlags(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Of one file or directory, beside its attributes."""
+
+    path: bytes
+    flags: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
+    """FS_*_FL bits, as of FS_IOC_GETFLAGS."""
+    project: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)] = 0
+
+
+class Flags(Message, frozen=True, array_like=True):
+    """Source: these have these inode flags and project ids. Comes after all else that is done to them."""
+
+    entries: list[InodeFlags]
+
+
+class FlagsTold(Message, frozen=True, array_like=True):
+    """Source: what of flags changed before this time on my clock was told."""
+
+    through_ns: TimeNs
+
+
 class FrameType(IntEnum):
     """The first byte of a frame."""
 
@@ -473,3 +500,5 @@ class FrameType(IntEnum):
     MANIFEST_PART = 59
     MANIFEST_END = 60
     KEPT = 61
+    FLAGS = 90
+    FLAGS_TOLD = 91

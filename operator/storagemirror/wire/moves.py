@@ -37,7 +37,7 @@ class State(Enum):
 
 Moves = dict[State, dict[F, State]]
 
-_CHANGES = (F.PACK, F.LINK, F.RENAME, F.DELETE, F.LOOK)
+_CHANGES = (F.PACK, F.LINK, F.RENAME, F.DELETE, F.LOOK, F.FLAGS)
 
 
 def _stay(state: State, *kinds: F) -> dict[F, State]:
@@ -69,7 +69,7 @@ SOURCE: Moves = {
         F.ABORT: State.DONE,
     },
     State.COMPARING: {
-        **_stay(State.COMPARING, F.PING, F.MARK, F.CREDIT, F.WANT, F.DOOMED, *_CHANGES),
+        **_stay(State.COMPARING, F.PING, F.MARK, F.CREDIT, F.WANT, F.DOOMED, F.FLAGS_TOLD, *_CHANGES),
         F.BEGIN: State.COMPARING_FILE,
         F.MIRROR_END: State.ENDING,
         F.BYE: State.DONE,
