@@ -21,6 +21,10 @@ NAME_MAX = 255
 PATH_LIMIT = 65_536
 """Bytes in one path that we carry. Beyond PATH_MAX (4096) paths are walked in pieces, by descriptors."""
 
+DEPTH_LIMIT = 4_096
+"""Names in one path that we carry. To open a path costs as much as it has names; to delete a tree that is one chain
+costs the square of it, and a peer may ask for that."""
+
 STATE_DIRECTORY = b".storagemirror"
 """At the root of a target: ours. Never mirrored, on either side."""
 
@@ -209,14 +213,17 @@ def is_name(name: bytes) -> bool:
     return _NAME(name) is not None
 
 
+_PATH = re.compile(rb"(?:(?!\.\.?(?:/|\Z))[^/\0]{1,255}+(?:/(?!\Z)|\Z))++").fullmatch
+"""As `_NAME` of each name, in one go."""
+
+
 def is_path(path: bytes) -> bool:
     """Whether `path` is one of ours: relative, clean, no `..`, not under our own state directory."""
     if not path:
         return True
-    if len(path) > PATH_LIMIT:
+    if len(path) > PATH_LIMIT or path.startswith(STATE_DIRECTORY + b"/") or path == STATE_DIRECTORY:
         return False
-    names = path.split(b"/")
-    return names[0] != STATE_DIRECTORY and all(map(is_name, names))
+    return path.count(b"/") < DEPTH_LIMIT and _PATH(path) is not None
 
 
 def printable(path: bytes) -> str:

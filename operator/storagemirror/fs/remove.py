@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 
 from storagemirror.entry import join, split
+from storagemirror.fs.descent import Descent
 from storagemirror.fs.tree import Tree, names_in
 
 
@@ -20,22 +21,33 @@ def count_entries(tree: Tree, path: bytes, forget: Callable[[bytes], bool]) -> i
     count = 0 if forget(path) else 1
     if not stat.S_ISDIR(found.st_mode):
         return count
-    pending = [path]
-    while pending:
-        directory = pending.pop()
-        try:
-            fd = tree.open_directory(directory)
-        except OSError:
-            continue  # gone, or somebody else's file system
-        try:
-            for name, _, is_directory in names_in(fd):
-                inner = join(directory, name)
-                count += not forget(inner)
+    try:
+        here = Descent(tree, path)
+    except OSError:
+        return count  # gone, or somebody else's file system
+    with here:
+        left: list[list[bytes]] = []  # of each directory from `path` on: the subdirectories not looked at yet
+        while True:
+            subdirectories: list[bytes] = []
+            for name, _, is_directory in names_in(here.fd):
+                count += not forget(join(here.path, name))
                 if is_directory:
-                    pending.append(inner)
-        finally:
-            os.close(fd)
-    return count
+                    subdirectories.append(name)
+            left.append(subdirectories)
+            while not _down(here, left[-1]):
+                left.pop()
+                if not left:
+                    return count
+                here.up()
+
+
+def _down(here: Descent, names: list[bytes]) -> bool:
+    """Into one of these, which is taken out; False when none of them can be entered."""
+    while names:
+        with contextlib.suppress(OSError):  # as above
+            here.down(names.pop())
+            return True
+    return False
 
 
 def remove_entry(tree: Tree, path: bytes, let_us_in: Callable[[int], None]) -> int:
@@ -59,35 +71,32 @@ def remove_entry(tree: Tree, path: bytes, let_us_in: Callable[[int], None]) -> i
 
 
 def _remove_tree(tree: Tree, path: bytes, let_us_in: Callable[[int], None]) -> int:
-    """Depth first, without recursion. Each directory is opened anew from the root, so that depth costs no
-    descriptors."""
+    """Depth first, without recursion, and with two descriptors however deep it is."""
     count = 0
-    pending: list[tuple[bytes, bool]] = [(path, False)]
-    while pending:
-        directory, emptied = pending.pop()
-        if emptied:
-            parent, name = split(directory)
-            fd = tree.open_directory(parent)
-            try:
-                os.rmdir(name, dir_fd=fd)
-                count += 1
-            finally:
-                os.close(fd)
-            continue
-        fd = tree.open_directory(directory)
-        try:
-            let_us_in(fd)
-            pending.append((directory, True))
-            for name, _, is_directory in names_in(fd):
-                if is_directory:
-                    pending.append((join(directory, name), False))
-                else:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=fd)
-                        count += 1
-        finally:
-            os.close(fd)
-    return count
+    directory, name = split(path)
+    with Descent(tree, directory) as here:
+        left = [[name]]  # of the directory above `path`, and of each from there on: the subdirectories that must go yet
+        entered: list[bytes] = []
+        while True:
+            if left[-1]:
+                entered.append(left[-1].pop())
+                here.down(entered[-1])
+                let_us_in(here.fd)
+                left.append([])
+                for name, _, is_directory in names_in(here.fd):
+                    if is_directory:
+                        left[-1].append(name)
+                    else:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(name, dir_fd=here.fd)
+                            count += 1
+                continue
+            left.pop()
+            if not entered:
+                return count
+            here.up()
+            os.rmdir(entered.pop(), dir_fd=here.fd)
+            count += 1
 
 
 def in_the_way(error: OSError) -> bool:

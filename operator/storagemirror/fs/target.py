@@ -263,15 +263,28 @@ class TargetVolume:
         except FileNotFoundError:
             if not path:
                 raise
-            parent, name = split(path)
-            above, _ = self.enter(parent)
-            try:
-                made = self.placer.directory(above, name)
-            finally:
-                os.close(above)
-            fd = self.tree.open_directory(path)
+            fd, made = self._make(path)
         if not self.view.owner:
             self._let_us_in(fd)
+        return fd, made
+
+    def _make(self, path: bytes) -> tuple[int, bool]:
+        """As `enter`, name by name: a path may have thousands of them."""
+        fd, made = os.dup(self.tree.root), False
+        try:
+            for name in path.split(b"/"):
+                if not self.view.owner:
+                    self._let_us_in(fd)
+                try:
+                    deeper = self.tree.open_child(fd, name)
+                except FileNotFoundError:
+                    made = self.placer.directory(fd, name)
+                    deeper = self.tree.open_child(fd, name)
+                os.close(fd)
+                fd = deeper
+        except BaseException:
+            os.close(fd)
+            raise
         return fd, made
 
     @staticmethod

@@ -49,6 +49,35 @@ class Tree:
             return openat2(self.root, path, _DIRECTORY)
         return self._open_in_pieces(path.split(b"/"))
 
+    def open_child(self, fd: int, name: bytes) -> int:
+        """A new descriptor of the directory `name` in the directory `fd`. OSError as `open_directory`."""
+        if self._openat2:
+            return openat2(fd, name, _DIRECTORY)
+        deeper = os.open(name, _DIRECTORY, dir_fd=fd)
+        if os.fstat(deeper).st_dev != self.device:
+            os.close(deeper)
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
+        return deeper
+
+    def obstacle(self, path: bytes) -> bytes | None:
+        """The first of `path` and the directories that lead to it that is there and cannot be opened as a directory;
+        None when there is none."""
+        fd = os.dup(self.root)
+        names = path.split(b"/")
+        try:
+            for number, name in enumerate(names, 1):
+                try:
+                    deeper = self.open_child(fd, name)
+                except FileNotFoundError:
+                    return None
+                except OSError:
+                    return b"/".join(names[:number])
+                os.close(fd)
+                fd = deeper
+        finally:
+            os.close(fd)
+        return None
+
     def _open_in_pieces(self, names: list[bytes]) -> int:
         fd = os.dup(self.root)
         at = 0
@@ -67,13 +96,10 @@ class Tree:
         fd = os.dup(self.root)
         for name in names:
             try:
-                deeper = os.open(name, _DIRECTORY, dir_fd=fd)
+                deeper = self.open_child(fd, name)
             finally:
                 os.close(fd)
             fd = deeper
-            if os.fstat(fd).st_dev != self.device:
-                os.close(fd)
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
         return fd
 
     def lstat(self, path: bytes) -> os.stat_result | None:

@@ -173,17 +173,9 @@ class Applier:
             if e.errno not in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST) or not path:
                 raise
         # Something that is no directory is in its place, or in that of a directory above.
-        names = path.split(b"/")
-        for end in range(1, len(names) + 1):
-            part = b"/".join(names[:end])
-            try:
-                os.close(self.volume.directory(part))
-            except FileNotFoundError:
-                break
-            except OSError:
-                if not self._make_way(part):
-                    raise
-                break
+        part = self.volume.tree.obstacle(path)
+        if part is not None and not self._make_way(part):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), part)
         return self.volume.enter(path)
 
     def _put(self, record: File | Symlink | Node | Touch | Child, content: memoryview) -> None:
