@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 
 from storagemirror.entry import Origin, View, printable, walk_key
 from storagemirror.errors import ProtocolError
@@ -45,32 +46,38 @@ class Recalling:
         """The digests of all directories."""
         batch: list[m.ManifestDigest] = []
         size = 0
-        for told in self._digests():
-            batch.append(told)
-            size += len(told.path) + 48
-            if len(batch) >= _DIRECTORIES or size >= _BYTES_IN_FRAME:
-                self._send(m.ManifestDigests(batch))
-                batch, size = [], 0
+        with closing(self._digests()) as digests:  # a peer that breaks off leaves no file of ours open
+            for told in digests:
+                batch.append(told)
+                size += len(told.path) + 48
+                if len(batch) >= _DIRECTORIES or size >= _BYTES_IN_FRAME:
+                    self._send(m.ManifestDigests(batch))
+                    batch, size = [], 0
         self._send(m.ManifestDigests(batch, last=True))
 
-    def _digests(self) -> Iterator[m.ManifestDigest]:
+    def _digests(self) -> Generator[m.ManifestDigest]:
         found = self._find()
         known = found is not None
         if not known:
             log.warning("what this volume held when it was promoted at epoch %d is not known any more", self._epoch)
         self._send(m.Manifest(self._epoch, known, found.header.view if found is not None else self._view))
         digest = Digest()
-        for part in self._parts(found):
-            digest.add(part.entries)
-            if part.last:
-                yield m.ManifestDigest(part.path, part.attributes, digest.digest(), digest.entries)
-                digest = Digest()
+        with closing(self._parts(found)) as parts:
+            for part in parts:
+                digest.add(part.entries)
+                if part.last:
+                    yield m.ManifestDigest(part.path, part.attributes, digest.digest(), digest.entries)
+                    digest = Digest()
 
     def tell_wanted(self, wanted: Callable[[], m.ManifestWant]) -> None:
         """All entries of the directories that the target names; `wanted` waits for the next list. One that has gone
         meanwhile is empty. `ProtocolError` when one was not told, or is wanted out of order."""
         found = self._find()
-        parts = self._parts(found)
+        with closing(self._parts(found)) as parts:
+            self._tell_parts(parts, wanted, known=found is not None)
+        self._send(m.ManifestEnd())
+
+    def _tell_parts(self, parts: Iterator[Part], wanted: Callable[[], m.ManifestWant], *, known: bool) -> None:
         at = next(parts, None)
         last = False
         while not last:
@@ -81,15 +88,14 @@ class Recalling:
                 while at is not None and walk_key(at.path) < key:
                     at = next(parts, None)
                 if at is None or at.path != path:
-                    if found is not None:
+                    if known:
                         raise ProtocolError(f"the directory {printable(path)} is wanted, and was not told before")
                     self._send(m.ManifestPart(path, []))
                 while at is not None and at.path == path:
                     self._send(m.ManifestPart(path, at.entries, at.last))
                     at = next(parts, None)
-        self._send(m.ManifestEnd())
 
-    def _parts(self, found: Manifest | None) -> Iterator[Part]:
+    def _parts(self, found: Manifest | None) -> Generator[Part]:
         if found is None:
             scanner = manifest.scanner(self._volume.tree, self._view)
             yield from manifest.parts_of(scanner, changing=True)
