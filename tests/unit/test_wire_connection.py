@@ -381,9 +381,20 @@ def test_every_message_survives_the_wire() -> None:
         m.Marked(1, 2, m.FailureReason.FULL, "full"),
         m.Failed(b"\xff", m.FailureReason.IO, "disk"),
         m.NotKept(NotKeptKind.ACL, b"p"),
-        m.Mirrored(1, 2, None, ""),
     ):
         assert feed(source, target.send(message)) == [message]
+    feed(target, source.send(m.MirrorEnd(1, True)))
+    mirrored = m.Mirrored(1, 2, None, "")
+    assert feed(source, target.send(mirrored)) == [mirrored]
+
+
+def test_an_answer_to_a_question_that_was_not_asked_yet_is_refused() -> None:
+    """Found by the fuzzer: a source that took it could not go on, by a mistake of its own."""
+    source, target = shaken()
+    feed(target, source.send(m.Mirror(View())))
+    early = target.send(m.Mirrored(0, 0))
+    with pytest.raises(ProtocolError, match="may not send MIRRORED while its peer is comparing"):
+        feed(source, early)
 
 
 # -- sums

@@ -157,10 +157,14 @@ class Connection:
             if who is self.role:
                 raise IllegalMove(text)
             raise ProtocolError(text)
-        self.state[who] = after
         trigger = TRIGGERS.get((who, kind))
-        if trigger is not None and self.state[who.peer] is trigger[0]:
-            self.state[who.peer] = trigger[1]
+        if trigger is not None:
+            other = self.state[who.peer]
+            if who is not self.role and other not in (trigger[0], State.DONE):
+                raise ProtocolError(f"a {who.value.lower()} may not send {kind.name} while its peer is {other.value}")
+            if other is trigger[0]:
+                self.state[who.peer] = trigger[1]
+        self.state[who] = after
 
 
 def _check(message: m.Message) -> None:
