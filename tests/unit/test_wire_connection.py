@@ -20,6 +20,7 @@ from storagemirror.wire.connection import Connection, Event, IllegalMove
 from storagemirror.wire.content import (
     Child,
     ContentDigest,
+    Contents,
     Data,
     Enter,
     File,
@@ -29,6 +30,7 @@ from storagemirror.wire.content import (
     Record,
     Symlink,
     Touch,
+    pack_payload,
 )
 from storagemirror.wire.frame import HEADER, LARGEST_FRAME, LIMITS, FrameReader
 from storagemirror.wire.messages import FrameType
@@ -443,3 +445,28 @@ def test_a_peer_that_tells_no_clock_is_understood() -> None:
     old = HEADER.pack(FrameType.PING, 1) + msgspec.msgpack.encode([])
     assert feed(target, old) == [m.Ping()]
     assert feed(target, source.send(m.Ping(1 << 62))) == [m.Ping(1 << 62)]
+
+
+def test_a_pack_read_to_where_it_is_sent_from_is_the_pack_of_its_contents() -> None:
+    contents = Contents(100)
+    for round_ in range(2):
+        for content in (b"abc", b"de"):
+            contents.room()[: len(content)] = content
+            contents.take(len(content))
+        said, same = Connection(Role.SOURCE), Connection(Role.SOURCE)
+        for each in (said, same):
+            each.state = {Role.SOURCE: State.IDLE, Role.TARGET: State.IDLE}
+        assert b"".join(said.send_pack(PACK, contents)) == b"".join(same.send_pack(PACK, [b"abc", b"de"])), round_
+        contents.clear()
+
+
+def test_more_records_than_there_is_room_for_before_the_contents_travel_as_well() -> None:
+    records: list[Record] = [Enter(b"d" * 200 + b"/%d" % number) for number in range(8_000)]
+    contents = Contents(10)
+    contents.room()[:1] = b"x"
+    contents.take(1)
+    checksum, body = pack_payload([*records, File(b"last", FILE, 1)], contents)
+    assert [(record, bytes(content)) for record, content in Pack(memoryview(checksum + bytes(body)))][-1] == (
+        File(b"last", FILE, 1),
+        b"x",
+    )

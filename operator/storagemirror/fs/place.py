@@ -24,6 +24,7 @@ from collections.abc import Callable
 from storagemirror.entry import Attributes, NotKeptKind, View, join
 from storagemirror.errors import VolumeFull
 from storagemirror.fs import xattrs
+from storagemirror.fs.newfiles import NewFiles
 from storagemirror.fs.scan import Report
 from storagemirror.fs.shortfall import Lack, Shortfall
 
@@ -53,12 +54,13 @@ class Placer:
         self._write_file(self._temporary, temporary, attributes, content, join(path, name))
         self.into_place(temporary, fd, name)
 
-    def fresh_file(self, fd: int, path: bytes, name: bytes, attributes: Attributes, content: memoryview) -> None:
-        """A whole small file where nothing should be; as `file` where something is after all."""
-        try:
-            self._write_file(fd, name, attributes, content, join(path, name))
-        except FileExistsError:
-            self.file(fd, path, name, attributes, content)
+    def new_files(self, fd: int, path: bytes) -> NewFiles:
+        """Makes small files in the directory `fd` at `path`, in which nothing of these names should be."""
+        return NewFiles(
+            fd,
+            lambda file, attributes, name: self.finish_file(file, attributes, join(path, name)),
+            owner=self._view.owner,
+        )
 
     def _write_file(
         self, directory: int, name: bytes, attributes: Attributes, content: memoryview, path: bytes

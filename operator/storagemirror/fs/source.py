@@ -6,7 +6,7 @@ import errno
 import os
 import platform
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from storagemirror.entry import STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, join
 from storagemirror.errors import VolumeError
@@ -18,16 +18,16 @@ from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree, names_in
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_NO_ATIME = os.O_NOATIME
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MULTIGRAIN = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """A small file, read whole."""
 
     attributes: Attributes
-    data: bytes
+    data: memoryview
     steady: bool
     """Nothing about the file changed while it was read."""
     found: os.stat_result
@@ -119,6 +119,7 @@ class SourceDirectory:
         self.path = path
         self._device = volume.tree.device
         self._view = view
+        self._looks_at_xattrs = view.acls or view.user_xattrs or view.capabilities or view.trusted_xattrs
         self._report = report
         self.fd = volume.tree.open_directory(path)
 
@@ -147,7 +148,7 @@ class SourceDirectory:
     def open_file(self, name: bytes) -> tuple[int, os.stat_result]:
         """A descriptor of the regular file `name`, and what it is; OSError, ELOOP too when it is none (any more)."""
         try:
-            fd = os.open(name, _READ | os.O_NOATIME, dir_fd=self.fd)
+            fd = os.open(name, _READ | _NO_ATIME, dir_fd=self.fd)
         except PermissionError:  # only the owner and root may ask for that
             fd = os.open(name, _READ, dir_fd=self.fd)
         found = os.fstat(fd)
@@ -156,14 +157,16 @@ class SourceDirectory:
             raise OSError(errno.ELOOP, "no regular file", name)
         return fd, found
 
-    def read_small(self, fd: int, before: os.stat_result, name: bytes) -> Content:
-        """An open file, whole."""
+    def read_small(self, fd: int, before: os.stat_result, name: bytes, room: memoryview | None = None) -> Content:
+        """An open file, whole, read into `room` (at least a byte more than it has; None: memory of its own)."""
         size = before.st_size
-        data = os.pread(fd, size + 1, 0) if size else b""
-        while len(data) < size and (more := os.pread(fd, size - len(data), len(data))):
-            data += more
-        steady = len(data) == size and unchanged(before, os.fstat(fd))
-        return Content(self._attributes(fd, before, name), data, steady, before)
+        if room is None:
+            room = memoryview(bytearray(size + 1))
+        have = os.preadv(fd, (room[: size + 1],), 0) if size else 0
+        while have < size and (more := os.preadv(fd, (room[have:size],), have)):
+            have += more
+        steady = have == size and unchanged(before, os.fstat(fd))
+        return Content(self._attributes(fd, before, name), room[:have], steady, before)
 
     def file_attributes(self, fd: int, found: os.stat_result, name: bytes) -> Attributes:
         """Of an open file of this directory, as `found` a moment ago."""
@@ -179,15 +182,15 @@ class SourceDirectory:
 
     def _attributes(self, place: int | bytes, found: os.stat_result, name: bytes) -> Attributes:
         view = self._view
-        path = join(self.path, name) if name else self.path
         values: dict[bytes, bytes] = {}
-        if view.acls or view.user_xattrs or view.capabilities or view.trusted_xattrs:
-            names = xattrs.names_at(place)
-            if names:
-                values = xattrs.values_at(place, names, view, lambda kind: self._report(kind, path))
+        if self._looks_at_xattrs and (names := xattrs.names_at(place)):
+            values = xattrs.values_at(place, names, view, lambda kind: self._report(kind, self._path_of(name)))
         if not view.owner and (found.st_uid, found.st_gid) != (view.uid, view.gid):
-            self._report(NotKeptKind.OWNER, path)
+            self._report(NotKeptKind.OWNER, self._path_of(name))
         return Attributes(found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, values)
+
+    def _path_of(self, name: bytes) -> bytes:
+        return join(self.path, name) if name else self.path
 
 
 def time_grain_ns(fs_type: str) -> int:
@@ -203,10 +206,10 @@ def time_grain_ns(fs_type: str) -> int:
 
 def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
     """Whether a file was left alone between two looks."""
-    return (before.st_mtime_ns, before.st_ctime_ns, before.st_size) == (
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-        after.st_size,
+    return (
+        before.st_mtime_ns == after.st_mtime_ns
+        and before.st_ctime_ns == after.st_ctime_ns
+        and before.st_size == after.st_size
     )
 
 

@@ -81,7 +81,7 @@ def names_at(place: int | bytes) -> list[bytes]:
         if e.errno in _NONE:
             return []
         raise
-    return [os.fsencode(name) for name in names]
+    return [os.fsencode(name) for name in names] if names else []
 
 
 def values_at(

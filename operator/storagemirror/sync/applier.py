@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from storagemirror.entry import NotKeptKind, join
 from storagemirror.errors import ProtocolError, VolumeFull
 from storagemirror.fs.incoming import IncomingFile
+from storagemirror.fs.newfiles import NewFiles
+from storagemirror.fs.place import raise_if_full
 from storagemirror.fs.remove import in_the_way
 from storagemirror.fs.shortfall import Lack
 from storagemirror.fs.target import TargetVolume
@@ -31,6 +33,8 @@ _REASONS = {
     errno.ENOTEMPTY: m.FailureReason.CONFLICT,
 }
 
+
+_Inner = File | Symlink | Node | Touch | Child | Leave
 
 _REMEMBERED = 100_000
 """Failures that are known by name; beyond, no file gets attributes alone."""
@@ -56,6 +60,8 @@ class Applier:
     _path: bytes = b""
     _fresh: bool = False
     _made: bool = False
+    _new: NewFiles | None = None
+    """Makes files in the directory that is entered, when that is a new one."""
     _skip: bool = False
     _incoming: IncomingFile | None = None
     _digest: ContentDigest = field(default_factory=ContentDigest)
@@ -117,30 +123,45 @@ class Applier:
                     continue
                 if self._skip:
                     continue
-                path = self._path if isinstance(record, Leave) else join(self._path, record.name)
                 try:
-                    try:
-                        self._record(record, content)
-                    except OSError as e:
-                        if not self.volume.locks.yields(e, path):
-                            raise
-                        self._record(record, content)
+                    self._record(record, content)
                 except (OSError, VolumeFull, ValueError, OverflowError) as e:
-                    self.fail(path, e)
+                    self._again(record, content, e)
         finally:
             self._close_directory()
 
-    def _record(self, record: File | Symlink | Node | Touch | Child | Leave, content: memoryview) -> None:
+    def _again(self, record: _Inner, content: memoryview, error: Exception) -> None:
+        """Where a lock of ours was in the way; else it has failed."""
+        path = self._path if isinstance(record, Leave) else join(self._path, record.name)
+        try:
+            if not isinstance(error, OSError) or not self.volume.locks.yields(error, path):
+                raise error
+            self._record(record, content)
+        except (OSError, VolumeFull, ValueError, OverflowError) as e:
+            self.fail(path, e)
+
+    def _record(self, record: _Inner, content: memoryview) -> None:
         placer = self.volume.placer
         match record:
-            case File() if self._fresh and self._made:
-                placer.fresh_file(self._fd, self._path, record.name, record.attributes, content)
-                if self.live:
-                    self.deletions.created(join(self._path, record.name))
+            case File() if self._new is not None:  # nearly all of a first copy
+                self._put_new(self._new, record, content)
             case Leave():
+                self._new = None
                 placer.leave(self._fd, self._path, record.attributes, fresh=self._made and bool(self._path))
             case _:
                 self._put(record, content)
+
+    def _put_new(self, new: NewFiles, record: File, content: memoryview) -> None:
+        try:
+            new.put(record.name, record.attributes, content)
+        except FileExistsError:
+            self._put(record, content)
+            return
+        except OSError as e:
+            raise_if_full(e)
+            raise
+        if self.live:
+            self.deletions.created(join(self._path, record.name))
 
     def _enter(self, record: Enter) -> None:
         self._close_directory()
@@ -165,6 +186,8 @@ class Applier:
             self.deletions.created(record.path)
         # A directory that an earlier pack of this mirror made is as new as one made now.
         self._made = self._made or record.fresh
+        if record.fresh:
+            self._new = self.volume.placer.new_files(self._fd, record.path)
 
     def _open(self, path: bytes) -> tuple[int, bool]:
         try:
@@ -230,6 +253,7 @@ class Applier:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        self._new = None
 
     # -- large files
 

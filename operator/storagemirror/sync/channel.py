@@ -9,7 +9,7 @@ from storagemirror.contract import Role
 from storagemirror.errors import Disconnected
 from storagemirror.sync.stream import Stream
 from storagemirror.wire.connection import Connection, Event
-from storagemirror.wire.content import Record
+from storagemirror.wire.content import Contents, Record
 from storagemirror.wire.messages import Bye, FrameType, Hello, Mark, Message, Ping
 
 TICK_SECONDS = 0.5
@@ -70,7 +70,7 @@ class Channel:
             self._put(frame)
             self._tell_time()
 
-    def send_pack(self, records: list[Record], contents: list[bytes]) -> None:
+    def send_pack(self, records: list[Record], contents: Contents | list[bytes]) -> None:
         """See `Connection.send_pack`."""
         with self._sending:
             with self._state:

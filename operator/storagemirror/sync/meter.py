@@ -17,6 +17,8 @@ REPORT_SECONDS = 0.5
 COUNT_AFTER_SECONDS = 2.0
 """A mirror that is over sooner needs no totals; counting would only slow it down."""
 _WINDOW_SECONDS = 5.0
+_SELDOM, _MUCH = 15, 64 << 10
+"""The clock is looked at with each 16th entry, and with each that is large."""
 
 
 class Meter:
@@ -29,6 +31,7 @@ class Meter:
         self._started = self._last = clock.monotonic()
         self._files = 0
         self._bytes = 0
+        self._quick = 0
         self._samples: deque[tuple[float, int]] = deque([(self._started, 0)])
         self._totals: tuple[int, int] | None = None
         self._counting: threading.Thread | None = None
@@ -38,6 +41,9 @@ class Meter:
         """So much more was compared or sent."""
         self._files += files
         self._bytes += size
+        self._quick += 1
+        if self._quick & _SELDOM and size < _MUCH:
+            return
         now = self._clock.monotonic()
         if now - self._last >= REPORT_SECONDS:
             self._last = now

@@ -174,15 +174,15 @@ class Comparison:
     def _new_entry(
         self, directory: SourceDirectory, name: bytes, is_file: bool, is_directory: bool, subdirectories: list[bytes]
     ) -> None:
-        path = join(directory.path, name)
-        if self.full and is_file:
-            return
         if is_file:
+            if self.full:
+                return
             found, leader = self.sender.file(directory, name, self.groups.leader)
             if leader:
-                self._links[path] = leader
+                self._links[join(directory.path, name)] = leader
                 self.sender.sent(1, 0)
         else:
+            path = join(directory.path, name)
             found = directory.lstat(name)
             if directory.is_foreign(found):
                 self.sender.report(NotKeptKind.OTHER_FILE_SYSTEM, path)

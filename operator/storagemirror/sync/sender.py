@@ -23,7 +23,7 @@ from storagemirror.fs.source import Content, SourceDirectory, SourceVolume, data
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.flagging import Flagging
 from storagemirror.wire import messages as m
-from storagemirror.wire.content import Child, ContentDigest, Enter, File, Leave, Node, Record, Symlink, Touch
+from storagemirror.wire.content import Child, ContentDigest, Contents, Enter, File, Leave, Node, Record, Symlink, Touch
 from storagemirror.wire.frame import DATA_CHUNK, PACK_TARGET, SMALL_FILE
 
 _RECORD_BYTES = 64
@@ -69,7 +69,7 @@ class Sender:
     flagging: Flagging | None = None
     """None: the target knows nothing of inode flags."""
     _records: list[Record] = field(default_factory=list)
-    _contents: list[bytes] = field(default_factory=list)
+    _contents: Contents = field(default_factory=lambda: Contents(PACK_TARGET + SMALL_FILE + 1))
     _size: int = 0
     _entered: Enter | None = None
 
@@ -99,11 +99,10 @@ class Sender:
         self._add(Child(name), len(name))
         self.sent(1, 0)
 
-    def _add(self, record: Record, size: int, content: bytes = b"") -> None:
+    def _add(self, record: Record, size: int) -> None:
+        """`size`: bytes of its name, its attributes and its content, about."""
         self._records.append(record)
-        self._size += _RECORD_BYTES + size + len(content)
-        if content:
-            self._contents.append(content)
+        self._size += _RECORD_BYTES + size
         if self._size >= PACK_TARGET:
             self.flush()
 
@@ -113,7 +112,8 @@ class Sender:
             return
         if self._records != [self._entered]:
             self.channel.send_pack(self._records, self._contents)
-        self._records, self._contents, self._size = [], [], 0
+        self._records, self._size = [], 0
+        self._contents.clear()
         if self._entered is not None:
             self._records.append(self._entered)
 
@@ -125,35 +125,41 @@ class Sender:
         """A regular file, whole; what it is. OSError when it cannot be read (any more).
 
         With `leader_of`, a further name of a file that was met before is not sent: its leader is returned."""
-        path = join(directory.path, name)
         fd, found = directory.open_file(name)
         try:
             if directory.is_foreign(found):
                 raise OSError(errno.EXDEV, "another file system", name)
-            if found.st_nlink > 1 and leader_of is not None and (leader := leader_of(found.st_ino, path)):
-                return found, leader
+            if found.st_nlink > 1 and leader_of is not None:
+                leader = leader_of(found.st_ino, join(directory.path, name))
+                if leader:
+                    return found, leader
             if self.flagging is not None:
-                self.flagging.seen(path, fd)
+                self.flagging.seen(join(directory.path, name), fd)
             if found.st_size > SMALL_FILE:
                 self._large(directory, name, fd, found)
                 return found, b""
-            content = directory.read_small(fd, found, name)
+            room = self._contents.room()
+            content = directory.read_small(fd, found, name, room)
             for _ in range(_TRIES):
                 if content.steady or (found := os.fstat(fd)).st_size > SMALL_FILE:
                     break
-                content = directory.read_small(fd, found, name)
+                content = directory.read_small(fd, found, name, room)
         finally:
             os.close(fd)
-        attributes = self._remember_small(path, content)
-        self._add(File(name, attributes, len(content.data)), len(name) + _size_of(attributes), content.data)
-        self._count(len(content.data))
+        attributes = self._remember_small(directory.path, name, content)
+        size = content.data.nbytes
+        self._contents.take(size)
+        self._add(File(name, attributes, size), len(name) + size + (_size_of(attributes) if attributes.xattrs else 0))
+        self._count(size)
         return content.found, b""
 
-    def _remember_small(self, path: bytes, content: Content) -> Attributes:
+    def _remember_small(self, directory: bytes, name: bytes, content: Content) -> Attributes:
         attributes = self._rounded(content.attributes)
         if content.steady and not self._racy(content.found):
-            self.unsettled.pop(path, None)
+            if self.unsettled:
+                self.unsettled.pop(join(directory, name), None)
             return attributes
+        path = join(directory, name)
         digest = xxh3_128_digest(content.data) if content.steady else b""
         self.unsettled[path] = Unsettled(digest, content.found)
         return self._wrong_time(attributes)
@@ -167,8 +173,10 @@ class Sender:
         return msgspec.structs.replace(attributes, mtime_ns=attributes.mtime_ns - self.view.time_grain_ns)
 
     def _rounded(self, attributes: Attributes) -> Attributes:
-        rest = attributes.mtime_ns % self.view.time_grain_ns
-        return msgspec.structs.replace(attributes, mtime_ns=attributes.mtime_ns - rest) if rest else attributes
+        grain = self.view.time_grain_ns
+        if grain == 1 or not (rest := attributes.mtime_ns % grain):
+            return attributes
+        return msgspec.structs.replace(attributes, mtime_ns=attributes.mtime_ns - rest)
 
     def _count(self, size: int) -> None:
         self.counts.files += 1

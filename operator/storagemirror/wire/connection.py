@@ -17,7 +17,7 @@ from storagemirror.contract import Role
 from storagemirror.entry import is_name, is_path
 from storagemirror.errors import ProtocolError
 from storagemirror.wire import messages as m
-from storagemirror.wire.content import Data, Pack, Record, data_prefix, pack_payload
+from storagemirror.wire.content import Contents, Data, Pack, Record, data_prefix, pack_payload
 from storagemirror.wire.frame import FrameReader, header
 from storagemirror.wire.messages import FrameType
 from storagemirror.wire.moves import MOVES, TRIGGERS, State
@@ -94,7 +94,7 @@ class Connection:
         payload = _encode(message)
         return header(kind, len(payload)) + payload
 
-    def send_pack(self, records: list[Record], contents: list[bytes]) -> tuple[bytes, bytes]:
+    def send_pack(self, records: list[Record], contents: Contents | list[bytes]) -> tuple[bytes, bytes | memoryview]:
         """The frame of a pack, in two parts; `contents` are those of its `File` records, in order."""
         self._move(self.role, FrameType.PACK)
         checksum, body = pack_payload(records, contents)

@@ -26,6 +26,8 @@ from storagemirror.errors import ProtocolError
 _RECORDS_LENGTH = struct.Struct("<I")
 _OFFSET = struct.Struct("<Q")
 _DIGEST = 16
+_RECORDS_ROOM = 1 << 20
+"""Bytes before the contents, for the records; where these need more they are copied together."""
 
 
 class Enter(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
@@ -86,12 +88,43 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Record]).decode
 
 
-def pack_payload(records: list[Record], contents: list[bytes]) -> tuple[bytes, bytes]:
+class Contents:
+    """The contents of a pack's files, one after the other, read to where they are sent from: nothing is copied, and no
+    memory is asked for again and again."""
+
+    def __init__(self, size: int) -> None:
+        """Room for `size` bytes."""
+        self._buffer = memoryview(bytearray(_RECORDS_ROOM + size))
+        self._end = _RECORDS_ROOM
+
+    def room(self) -> memoryview:
+        """Where the next content goes."""
+        return self._buffer[self._end :]
+
+    def take(self, count: int) -> None:
+        """So many bytes of it are the content of the next `File` record."""
+        self._end += count
+
+    def clear(self) -> None:
+        """It was sent."""
+        self._end = _RECORDS_ROOM
+
+    def after(self, head: bytes) -> bytes | memoryview:
+        """`head` and all contents; holds until `clear`."""
+        begin = _RECORDS_ROOM - len(head)
+        if begin < 0:
+            return b"".join((head, self._buffer[_RECORDS_ROOM : self._end]))
+        self._buffer[begin:_RECORDS_ROOM] = head
+        return self._buffer[begin : self._end]
+
+
+def pack_payload(records: list[Record], contents: Contents | list[bytes]) -> tuple[bytes, bytes | memoryview]:
     """The payload of a pack, in two parts: its checksum, and the rest (a megabyte that need not be copied again).
 
     `contents` are those of the `File` records, in order."""
     encoded = _encode(records)
-    body = b"".join((_RECORDS_LENGTH.pack(len(encoded)), encoded, *contents))
+    head = _RECORDS_LENGTH.pack(len(encoded)) + encoded
+    body = contents.after(head) if isinstance(contents, Contents) else b"".join((head, *contents))
     return xxh3_128_digest(body), body
 
 
