@@ -24,7 +24,7 @@ from storagemirror.entry import Attributes, split
 from storagemirror.fs import redo
 from storagemirror.fs.place import Placer, raise_if_full
 from storagemirror.fs.source import data_extents
-from storagemirror.fs.syscalls import clone, punch_hole, reserve
+from storagemirror.fs.syscalls import birth_and_mount, clone, punch_hole, reserve
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 COPY_LIMIT = 8 << 20
@@ -215,7 +215,7 @@ class IncomingDelta:
             base.st_ino,
             size,
             self._attributes,
-            base.st_mtime_ns,
+            birth_and_mount(self._base.fd)[0],
             self._torn.mtime_ns,
             self._each_run(),
         )

@@ -1,14 +1,15 @@
 """Changes that are written into a file in place, so that no kill and no power cut leaves it torn for good.
 
-    the changes, with their plan, lie in `.storagemirror/redo/` → fsync → the file gets a wrong time
-    → the changes are copied into it → fsync → it gets its attributes, its time last → the changes are forgotten
+    the changes, with their plan, lie in `.storagemirror/redo/` → fsync → they are copied into the file, whose time is
+    wrong meanwhile → fsync → it gets its attributes, its time last → the changes are forgotten
 
-Before the second step the file is what it was. From then on the plan is there: whoever claims the volume next carries
+Before the copying the file is what it was. From then on the plan is there: whoever claims the volume next carries
 it out again from the beginning (`recover`), before anything is compared or the copy is made live, with or without a
 source. Carrying out a plan twice gives the same file.
 
-A plan is only carried out on the file that it was made for: the same inode with one name, and a time that this very
-plan gives it or found. One that is not whole (no fsync had ended yet) has changed nothing, and is forgotten.
+A plan is only carried out on the file that it was made for: the same inode, made at the same time, with this one name.
+As long as one is left nothing else is written in place, so that it never meets what came later. One that is not whole
+(no fsync had ended yet) has changed nothing, and is forgotten.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from xxhash import xxh3_128_digest
 
 from storagemirror.entry import PATH_LIMIT, Attributes, TimeNs, is_path, split
 from storagemirror.fs.place import Placer
-from storagemirror.fs.syscalls import punch_hole
+from storagemirror.fs.syscalls import birth_and_mount, punch_hole
 from storagemirror.fs.tree import Tree
 
 log = logging.getLogger("storagemirror.agent")
@@ -50,10 +51,10 @@ class Plan(msgspec.Struct, frozen=True, array_like=True):
     """In the end."""
     attributes: Attributes
     """In the end, its time included."""
-    before_ns: TimeNs
-    """The file's modification time before."""
+    born_ns: TimeNs | None
+    """When that file was made: the number of an inode is given again."""
     torn_ns: TimeNs
-    """And while it is written: told wrong."""
+    """The modification time until all is there: told wrong."""
     runs: list[Run]
 
 
@@ -92,7 +93,6 @@ def apply(plan: Plan, content: int, directory: int, name: bytes, placer: Placer)
     """Carry out `plan`, whose content is in the file `content`, on `name` in `directory`. OSError."""
     fd = os.open(name, _OPEN, dir_fd=directory)
     try:
-        os.utime(fd, ns=(plan.torn_ns, plan.torn_ns))
         for offset, length, hole in plan.runs:
             if hole:
                 punch_hole(fd, offset, length)
@@ -167,7 +167,7 @@ def _again(plan: Plan, content: int, tree: Tree, placer: Placer) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     try:
-        if _is_meant(plan, os.stat(name, dir_fd=above, follow_symlinks=False)):
+        if _is_meant(plan, above, name):
             apply(plan, content, above, name, placer)
     except FileNotFoundError:
         return
@@ -175,14 +175,15 @@ def _again(plan: Plan, content: int, tree: Tree, placer: Placer) -> None:
         os.close(above)
 
 
-def _is_meant(plan: Plan, found: os.stat_result) -> bool:
-    times = (plan.before_ns, plan.torn_ns, plan.attributes.mtime_ns)
-    return (
-        stat.S_ISREG(found.st_mode)
-        and found.st_ino == plan.inode
-        and found.st_nlink == 1
-        and found.st_mtime_ns in times
-    )
+def _is_meant(plan: Plan, directory: int, name: bytes) -> bool:
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if not stat.S_ISREG(found.st_mode) or (found.st_ino, found.st_nlink) != (plan.inode, 1):
+        return False
+    fd = os.open(name, _OPEN, dir_fd=directory)
+    try:
+        return birth_and_mount(fd)[0] == plan.born_ns
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager
