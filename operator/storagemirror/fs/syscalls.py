@@ -110,3 +110,48 @@ def file_system_uuid(fd: int) -> str | None:
         if any(uuid):
             return uuid.hex()
     return None
+
+
+FICLONE = 0x40049409
+"""Linux 4.5, include/uapi/linux/fs.h: _IOW(0x94, 9, int)."""
+_KEEP_SIZE = 0x01
+"""FALLOC_FL_KEEP_SIZE (Linux, include/uapi/linux/falloc.h)."""
+_PUNCH = 0x02 | _KEEP_SIZE
+"""With FALLOC_FL_PUNCH_HOLE."""
+_ZEROS = bytes(1 << 20)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def clone(source: int, target: int) -> bool:
+    """Make the open file `target` share all blocks of `source`; False where the file system cannot. OSError."""
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError as e:
+        if e.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM):
+            return False
+        raise
+    return True
+
+
+def reserve(fd: int, offset: int, length: int) -> None:
+    """Have blocks for these bytes, whatever the file holds there now; its size stays. OSError ENOSPC, EDQUOT."""
+    if _libc.fallocate(fd, _KEEP_SIZE, offset, length) != 0:
+        error = ctypes.get_errno()
+        if error not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise OSError(error, os.strerror(error))
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Zeros there, as a hole where the file system can. The size of the file stays. OSError."""
+    size = os.fstat(fd).st_size
+    length = min(length, size - offset)
+    if length <= 0:
+        return
+    if _libc.fallocate(fd, _PUNCH, offset, length) == 0:
+        return
+    error = ctypes.get_errno()
+    if error not in (errno.EOPNOTSUPP, errno.ENOSYS):
+        raise OSError(error, os.strerror(error))
+    while length:
+        count = os.pwrite(fd, _ZEROS[:length], offset)
+        offset, length = offset + count, length - count

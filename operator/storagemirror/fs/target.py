@@ -15,10 +15,12 @@ import msgspec
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, split
 from storagemirror.errors import VolumeError
 from storagemirror.fs import marker as state
+from storagemirror.fs import redo
 from storagemirror.fs.abilities import probe
 from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.locks import Locks
+from storagemirror.fs.patch import Base, IncomingDelta
 from storagemirror.fs.place import Placer, raise_if_full
 from storagemirror.fs.remove import count_entries, remove_entry
 from storagemirror.fs.scan import Leaders, Report, Scanner, ignore, read_attributes
@@ -125,6 +127,7 @@ class TargetVolume:
                     os.removexattr(place, inherited)
         self._clear_temporary()
         self.view = probe(self._temporary)
+        redo.recover(self._state, self.tree, self.placer)
         if made:
             with contextlib.suppress(OSError):
                 os.utime(root, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -299,7 +302,11 @@ class TargetVolume:
         """A large file, written under a temporary name."""
         return IncomingFile(self.placer, self._temporary, path, attributes)
 
-    def finish(self, incoming: IncomingFile, size: int) -> None:
+    def begin_delta(self, path: bytes, attributes: Attributes, base: Base) -> IncomingDelta:
+        """A large file that comes as what differs from `base`."""
+        return IncomingDelta(path, attributes, base, placer=self.placer, state=self._state, temporary=self._temporary)
+
+    def finish(self, incoming: IncomingFile | IncomingDelta, size: int) -> None:
         """Give it its attributes and its name; OSError EISDIR when a directory has it."""
         directory, name = split(incoming.path)
         fd, _ = self.enter(directory)

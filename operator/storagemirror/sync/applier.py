@@ -11,6 +11,7 @@ from storagemirror.entry import NotKeptKind, join
 from storagemirror.errors import ProtocolError, VolumeFull
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.newfiles import NewFiles
+from storagemirror.fs.patch import Base, IncomingDelta
 from storagemirror.fs.place import raise_if_full
 from storagemirror.fs.remove import in_the_way
 from storagemirror.fs.shortfall import Lack
@@ -63,7 +64,7 @@ class Applier:
     _new: NewFiles | None = None
     """Makes files in the directory that is entered, when that is a new one."""
     _skip: bool = False
-    _incoming: IncomingFile | None = None
+    _incoming: IncomingFile | IncomingDelta | None = None
     _digest: ContentDigest = field(default_factory=ContentDigest)
     _dropped: bool = False
     changed: bool = False
@@ -267,6 +268,30 @@ class Applier:
         except (OSError, VolumeFull) as e:
             self._drop(message.path, e)
 
+    def delta(self, message: m.Delta, base: Base) -> None:
+        """A large file comes as what differs from `base`, which is ours from now on."""
+        self.changed = True
+        self._digest = ContentDigest()
+        self._incoming, self._dropped = None, False
+        try:
+            self._incoming = self.volume.begin_delta(message.path, message.attributes, base)
+        except (OSError, VolumeFull) as e:
+            base.close()
+            self._drop(message.path, e)
+
+    def hole(self, message: m.Hole) -> None:
+        """Zeros in it."""
+        self._digest.add_hole(message.offset, message.length)
+        incoming = self._incoming
+        if incoming is None:
+            return
+        if not isinstance(incoming, IncomingDelta):
+            raise ProtocolError("expected a Hole within a Delta alone")
+        try:
+            incoming.hole(message.offset, message.length)
+        except (OSError, ValueError) as e:
+            self._drop(incoming.path, e)
+
     def data(self, data: Data) -> None:
         """A piece of it."""
         self._digest.add(data.offset, data.content)
@@ -274,7 +299,7 @@ class Applier:
             return
         try:
             self._incoming.write(data.offset, data.content)
-        except (OSError, VolumeFull) as e:
+        except (OSError, VolumeFull, ValueError) as e:
             self._drop(self._incoming.path, e)
 
     def end(self, message: m.End) -> None:
@@ -290,6 +315,8 @@ class Applier:
         if self.live and self.volume.tree.lstat(incoming.path) is None:
             self.deletions.created(incoming.path)
         try:
+            if isinstance(incoming, IncomingDelta):
+                incoming.complete(message.size, in_place=self.sparing is None)
             if self.sparing is not None and message.mtime_ns is not None:
                 self.sparing.spare_at(incoming.path, message.size, message.mtime_ns)
             try:

@@ -35,6 +35,7 @@ class Decision:
     name: bytes
     verdict: Verdict
     source: Entry | None
+    target: Entry | None = None
 
 
 def judge(source: Entry | None, target: Entry | None) -> Verdict:
@@ -69,6 +70,7 @@ def decide(source: list[Entry], target: list[Entry]) -> Iterator[Decision]:
     """For each name that either side has, in the source's order, then those that only the target has."""
     there = {entry.name: entry for entry in target}
     for entry in source:
-        yield Decision(entry.name, judge(entry, there.pop(entry.name, None)), entry)
+        theirs = there.pop(entry.name, None)
+        yield Decision(entry.name, judge(entry, theirs), entry, theirs)
     for name in there:
         yield Decision(name, Verdict.DELETE, None)

@@ -52,6 +52,8 @@ class Inbox:
         self._marked: m.Marked | None = None
         self._recalled: deque[m.ManifestWant] = deque()
         self._kept: m.Kept | None = None
+        self._block_sums: deque[m.BlockSums] = deque()
+        self._blocks = 0
         self._reports: deque[m.Failed | m.NotKept] = deque()
         self.asking = Asking(channel.send)
         """What the source asks for in a proof."""
@@ -106,6 +108,11 @@ class Inbox:
                     raise ProtocolError(f"more than {_RECALLED} lists of wanted directories at once")
             case m.Kept():
                 self._kept = event
+            case m.BlockSums():
+                self._blocks -= 1
+                if self._blocks < 0:
+                    raise ProtocolError("sums of blocks that were not asked for")
+                self._block_sums.append(event)
             case m.Summed() | m.Tallied():
                 self.asking.take(event)
             case m.Failed() | m.NotKept():
@@ -236,6 +243,17 @@ class Inbox:
         self._channel.send(m.Look(paths))
         self.wait(lambda: bool(self._looked))
         return self._looked.popleft()
+
+    def ask_blocks(self, question: m.Blocks) -> None:
+        """Ask for sums of blocks; `block_sums` has the answer, in the order of the questions."""
+        with self._changed:
+            self._blocks += 1
+        self._channel.send(question)
+
+    def block_sums(self) -> m.BlockSums:
+        """The answer to the next Blocks."""
+        self.wait(lambda: bool(self._block_sums))
+        return self._block_sums.popleft()
 
     def cleared(self) -> m.Cleared:
         """The answer to the last Doomed."""

@@ -15,6 +15,7 @@ from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, is_path,
 from storagemirror.errors import ProtocolError
 from storagemirror.fs.scan import Scanner
 from storagemirror.sync.decide import Verdict, judge
+from storagemirror.sync.deltas import Deltas
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox
 from storagemirror.sync.paths import frames_of
@@ -38,6 +39,7 @@ class LiveChanges:
     sender: Sender
     scanner: Scanner
     groups: LinkGroups
+    deltas: Deltas
     strangers: set[int] = field(default_factory=set)
     """Inodes that have more names than we know of: only a walk of everything finds the others."""
     strangers_known: set[int] = field(default_factory=set)
@@ -206,6 +208,8 @@ class LiveChanges:
         names = self.groups.paths(found.st_ino) if found.st_nlink > 1 else [path]
         leader = names[0] if names else path
         self._one(leader, all_theirs.get(leader))
+        if names[1:]:
+            self._touched |= self.deltas.send()  # its other names follow it
         for name in names[1:]:
             self.sender.link(name, leader)
             self._touched.add(split(name)[0])
@@ -223,11 +227,14 @@ class LiveChanges:
                 sender.flagging.look(directory.fd, parent, name)
             if verdict is Verdict.TOUCH:
                 sender.touch(directory, name, directory.lstat(name))
+            elif verdict is not Verdict.SAME and self.deltas.takes(mine, theirs):
+                self.deltas.add(path, mine.size)
             elif verdict is not Verdict.SAME:
                 sender.entry(directory, name)
             self._touched.add(parent)
 
     def _finish(self) -> None:
+        self._touched |= self.deltas.send()
         for path in sorted(self._touched, key=walk_key):
             try:
                 self.sender.directory_attributes(path)

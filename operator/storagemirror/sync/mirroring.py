@@ -23,7 +23,8 @@ from storagemirror.errors import BadInput, VolumeError
 from storagemirror.fs.marker import marker_beneath
 from storagemirror.fs.scan import Scanned, Scanner
 from storagemirror.fs.source import SourceDirectory
-from storagemirror.sync.decide import Verdict, decide
+from storagemirror.sync.decide import Decision, Verdict, decide
+from storagemirror.sync.deltas import Deltas
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox
 from storagemirror.sync.paths import frames_of
@@ -55,6 +56,7 @@ class Comparison:
     clock: Clock
     has_entries: bool
     """False: the target has nothing; it is not asked."""
+    deltas: Deltas
     on_failed: Callable[[m.Failed], None]
     """Told of each entry that the target could not write."""
     found: Found = field(default_factory=Found)
@@ -78,15 +80,18 @@ class Comparison:
             path, absent = self._stack.pop()
             self._directory(path, absent=absent)
             self._listings(wait=len(self._pending) >= _PENDING_DIRECTORIES or self._pending_entries > _PENDING_ENTRIES)
+            if self.deltas.many:
+                self._touched |= self.deltas.send()
         self._ask()
         while self._pending:
             self._listings(wait=True)
         self.inbox.finish_digests()
+        self._touched |= self.deltas.send()
         self._send_links()
         self._delete()
         self._send_waiting()
         if not self.full:
-            Settler(self.sender, self.clock).settle()
+            Settler(self.sender, self.clock, self.deltas).settle()
         self._finish_touched()
         if self.sender.flagging is not None:
             self.sender.flagging.tell()
@@ -231,17 +236,16 @@ class Comparison:
                 changed = True
                 path = join(mine.path, decision.name)
                 try:
-                    self._carry_out(directory, decision.verdict, decision.name, path, decision.source)
+                    self._carry_out(directory, decision, path)
                 except OSError as e:
                     self._unreadable(path, e)
             if changed:
                 sender.leave(directory.attributes())
 
-    def _carry_out(
-        self, directory: SourceDirectory, verdict: Verdict, name: bytes, path: bytes, entry: Entry | None
-    ) -> None:
+    def _carry_out(self, directory: SourceDirectory, decision: Decision, path: bytes) -> None:
         sender = self.sender
-        match verdict:
+        name, entry = decision.name, decision.source
+        match decision.verdict:
             case Verdict.DELETE:
                 self.doomed.append(path)
             case Verdict.MAKE_WAY:
@@ -256,7 +260,11 @@ class Comparison:
             case _:
                 if self.full:
                     return
-                found = sender.entry(directory, name)
+                if self.deltas.takes(entry, decision.target):
+                    found = directory.lstat(name)
+                    self.deltas.add(path, found.st_size)
+                else:
+                    found = sender.entry(directory, name)
                 if found.st_nlink > 1:
                     self._resent.add(found.st_ino)
 

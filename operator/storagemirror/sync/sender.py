@@ -49,6 +49,8 @@ class Unsettled:
     """xxh3_128 of what was sent; empty when it is known not to be the file as it is now."""
     found: os.stat_result
     """As it was when it was read."""
+    blocks: bool = False
+    """The digest is over the sums of its blocks (`storagemirror.fs.blocks`)."""
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class Sender:
 
     def leave(self, attributes: Attributes) -> None:
         """Nothing more comes for this directory."""
-        self._add(Leave(self._rounded(attributes)), _size_of(attributes))
+        self._add(Leave(self.rounded(attributes)), _size_of(attributes))
         self._entered = None
 
     def child(self, name: bytes) -> None:
@@ -154,25 +156,27 @@ class Sender:
         return content.found, b""
 
     def _remember_small(self, directory: bytes, name: bytes, content: Content) -> Attributes:
-        attributes = self._rounded(content.attributes)
-        if content.steady and not self._racy(content.found):
+        attributes = self.rounded(content.attributes)
+        if content.steady and not self.is_racy(content.found):
             if self.unsettled:
                 self.unsettled.pop(join(directory, name), None)
             return attributes
         path = join(directory, name)
         digest = xxh3_128_digest(content.data) if content.steady else b""
         self.unsettled[path] = Unsettled(digest, content.found)
-        return self._wrong_time(attributes)
+        return self.wrong_time(attributes)
 
-    def _racy(self, found: os.stat_result) -> bool:
+    def is_racy(self, found: os.stat_result) -> bool:
         """Whether another change could have the same time. The ctime tells: nobody can set it."""
         grain = self.volume.grain_ns
         return grain > 0 and found.st_ctime_ns > self.now_ns() - grain
 
-    def _wrong_time(self, attributes: Attributes) -> Attributes:
+    def wrong_time(self, attributes: Attributes) -> Attributes:
+        """With a time that is no file's: what bears it differs."""
         return msgspec.structs.replace(attributes, mtime_ns=attributes.mtime_ns - self.view.time_grain_ns)
 
-    def _rounded(self, attributes: Attributes) -> Attributes:
+    def rounded(self, attributes: Attributes) -> Attributes:
+        """With the time as the target can keep it."""
         grain = self.view.time_grain_ns
         if grain == 1 or not (rest := attributes.mtime_ns % grain):
             return attributes
@@ -186,9 +190,9 @@ class Sender:
     def _large(self, directory: SourceDirectory, name: bytes, fd: int, before: os.stat_result) -> None:
         path = join(directory.path, name)
         self.flush()
-        racy = self._racy(before)
-        attributes = self._rounded(directory.file_attributes(fd, before, name))
-        self.channel.send(m.Begin(path, self._wrong_time(attributes), before.st_size))
+        racy = self.is_racy(before)
+        attributes = self.rounded(directory.file_attributes(fd, before, name))
+        self.channel.send(m.Begin(path, self.wrong_time(attributes), before.st_size))
         digest = ContentDigest()
         try:
             size = self._pieces(fd, before.st_size, digest)
@@ -224,7 +228,7 @@ class Sender:
 
     def special(self, directory: SourceDirectory, name: bytes, found: os.stat_result) -> None:
         """A symbolic link, FIFO, socket or device. OSError when it is gone."""
-        attributes = self._rounded(directory.special_attributes(name, found))
+        attributes = self.rounded(directory.special_attributes(name, found))
         mode = found.st_mode
         if stat.S_ISLNK(mode):
             content = directory.readlink(name)
@@ -240,7 +244,7 @@ class Sender:
 
     def touch(self, directory: SourceDirectory, name: bytes, found: os.stat_result) -> None:
         """The attributes alone of what is no directory. OSError when it is gone."""
-        attributes = self._rounded(directory.special_attributes(name, found))
+        attributes = self.rounded(directory.special_attributes(name, found))
         self._add(Touch(name, attributes), len(name) + _size_of(attributes))
         self.counts.metadata += 1
         self.sent(1, 0)

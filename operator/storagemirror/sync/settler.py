@@ -10,7 +10,9 @@ from xxhash import xxh3_128_digest
 
 from storagemirror.clock import Clock
 from storagemirror.entry import NotKeptKind, split
+from storagemirror.fs.blocks import digest_of_sums
 from storagemirror.fs.source import SourceDirectory, data_extents, unchanged
+from storagemirror.sync.deltas import Deltas
 from storagemirror.sync.sender import Sender, Unsettled
 from storagemirror.wire.content import ContentDigest
 from storagemirror.wire.frame import DATA_CHUNK, SMALL_FILE
@@ -24,6 +26,8 @@ class Settler:
 
     sender: Sender
     clock: Clock
+    deltas: Deltas | None = None
+    """Large files are sent again by these, where the target can: it has what was sent before."""
 
     def settle(self, *, resend: bool = True) -> None:
         """What is at rest gets its right time. What is not is sent again (`resend`: small files a few times, large
@@ -38,6 +42,9 @@ class Settler:
             self._wait()
             for path in sorted(open_):
                 self._one(path, self.sender.unsettled.pop(path), resend=resend)
+            if self.deltas is not None:
+                for path in sorted(self.deltas.send()):
+                    self.sender.directory_attributes(path)
             self.sender.flush()
         if resend:
             for path in sorted(self.sender.unsettled):
@@ -65,11 +72,14 @@ class Settler:
                 found = directory.lstat(name)
                 if not stat.S_ISREG(found.st_mode):
                     return  # it is something else by now: the next change or comparison sees that
-                if file.digest and unchanged(file.found, found) and self._digest(directory, name) == file.digest:
+                if file.digest and unchanged(file.found, found) and self._digest(directory, name, file) == file.digest:
                     sender.settle(path, found)
                     return
                 if not resend:
                     sender.unsettled[path] = Unsettled(b"", found)
+                    return
+                if self.deltas is not None and self.deltas.able and min(found.st_size, file.found.st_size) > SMALL_FILE:
+                    self.deltas.add(path, found.st_size)
                     return
                 sender.enter(parent, fresh=False)
                 sender.file(directory, name)
@@ -78,11 +88,13 @@ class Settler:
             return  # gone: likewise
 
     @staticmethod
-    def _digest(directory: SourceDirectory, name: bytes) -> bytes:
+    def _digest(directory: SourceDirectory, name: bytes, file: Unsettled) -> bytes:
         fd, found = directory.open_file(name)
         try:
             if found.st_size <= SMALL_FILE:
                 return xxh3_128_digest(directory.read_small(fd, found, name).data)
+            if file.blocks:
+                return digest_of_sums(fd, found.st_size)
             digest = ContentDigest()
             for begin, end in data_extents(fd, found.st_size):
                 at = begin

@@ -27,6 +27,7 @@ from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.advice import about_reading, about_writing
 from storagemirror.sync.asking import Asking
 from storagemirror.sync.channel import GOODBYE_SECONDS, Channel
+from storagemirror.sync.deltas import Deltas
 from storagemirror.sync.flagging import Flagging
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox, failure
@@ -94,6 +95,7 @@ class SourceSession:
         self._groups = LinkGroups()
         self._tally = NotKeptTally()
         self._sender: Sender | None = None
+        self._deltas: Deltas | None = None
         self._welcome: m.Welcome | None = None
         self._marks = 0
         self._guarded = False
@@ -136,6 +138,7 @@ class SourceSession:
         if m.FEATURE_FLAGS in welcome.features:
             through, flagged = welcome.flags_through_ns, welcome.flagged
             self._sender.flagging = Flagging(self._channel.send, self._sender.flush, through, flagged)
+        self._deltas = Deltas(self._sender, self._inbox, m.FEATURE_DELTA in welcome.features)
         threading.Thread(target=self._inbox.run, name="receiver", daemon=True).start()
         self._channel.start_ticking()
 
@@ -267,7 +270,8 @@ class SourceSession:
         if b"" in changes.trees:
             self.mirror(MirrorOptions())
             return
-        live = LiveChanges(self._inbox, sender, self._volume.scanner(welcome.view, self._not_kept), self._groups)
+        scanner = self._volume.scanner(welcome.view, self._not_kept)
+        live = LiveChanges(self._inbox, sender, scanner, self._groups, self._sending_deltas())
         live.strangers_known = self._links_elsewhere
         live.wait_for_links = self._clock.monotonic() >= self._links_after
         trees = live.apply(changes)
@@ -356,6 +360,11 @@ class SourceSession:
         self._inbox.check()
         return self._sender, self._welcome
 
+    def _sending_deltas(self) -> Deltas:
+        if self._deltas is None:
+            raise AssertionError("handshake first")
+        return self._deltas
+
     def _compare(self, scopes: tuple[bytes, ...]) -> tuple[Comparison, m.Mirrored]:
         sender, welcome = self._ready()
         full = scopes == WHOLE
@@ -376,6 +385,7 @@ class SourceSession:
             self._groups,
             self._clock,
             has_entries,
+            self._sending_deltas(),
             self._on_failed,
         )
         try:

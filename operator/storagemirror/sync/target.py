@@ -22,6 +22,7 @@ from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.admission import Admitted, NotAdmitted, admit, welcome
 from storagemirror.sync.answers import listing, looked
 from storagemirror.sync.applier import Applier
+from storagemirror.sync.bases import Bases
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.durability import Durability
@@ -64,6 +65,7 @@ class TargetSession:
         self._walker: Walker | None = None
         self._scanner: Scanner | None = None
         self._summing: Summing | None = None
+        self._bases = Bases(volume.tree, self._channel.send)
         self._keeping: Keeping | None = None
         self._whole = False
         self.goodbye = False
@@ -142,6 +144,7 @@ class TargetSession:
             self._walker.stop()
         if self._summing is not None:
             self._summing.stop()
+        self._bases.stop()
         if self._keeping is not None:
             self._keeping.close()
         if self._admitted is not None:
@@ -198,6 +201,11 @@ class TargetSession:
             case m.Begin():
                 self._durability.before_change()
                 self._applier.begin(event)
+            case m.Delta():
+                self._durability.before_change()
+                self._applier.delta(event, self._bases.take(event.number))
+            case m.Hole():
+                self._applier.hole(event)
             case m.End():
                 self._applier.end(event)
             case m.Drop():
@@ -263,6 +271,8 @@ class TargetSession:
                 self._deletions.announce(event.paths)
                 if event.last:
                     self._channel.send(m.Cleared(self._deletions.clear(self._base(event.remaining))))
+            case m.Blocks() | m.LetGo():
+                self._bases.hear(event)
             case m.MirrorEnd():
                 self._end_mirror(event)
             case m.FlagsTold():

@@ -72,6 +72,11 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.KEPT: m.Kept,
     FrameType.FLAGS: m.Flags,
     FrameType.FLAGS_TOLD: m.FlagsTold,
+    FrameType.BLOCKS: m.Blocks,
+    FrameType.BLOCK_SUMS: m.BlockSums,
+    FrameType.DELTA: m.Delta,
+    FrameType.HOLE: m.Hole,
+    FrameType.LET_GO: m.LetGo,
 }
 
 _TYPE_OF = {message: kind for kind, message in MESSAGES.items()}
@@ -199,7 +204,7 @@ def _check(message: m.Message) -> None:
         case m.Link():
             paths = [message.path, message.leader]
             root_too = False
-        case m.Begin():
+        case m.Begin() | m.Blocks() | m.Delta():
             paths = [message.path]
             root_too = False
         case m.Flags():

@@ -237,6 +237,10 @@ class ContentDigest:
         self._hash.update(_OFFSET.pack(offset))
         self._hash.update(content)
 
+    def add_hole(self, offset: int, length: int) -> None:
+        """Zeros, in their place among the pieces."""
+        self.add(offset, _OFFSET.pack(length))
+
     def digest(self) -> bytes:
         """16 bytes."""
         return self._hash.digest()

@@ -68,6 +68,11 @@ LIMITS: dict[FrameType, int] = {
     FrameType.KEPT: 64,
     FrameType.FLAGS: LIST_LIMIT,
     FrameType.FLAGS_TOLD: 16,
+    FrameType.BLOCKS: CONTROL_LIMIT,
+    FrameType.BLOCK_SUMS: 32 * KIB,
+    FrameType.DELTA: 2 * MIB,
+    FrameType.HOLE: 32,
+    FrameType.LET_GO: 16,
 }
 """Bytes of payload, at most."""
 

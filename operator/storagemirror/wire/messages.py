@@ -26,12 +26,18 @@ FEATURE_MANIFEST = "manifest"
 """Manifest: the source can say what its volume held when it was promoted."""
 FEATURE_FLAGS = "flags"
 """Flags: inode flags and project ids are told apart from all else."""
-FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS)
+FEATURE_DELTA = "delta"
+"""Blocks and Delta: of a large file that differs only the blocks that differ are sent."""
+FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS, FEATURE_DELTA)
 
 SUM_PATHS = 1_000
 """Paths in one Sum, at most."""
 SUM_WINDOW = 8
 """Sums that are not tallied yet, at most."""
+BLOCKS_COUNT = 1_024
+"""Blocks in one question, at most: 64 MiB of a file."""
+BLOCKS_WINDOW = 16
+"""Blocks that are not answered yet, at most."""
 
 
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -308,6 +314,53 @@ class Drop(Message, frozen=True, array_like=True):
     """Source: forget the file that was begun: it vanished, or changed too often."""
 
 
+class Blocks(Message, frozen=True, array_like=True):
+    """Source: what are the sums of these blocks of the file at `path`? (`storagemirror.fs.blocks` says what a block
+    is.) The first question with a `number` opens the file: it is the *base* of the Delta with this number."""
+
+    number: Size
+    path: bytes
+    first: Size
+    """Number of a block."""
+    count: Annotated[int, msgspec.Meta(ge=1, le=BLOCKS_COUNT)]
+
+
+class BlockSums(Message, frozen=True, array_like=True):
+    """Target: answer to each Blocks, in their order."""
+
+    number: Size
+    first: Size
+    size: Size | None
+    """Of the base; None: there is no regular file that can be read, and no base."""
+    sums: bytes
+    """16 bytes each, of as many of the blocks as the base has."""
+
+
+class Delta(Message, frozen=True, array_like=True):
+    """Source: the file at `path` follows as what differs from its base: Data and Hole in the order of their offsets,
+    then End. What is not told is as in the base."""
+
+    number: Size
+    path: bytes
+    attributes: Attributes
+    """As in Begin."""
+    size: Size
+    """Expected bytes."""
+
+
+class Hole(Message, frozen=True, array_like=True):
+    """Source: zeros, within a Delta. The checksum in End counts it as its length, 8 bytes, at its offset."""
+
+    offset: Size
+    length: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+
+
+class LetGo(Message, frozen=True, array_like=True):
+    """Source: there will be no Delta with this number."""
+
+    number: Size
+
+
 class MirrorEnd(Message, frozen=True, array_like=True):
     """Source: everything was compared and sent. Target: answers `Mirrored` once it has applied it all."""
 
@@ -500,5 +553,10 @@ class FrameType(IntEnum):
     MANIFEST_PART = 59
     MANIFEST_END = 60
     KEPT = 61
+    BLOCKS = 62
+    BLOCK_SUMS = 63
+    DELTA = 64
+    HOLE = 65
+    LET_GO = 66
     FLAGS = 90
     FLAGS_TOLD = 91

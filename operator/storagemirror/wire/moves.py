@@ -37,7 +37,7 @@ class State(Enum):
 
 Moves = dict[State, dict[F, State]]
 
-_CHANGES = (F.PACK, F.LINK, F.RENAME, F.DELETE, F.LOOK, F.FLAGS)
+_CHANGES = (F.PACK, F.LINK, F.RENAME, F.DELETE, F.LOOK, F.FLAGS, F.BLOCKS, F.LET_GO)
 
 
 def _stay(state: State, *kinds: F) -> dict[F, State]:
@@ -50,6 +50,7 @@ SOURCE: Moves = {
     State.IDLE: {
         **_stay(State.IDLE, F.PING, F.MARK, F.SUM, F.TALLY, *_CHANGES),
         F.BEGIN: State.FILE,
+        F.DELTA: State.FILE,
         F.MIRROR: State.COMPARING,
         F.MANIFEST: State.TELLING,
         F.BYE: State.DONE,
@@ -62,7 +63,7 @@ SOURCE: Moves = {
         F.ABORT: State.DONE,
     },
     State.FILE: {
-        **_stay(State.FILE, F.PING, F.DATA),
+        **_stay(State.FILE, F.PING, F.DATA, F.HOLE, F.BLOCKS),
         F.END: State.IDLE,
         F.DROP: State.IDLE,
         F.BYE: State.DONE,
@@ -71,12 +72,13 @@ SOURCE: Moves = {
     State.COMPARING: {
         **_stay(State.COMPARING, F.PING, F.MARK, F.CREDIT, F.WANT, F.DOOMED, F.FLAGS_TOLD, *_CHANGES),
         F.BEGIN: State.COMPARING_FILE,
+        F.DELTA: State.COMPARING_FILE,
         F.MIRROR_END: State.ENDING,
         F.BYE: State.DONE,
         F.ABORT: State.DONE,
     },
     State.COMPARING_FILE: {
-        **_stay(State.COMPARING_FILE, F.PING, F.CREDIT, F.DATA),
+        **_stay(State.COMPARING_FILE, F.PING, F.CREDIT, F.DATA, F.HOLE, F.BLOCKS),
         F.END: State.COMPARING,
         F.DROP: State.COMPARING,
         F.BYE: State.DONE,
@@ -90,7 +92,7 @@ TARGET: Moves = {
     State.START: {F.WELCOME: State.IDLE, F.REFUSE: State.DONE, F.HOLD: State.DONE, F.ABORT: State.DONE},
     State.IDLE: {
         **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT, F.SUMMED, F.TALLIED),
-        **_stay(State.IDLE, F.MANIFEST_WANT, F.KEPT),
+        **_stay(State.IDLE, F.MANIFEST_WANT, F.KEPT, F.BLOCK_SUMS),
         F.HOLD: State.DONE,
         F.ABORT: State.DONE,
     },
@@ -99,6 +101,7 @@ TARGET: Moves = {
             State.COMPARING,
             *(F.PING, F.DIGESTS, F.LISTING, F.CLEARED, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT),
             *(F.SUMMED, F.TALLIED),  # asked for before the mirror began
+            F.BLOCK_SUMS,
         ),
         F.MIRRORED: State.IDLE,
         F.HOLD: State.DONE,

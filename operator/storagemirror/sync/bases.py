@@ -1,0 +1,140 @@
+"""The files of a target that deltas start from, and the sums of their blocks.
+
+A base is opened when it is asked about, by the session's thread and so after all that came before. Its blocks are read
+in a thread of its own, beside all else that the session does. How many are open, and how many questions wait, is
+bounded.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from storagemirror.entry import split
+from storagemirror.errors import BadInput, ProtocolError, StorageMirrorError
+from storagemirror.fs.blocks import BLOCK, PIECE, SUM, BlockReader
+from storagemirror.fs.patch import Base, open_base
+from storagemirror.fs.tree import Tree
+from storagemirror.wire import messages as m
+
+
+class Bases:
+    """Answers `Blocks`. All but the reading is for the session's thread."""
+
+    def __init__(self, tree: Tree, send: Callable[[m.Message], None]) -> None:
+        self._tree = tree
+        self._send = send
+        self._news = threading.Condition()  # guards what follows
+        self._open: dict[int, Base] = {}
+        self._last = -1
+        self._reading = -1
+        """Descriptor by which the file with the last number is read; its base may be somebody else's by then."""
+        self._asked: deque[tuple[m.Blocks, int]] = deque()
+        """With a descriptor of the base to read it by, -1 where there is none: the base itself may be closed before."""
+        self._waiting = 0
+        self._stop = False
+        self._thread: threading.Thread | None = None
+
+    def hear(self, event: m.Blocks | m.LetGo) -> None:
+        """What the source asks, or no longer needs. `ProtocolError`."""
+        if isinstance(event, m.LetGo):
+            self.take(event.number).close()
+            return
+        with self._news:
+            if self._waiting >= m.BLOCKS_WINDOW:
+                raise ProtocolError(f"more than {m.BLOCKS_WINDOW} lists of blocks were asked for at once")
+            self._waiting += 1
+            if event.number < self._last:
+                raise ProtocolError(f"expected questions about file {self._last} or later, got {event.number}")
+            if event.number > self._last:
+                self._last = event.number
+                _close(self._reading)
+                self._reading = -1
+                self._open_base(event)
+            self._asked.append((event, os.dup(self._reading) if self._reading >= 0 else -1))
+            self._news.notify_all()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="blocks", daemon=True)
+            self._thread.start()
+
+    def _open_base(self, event: m.Blocks) -> None:
+        if len(self._open) >= m.BLOCKS_WINDOW:
+            raise ProtocolError(f"more than {m.BLOCKS_WINDOW} files were asked about at once")
+        try:
+            directory = self._tree.open_directory(split(event.path)[0])
+        except (OSError, BadInput):
+            return
+        try:
+            base = open_base(directory, event.path)
+            self._open[event.number] = base
+            self._reading = os.dup(base.fd)
+        except OSError:
+            return
+        finally:
+            os.close(directory)
+
+    def take(self, number: int) -> Base:
+        """The base with this number, which is the caller's from now on. `ProtocolError` when there is none."""
+        with self._news:
+            base = self._open.pop(number, None)
+        if base is None:
+            raise ProtocolError(f"expected the number of a file that was asked about, got {number}")
+        return base
+
+    def stop(self) -> None:
+        """Give up; returns when the thread has ended."""
+        with self._news:
+            self._stop = True
+            while self._asked:
+                _close(self._asked.popleft()[1])
+            self._news.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        _close(self._reading)
+        self._reading = -1
+        for base in self._open.values():
+            base.close()
+        self._open.clear()
+
+    def _work(self) -> None:
+        try:
+            while True:
+                with self._news:
+                    self._news.wait_for(lambda: self._stop or self._asked)
+                    if self._stop:
+                        return
+                    question, fd = self._asked.popleft()
+                try:
+                    answer = self._answer(question, fd)
+                finally:
+                    _close(fd)
+                with self._news:
+                    self._waiting -= 1
+                self._send(answer)
+        except StorageMirrorError:
+            return  # the connection broke: the session's own thread sees it too
+
+    def _answer(self, question: m.Blocks, fd: int) -> m.BlockSums:
+        if fd < 0:
+            return m.BlockSums(question.number, question.first, None, b"")
+        sums: list[bytes] = []
+        try:
+            size = os.fstat(fd).st_size
+            at, end = question.first * BLOCK, min(size, (question.first + question.count) * BLOCK)
+            reader = BlockReader(fd, end)
+            while at < end and not self._stop:
+                piece = reader.read(at)
+                if piece.length < min(PIECE, end - at):
+                    break  # it was cut meanwhile
+                sums.append(piece.sums)
+                at += PIECE
+        except OSError:
+            return m.BlockSums(question.number, question.first, size, b"".join(sums))  # the rest is sent
+        return m.BlockSums(question.number, question.first, size, b"".join(sums)[: question.count * SUM])
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)

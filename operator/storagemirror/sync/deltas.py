@@ -1,0 +1,248 @@
+"""Sending of large files that differ only what differs.
+
+Both sides read the file at the same time: the target tells the sums of its blocks (`storagemirror.fs.blocks`), some
+questions ahead, also of the files that come next; the source reads its own and sends each block whose sum is another.
+Nothing waits for an answer but the first file.
+
+What is sent is checksummed as that of a whole file is. What is not sent is vouched for by the sums: 128 bits a block.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from xxhash import xxh3_128
+
+from storagemirror.entry import Attributes, Entry, NotKeptKind, split
+from storagemirror.fs.blocks import BLOCK, PIECE, SUM, ZERO_SUM, BlockReader, Piece, blocks_in
+from storagemirror.fs.source import unchanged
+from storagemirror.sync.inbox import Inbox
+from storagemirror.sync.sender import Sender, Unsettled
+from storagemirror.wire import messages as m
+from storagemirror.wire.content import ContentDigest
+from storagemirror.wire.frame import SMALL_FILE
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
+_QUEUE = 1_000
+"""So many files are gathered before they are sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    path: bytes
+    blocks: int
+    """That both sides have."""
+
+    @property
+    def questions(self) -> range:
+        """The first block of each."""
+        return range(0, self.blocks, m.BLOCKS_COUNT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    path: bytes
+    fd: int
+    found: os.stat_result
+    attributes: Attributes
+
+
+@dataclass(slots=True)
+class Deltas:
+    """Gathers large files, and sends them. For the session's thread."""
+
+    sender: Sender
+    inbox: Inbox
+    able: bool
+    """Whether the target understands deltas."""
+    _number: int = 0
+    _wanted: list[_Wanted] = field(default_factory=list)
+    _questions: Iterator[m.Blocks] = field(default_factory=lambda: iter(()))
+    _open: int = 0
+    """Questions that are not answered yet."""
+
+    def takes(self, mine: Entry | None, theirs: Entry | None) -> bool:
+        """Whether an entry that differs is sent as a delta: where it is a large file on both sides."""
+        return (
+            self.able
+            and mine is not None
+            and theirs is not None
+            and stat.S_ISREG(mine.mode)
+            and stat.S_ISREG(theirs.mode)
+            and min(mine.size, theirs.size) > SMALL_FILE
+        )
+
+    def add(self, path: bytes, size: int) -> None:
+        """This one differs; both sides have about so many bytes of it."""
+        self._wanted.append(_Wanted(path, blocks_in(size)))
+
+    @property
+    def many(self) -> bool:
+        """Whether so many were gathered that they should be sent."""
+        return len(self._wanted) >= _QUEUE
+
+    def send(self) -> set[bytes]:
+        """Send what was gathered; the directories that this touched. Raises what the target raises."""
+        wanted, self._wanted = self._wanted, []
+        if not wanted:
+            return set()
+        self.sender.flush()
+        first = self._number
+        self._number += len(wanted)
+        self._questions = (
+            m.Blocks(number, file.path, block, min(m.BLOCKS_COUNT, file.blocks - block))
+            for number, file in enumerate(wanted, first)
+            for block in file.questions
+        )
+        for number, file in enumerate(wanted, first):
+            self._file(number, file)
+        return {split(file.path)[0] for file in wanted}
+
+    # -- what the target has
+
+    def _ask(self) -> None:
+        """As many questions as may be open."""
+        while self._open < m.BLOCKS_WINDOW and (question := next(self._questions, None)) is not None:
+            self._open += 1
+            self.inbox.ask_blocks(question)
+
+    def _answer(self) -> m.BlockSums:
+        self._ask()
+        answer = self.inbox.block_sums()
+        self._open -= 1
+        return answer
+
+    # -- one file
+
+    def _file(self, number: int, file: _Wanted) -> None:
+        theirs = _Theirs(self, len(file.questions))
+        sender = self.sender
+        directory_path, name = split(file.path)
+        try:
+            exists = theirs.exists()
+            with sender.volume.directory(directory_path, sender.view, sender.report) as directory:
+                fd, found = directory.open_file(name)
+                try:
+                    if exists and found.st_size > SMALL_FILE:
+                        exists = False
+                        attributes = directory.file_attributes(fd, found, name)
+                        self._delta(number, theirs, _Open(file.path, fd, found, attributes))
+                        return
+                finally:
+                    os.close(fd)
+                sender.enter(directory_path, fresh=False)
+                sender.file(directory, name)
+                sender.flush()
+        except OSError as e:
+            if e.errno not in _GONE:
+                kind = NotKeptKind.OTHER_FILE_SYSTEM if e.errno == errno.EXDEV else NotKeptKind.UNREADABLE
+                sender.report(kind, file.path)
+        finally:
+            theirs.pass_over()
+            if exists:
+                sender.channel.send(m.LetGo(number))
+
+    def _delta(self, number: int, theirs: _Theirs, file: _Open) -> None:
+        sender, fd, before, path = self.sender, file.fd, file.found, file.path
+        racy = sender.is_racy(before)
+        attributes = sender.rounded(file.attributes)
+        sender.channel.send(m.Delta(number, path, sender.wrong_time(attributes), before.st_size))
+        digest, sums = ContentDigest(), xxh3_128()
+        try:
+            size = self._pieces(fd, before.st_size, theirs, digest, sums)
+        except OSError:
+            sender.channel.send(m.Drop())
+            raise
+        steady = size == before.st_size and unchanged(before, os.fstat(fd))
+        settled = steady and not racy
+        sender.channel.send(m.End(before.st_size, digest.digest(), attributes.mtime_ns if settled else None))
+        if settled:
+            sender.unsettled.pop(path, None)
+        else:
+            sender.unsettled[path] = Unsettled(sums.digest() if steady else b"", before, blocks=True)
+        sender.counts.files += 1
+        sender.sent(1, 0)
+
+    def _pieces(self, fd: int, size: int, theirs: _Theirs, digest: ContentDigest, sums: xxh3_128) -> int:
+        """Send what differs; the size up to which the file could be read."""
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        reader = BlockReader(fd, size)
+        for offset in range(0, size, PIECE):
+            piece = reader.read(offset)
+            sums.update(piece.sums)
+            known = theirs.sums(offset // BLOCK, blocks_in(piece.length))
+            if piece.sums != known:
+                for begin, end, hole in _differing(piece, known, reader, offset):
+                    self._send(offset + begin, end - begin, None if hole else piece.content, begin, digest)
+            self.sender.sent(0, piece.length)
+            if piece.length < min(PIECE, size - offset):
+                return offset + piece.length  # it was cut short meanwhile
+        return size
+
+    def _send(self, offset: int, length: int, content: memoryview | None, begin: int, digest: ContentDigest) -> None:
+        sender = self.sender
+        if content is None:
+            digest.add_hole(offset, length)
+            sender.channel.send(m.Hole(offset, length))
+            return
+        part = content[begin : begin + length]
+        digest.add(offset, part)
+        sender.channel.send_data(offset, part)
+        sender.counts.bytes += length
+
+
+def _differing(piece: Piece, theirs: bytes, reader: BlockReader, offset: int) -> Iterator[tuple[int, int, bool]]:
+    """Of a piece at `offset`: begin and end of each stretch of blocks with other sums, and whether it is a hole."""
+    begin = end = 0
+    hole = False
+    for at in range(0, len(piece.sums), SUM):
+        mine = piece.sums[at : at + SUM]
+        if mine == theirs[at : at + SUM]:
+            continue
+        low = at // SUM * BLOCK
+        high = min(low + BLOCK, piece.length)
+        empty = piece.content is None or (mine == ZERO_SUM and reader.is_hole(offset + low, offset + high))
+        if low != end or empty != hole:
+            if end > begin:
+                yield begin, end, hole
+            begin, hole = low, empty
+        end = high
+    if end > begin:
+        yield begin, end, hole
+
+
+@dataclass(slots=True)
+class _Theirs:
+    """What the target tells of one file."""
+
+    _deltas: Deltas
+    _left: int
+    """Answers that have not been taken."""
+    _answer: m.BlockSums | None = None
+
+    def exists(self) -> bool:
+        """Whether there is a base. Takes the first answer."""
+        self._next()
+        return self._answer is not None and self._answer.size is not None
+
+    def _next(self) -> None:
+        self._answer = self._deltas._answer()
+        self._left -= 1
+
+    def sums(self, first: int, count: int) -> bytes:
+        """Of these blocks of one piece, as far as the target has them. `first` only ever grows."""
+        while self._left and self._answer is not None and first >= self._answer.first + m.BLOCKS_COUNT:
+            self._next()
+        if self._answer is None:
+            return b""
+        at = (first - self._answer.first) * SUM
+        return self._answer.sums[at : at + count * SUM]
+
+    def pass_over(self) -> None:
+        """The rest is not needed."""
+        while self._left:
+            self._next()
