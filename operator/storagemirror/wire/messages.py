@@ -24,9 +24,11 @@ FEATURE_SUMS = "sums"
 """Sum and Tally: both sides can prove by checksum that they hold the same."""
 FEATURE_MANIFEST = "manifest"
 """Manifest: the source can say what its volume held when it was promoted."""
+FEATURE_COMPRESS = "compress"
+"""Compressed and Fragment: other frames may come in these (`storagemirror.wire.envelope`)."""
 FEATURE_FLAGS = "flags"
 """Flags: inode flags and project ids are told apart from all else."""
-FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS)
+FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS, FEATURE_COMPRESS)
 
 SUM_PATHS = 1_000
 """Paths in one Sum, at most."""
@@ -500,5 +502,7 @@ class FrameType(IntEnum):
     MANIFEST_PART = 59
     MANIFEST_END = 60
     KEPT = 61
+    COMPRESSED = 70
+    FRAGMENT = 71
     FLAGS = 90
     FLAGS_TOLD = 91
