@@ -123,6 +123,53 @@ class BeatOrder(_Wire, frozen=True, kw_only=True):
     missed: int = 5
 
 
+class Compression(StrEnum):
+    """Whether what is sent is compressed."""
+
+    AUTO = "Auto"
+    """Where that makes it faster: measured, and measured again."""
+    OFF = "Off"
+    LZ4 = "Lz4"
+    ZSTD = "Zstd"
+
+
+class Weekday(StrEnum):
+    """In the order of `datetime.weekday`."""
+
+    MON = "Mon"
+    TUE = "Tue"
+    WED = "Wed"
+    THU = "Thu"
+    FRI = "Fri"
+    SAT = "Sat"
+    SUN = "Sun"
+
+
+class BandwidthWindow(_Wire, frozen=True, kw_only=True):
+    """How much may be sent at some time of the week. Of several that match the first counts."""
+
+    limit: int
+    """Bytes a second, as they are before TLS."""
+    days: tuple[Weekday, ...] = ()
+    """On which it begins; none: on all."""
+    begin: str | None = None
+    """"08:00", by the clock on the wall; None: the whole day."""
+    end: str | None = None
+    """Not included; before `begin` it is on the next day."""
+
+
+class TransferOrder(_Wire, frozen=True, kw_only=True):
+    """How what is sent is sent. Taken up at once, without a new connection."""
+
+    bandwidth: tuple[BandwidthWindow, ...] = ()
+    """Where none matches nothing is held back."""
+    time_zone: str = "UTC"
+    """Of the IANA database."""
+    compression: Compression = Compression.AUTO
+    level: int = 3
+    """Of Zstd, 1 to 19."""
+
+
 class ProofStage(StrEnum):
     """Which part of the proof that both sides are equal."""
 
@@ -170,6 +217,7 @@ class Order(_Wire, frozen=True, kw_only=True):
     """Source only; None: nothing to prove."""
     restore: RestoreOrder | None = None
     """Target only; None: the volume is a copy, and was never anything else."""
+    transfer: TransferOrder = TransferOrder()
 
 
 class Problem(_Wire, frozen=True, kw_only=True):

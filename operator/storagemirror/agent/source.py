@@ -23,7 +23,16 @@ from storagemirror.agent.lag import Unsettled
 from storagemirror.agent.prove import Prover
 from storagemirror.agent.view import facts_of, problem_of
 from storagemirror.contract import Action, Order, Peer, Phase, ProveOrder, Role, VolumeFacts, peer_name
-from storagemirror.errors import Disconnected, Held, Passing, StorageMirrorError, Superseded, VolumeError, VolumeFull
+from storagemirror.errors import (
+    BadInput,
+    Disconnected,
+    Held,
+    Passing,
+    StorageMirrorError,
+    Superseded,
+    VolumeError,
+    VolumeFull,
+)
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.source import SourceSession, hello
@@ -85,6 +94,7 @@ class SourceAgent:
                 if session is not None and order is not None:
                     # Nothing that the connection depends on: it is taken up at once.
                     session.beat(order.beat.interval_seconds)
+                    self._govern(session, order)
                     self._view.see(order=order)
                 if watch is not None:
                     watch.wake()
@@ -102,6 +112,13 @@ class SourceAgent:
             session.leave()
         if connected is not None:
             connected[0].close()
+
+    @staticmethod
+    def _govern(session: SourceSession, order: Order) -> None:
+        try:
+            session.govern(order.transfer)
+        except BadInput as e:  # the operator refuses it before; what held until now goes on
+            log.warning("the order's limits are not taken up: %s", e.message)
 
     def _to_prove(self) -> ProveOrder | None:
         order = self._context.orders.current()
@@ -258,6 +275,7 @@ class SourceAgent:
         who = hello(order.pair_uid, order.volume, order.epoch, order.instance, volume.identity, origin=origin)
         session = SourceSession(volume, stream, who, self._view)
         session.beat(order.beat.interval_seconds)
+        session.govern(order.transfer)
         with self._lock:
             self._at_work = session
         self.reconsider()

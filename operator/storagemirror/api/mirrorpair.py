@@ -12,6 +12,7 @@ from storagemirror.api.meta import ObjectMeta
 from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, map_by, rule, rules
 from storagemirror.api.sides import FailoverPolicy, Monitoring, Service, Sides
 from storagemirror.api.status import MirrorPairStatus
+from storagemirror.api.transfer import Transfer
 from storagemirror.contract import TargetPolicy
 
 KIND = "MirrorPair"
@@ -154,6 +155,9 @@ class MirrorPairSpec(ApiModel):
     mirror: Mirror = Field(
         default=Mirror(),
         description="How the two sides are made equal, and what stops it from destroying a good copy.",
+    )
+    transfer: Transfer = Field(
+        default=Transfer(), description="How fast the copy may be sent, and whether it is compressed."
     )
     agents: Agents = Field(
         default=Agents(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from storagemirror.cli import transfer
 from storagemirror.cli.ends import Address, add_ends, add_terms, make_target, opened, terms_of
 from storagemirror.cli.progress import JsonLines, Terminal, add_output
 from storagemirror.errors import StorageMirrorError
@@ -34,6 +35,7 @@ examples:
   storagemirror mirror /srv/data /mnt/copy
   storagemirror mirror /srv/data backup.example.org:7460 --keys source
   storagemirror mirror --json /srv/data /mnt/copy | jq .
+  storagemirror mirror --bwlimit 20Mi --compress zstd:6 /srv/data /mnt/copy
   rsync -anciHAX --delete --exclude=/.storagemirror --exclude=/lost+found /srv/data/ /mnt/copy/   # prove it: no output
 
 """
@@ -45,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES + (parser.epilog or "")
     add_ends(parser, "directory that becomes equal to SRC")
     add_terms(parser)
+    transfer.configure(parser)
     add_output(parser)
 
 
@@ -67,6 +70,7 @@ def _mirror(args: argparse.Namespace, output: JsonLines | Terminal) -> MirrorRes
         if not isinstance(args.target, Address):
             make_target(args.target)
         with opened(source, args.target, terms, output, keys=args.keys) as session:
+            session.govern(transfer.transfer_of(args))
             result = session.mirror(MirrorOptions())
             if terms.sync:
                 output.syncing()

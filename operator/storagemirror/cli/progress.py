@@ -123,6 +123,9 @@ class Terminal(SilentObserver):
             print(f"not kept: {kept.count:,} {_MEANING[kept.kind]}: {names}{more}", file=self._err)
         if self._quiet:
             return
+        if result.spared_bytes:
+            before = result.wire_bytes + result.spared_bytes
+            print(f"compressed {size(before)} to {size(result.wire_bytes)}", file=self._out)
         seconds = max(time.monotonic() - self._started, 0.001)
         words = "mirrored" if not result.failed else f"{result.failed:,} ENTRIES COULD NOT BE WRITTEN; mirrored"
         if result.unread:
@@ -203,6 +206,7 @@ class JsonLines(SilentObserver):
                 "failed": result.failed,
                 "unread": result.unread,
                 "wireBytes": result.wire_bytes,
+                "wireBytesUncompressed": result.wire_bytes + result.spared_bytes,
                 "seconds": round((result.ended_ns - result.started_ns) / 1e9, 3),
                 "notKept": [_not_kept(kept) for kept in result.not_kept],
             }

@@ -20,6 +20,7 @@ from storagemirror.contract import (
     Peer,
     Role,
     TargetPolicy,
+    TransferOrder,
 )
 from storagemirror.plan.children import missing_children
 from storagemirror.plan.course import (
@@ -43,6 +44,7 @@ from storagemirror.plan.decisions import (
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import BrokenOrder, OrderSeen, RefusalOf
 from storagemirror.plan.times import seconds_since
+from storagemirror.plan.transfer import transfer_order
 from storagemirror.plan.view import View, instance_of, node_of
 from storagemirror.plan.where import (
     UNSCHEDULABLE_CALLS,
@@ -238,6 +240,7 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
             max_delete_percent=spec.mirror.max_delete_percent,
             confirm=spec.mirror.confirm,
         ),
+        transfer=transfer_order(spec.transfer, len(spec.volumes)) if which is Role.SOURCE else TransferOrder(),
     )
     if last is not None and last != wanted:
         wanted = _raised(wanted)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 from storagemirror.clock import Clock, SystemClock
-from storagemirror.contract import Role
+from storagemirror.contract import Role, TransferOrder
 from storagemirror.errors import Disconnected
+from storagemirror.sync.shaper import Shaper
 from storagemirror.sync.stream import Stream
 from storagemirror.wire.connection import Connection, Event
 from storagemirror.wire.content import Contents, Record
@@ -44,6 +45,7 @@ class Channel:
         self._left = False
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
+        self._shaper = Shaper(self._clock, stream.transmitted)
         self.wire_bytes = 0
         """Sent so far, headers included, before TLS."""
         self.peer_ns: int | None = None
@@ -54,6 +56,19 @@ class Channel:
     def beat(self, interval_seconds: float) -> None:
         """Be heard at least this often, whatever else is done."""
         self._beat = min(TICK_SECONDS, max(LEAST_SECONDS, interval_seconds / 2))
+
+    def govern(self, transfer: TransferOrder) -> None:
+        """How what is sent is sent, from now on. `BadInput` when it cannot be done."""
+        self._shaper.govern(transfer)
+
+    def agree(self) -> None:
+        """The peer can take compressed frames, and frames in pieces."""
+        self._shaper.agreed = True
+
+    @property
+    def spared_bytes(self) -> int:
+        """How many more would have been sent without compression."""
+        return self._shaper.saved
 
     def quiet_seconds(self) -> float:
         """For how long nothing has come of the peer."""
@@ -67,8 +82,7 @@ class Channel:
                 if self._role is Role.TARGET and self._connection.over:
                     return
                 frame = self._connection.send(message)
-            self._put(frame)
-            self._tell_time()
+            self._put_frame(frame)
 
     def send_pack(self, records: list[Record], contents: Contents | list[bytes]) -> None:
         """See `Connection.send_pack`."""
@@ -76,9 +90,7 @@ class Channel:
             with self._state:
                 self._check()
                 prefix, body = self._connection.send_pack(records, contents)
-            self._put(prefix)
-            self._put(body)
-            self._tell_time()
+            self._put_frame(prefix, body)
 
     def send_data(self, offset: int, content: memoryview) -> None:
         """A piece of the large file that was begun."""
@@ -86,13 +98,19 @@ class Channel:
             with self._state:
                 self._check()
                 prefix = self._connection.send_data(offset, content.nbytes)
-            self._put(prefix)
-            self._put(content)
-            self._tell_time()
+            self._put_frame(prefix, content)
 
     def _check(self) -> None:
         if self._left:
             raise Disconnected("we have said goodbye")
+
+    def _put_frame(self, prefix: bytes, body: bytes | memoryview = b"") -> None:
+        if self._role is Role.TARGET:
+            self._shaper.follow(self._connection.codec)
+        for piece, whole in self._shaper.pieces(prefix, body):
+            self._put(piece)
+            if whole:
+                self._tell_time()
 
     def _put(self, data: bytes | memoryview) -> None:
         if self._mute:
@@ -120,6 +138,7 @@ class Channel:
             frame = self._connection.send(Ping(now)) if may else b""
         self._told = self._clock.monotonic()
         if frame:
+            self._shaper.pacer.take(len(frame), wait=False)
             self._put(frame)
 
     def receive(self) -> Event:
@@ -182,6 +201,7 @@ class Channel:
     def leave(self) -> None:
         """Say Bye, from whatever thread, between two frames; whoever sends after it gets `Disconnected`. Where the
         peer does not take what we say, it is left without."""
+        self._shaper.pacer.lift()  # a frame that is on its way slowly must not keep us from it
         if not self._sending.acquire(timeout=GOODBYE_SECONDS):
             return
         try:

@@ -68,6 +68,8 @@ class MirrorResult:
     """Entries, with all that was in deleted directories."""
     wire_bytes: int = 0
     """Sent by the source during this mirror, headers included, before TLS."""
+    spared_bytes: int = 0
+    """So many more it would have been without compression."""
     failed: int = 0
     """Entries that the target could not write for a reason of their own; see the observer's events."""
     unread: int = 0

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import msgspec
 
 from storagemirror.clock import Clock, SystemClock
-from storagemirror.contract import Role
+from storagemirror.contract import Role, TransferOrder
 from storagemirror.entry import Identity, NotKeptKind, Origin, printable
 from storagemirror.errors import (
     Disconnected,
@@ -133,6 +133,8 @@ class SourceSession:
                 f"expected version {m.OLDEST_VERSION} to {m.PROTOCOL_VERSION}, the target says {welcome.version}"
             )
         self._welcome = welcome
+        if m.FEATURE_COMPRESS in welcome.features:
+            self._channel.agree()
         self._sender = Sender(self._channel, self._volume, welcome.view, self._not_kept, lambda files, size: None)
         self._sender.unread = self._on_unread
         if m.FEATURE_FLAGS in welcome.features:
@@ -156,6 +158,11 @@ class SourceSession:
             kept = self._inbox.kept()
             self._hear()
             log.info("the target has kept aside %d entries, %d bytes", kept.entries, kept.bytes)
+
+    def govern(self, transfer: TransferOrder) -> None:
+        """How what is sent is sent: for any thread, before and after `handshake`, at any time. `BadInput` when it
+        names a time or a zone that there is not."""
+        self._channel.govern(transfer)
 
     @property
     def wire_bytes(self) -> int:
@@ -215,7 +222,7 @@ class SourceSession:
         started = self._clock.now_ns()
         if options.sync_source:
             self._volume.sync()
-        before = self._channel.wire_bytes
+        before, spared = self._channel.wire_bytes, self._channel.spared_bytes
         counts = sender.counts
         files, size, metadata, links = counts.files, counts.bytes, counts.metadata, counts.links
         self._groups = LinkGroups()
@@ -250,6 +257,7 @@ class SourceSession:
             links_sent=counts.links - links,
             deleted=answer.deleted,
             wire_bytes=self._channel.wire_bytes - before,
+            spared_bytes=self._channel.spared_bytes - spared,
             failed=self._failed,
             unread=len(self._unread),
             not_kept=self._tally.counts(),

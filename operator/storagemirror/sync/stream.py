@@ -35,6 +35,9 @@ SLICE_SECONDS = 0.5
 
 _LAST_DATA = 52
 """Offset of tcpi_last_data_recv in struct tcp_info (linux/tcp.h): milliseconds since data came, as u32."""
+_BYTES_ACKED, _BUSY_TIME, _RWND_LIMITED = 120, 168, 176
+"""Likewise, as u64: bytes acknowledged; microseconds in which data was on its way, and of these in which the peer had
+no room for more."""
 _TLS_RECORD = 16 << 10
 """So much may lie read from the socket and not yet handed over by OpenSSL."""
 _LOOK_SECONDS = 0.01
@@ -61,6 +64,11 @@ class Stream(Protocol):
 
     def quiet_seconds(self) -> float:
         """For how long nothing has come of the peer, whether or not anybody has read it."""
+        ...
+
+    def transmitted(self) -> tuple[int, float] | None:
+        """Bytes that the peer's machine has taken so far, and for how many seconds they were on their way while it had
+        room for them: what the network alone needs. None where nobody can say."""
         ...
 
     def delivered(self, seconds: float) -> bool:
@@ -143,6 +151,19 @@ class SocketStream:
         with self._lock:
             self._look()
         return self._monotonic() - self._arrived
+
+    def transmitted(self) -> tuple[int, float] | None:
+        """See `Stream`."""
+        with self._lock:
+            try:
+                info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RWND_LIMITED + 8)
+            except OSError:  # closed, or no TCP
+                return None
+        if len(info) < _RWND_LIMITED + 8:  # Linux before 4.10
+            return None
+        (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED)
+        busy, no_room = struct.unpack_from("=QQ", info, _BUSY_TIME)
+        return acknowledged, max(0, busy - no_room) / 1e6
 
     def delivered(self, seconds: float) -> bool:
         """See `Stream`."""

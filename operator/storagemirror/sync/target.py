@@ -177,6 +177,8 @@ class TargetSession:
         elif restore is not None:
             self._applier.sparing = Sparing(self._volume, restore)
         asked = restore.epoch if restore is not None and self._keeping is not None else 0
+        if m.FEATURE_COMPRESS in hello.features:
+            self._channel.agree()
         self._channel.send(self._lacking.told(welcome(self._volume, admitted, asked)))
         self._channel.start_ticking()
         self._observer.event(Event(EventKind.CONNECTED, instance=hello.instance))

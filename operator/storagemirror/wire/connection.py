@@ -18,6 +18,7 @@ from storagemirror.entry import is_name, is_path
 from storagemirror.errors import ProtocolError
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Contents, Data, Pack, Record, data_prefix, pack_payload
+from storagemirror.wire.envelope import ENVELOPES, Codec, Opener
 from storagemirror.wire.frame import FrameReader, header
 from storagemirror.wire.messages import FrameType
 from storagemirror.wire.moves import MOVES, TRIGGERS, State
@@ -91,6 +92,7 @@ class Connection:
         self.role = role
         self.state = {Role.SOURCE: State.START, Role.TARGET: State.START}
         self._reader = FrameReader()
+        self._opener = Opener()
 
     def send(self, message: m.Message) -> bytes:
         """The frame of `message`."""
@@ -133,7 +135,7 @@ class Connection:
 
         What a Pack or Data event shows holds until `writable` is called again.
         """
-        frame = self._reader.next_frame()
+        frame = self._next_frame()
         if frame is None:
             return None
         kind, payload = frame
@@ -149,10 +151,26 @@ class Connection:
         _check(message)
         return message
 
+    def _next_frame(self) -> tuple[FrameType, memoryview] | None:
+        """The next frame that the table of moves knows: out of whatever it came in."""
+        while (frame := self._reader.next_frame()) is not None:
+            kind, payload = frame
+            if kind in ENVELOPES and self.state[self.role.peer] in (State.START, State.GREETED):
+                raise ProtocolError(f"{kind.name} was not agreed upon yet")
+            opened = self._opener.open(kind, payload)
+            if opened is not None:
+                return opened
+        return None
+
     @property
     def between_frames(self) -> bool:
         """Whether the peer's bytes end with a whole frame."""
-        return self._reader.between_frames
+        return self._reader.between_frames and not self._opener.unfinished
+
+    @property
+    def codec(self) -> Codec | None:
+        """With what the peer compressed its latest compressed frame; None before the first."""
+        return self._opener.codec
 
     def _move(self, who: Role, kind: FrameType) -> None:
         state = self.state[who]

@@ -19,6 +19,8 @@ PACK_TARGET = 1 * MIB
 """A pack is sent when it holds so much."""
 SMALL_FILE = 256 * KIB
 """A file up to this size travels in a pack; a larger one as Begin, Data, End."""
+FRAGMENT_CHUNK = 64 * KIB
+"""Bytes of another frame in one Fragment, at most."""
 DATA_CHUNK = 1 * MIB
 """Bytes of content in one Data frame, at most."""
 
@@ -66,6 +68,8 @@ LIMITS: dict[FrameType, int] = {
     FrameType.MANIFEST_PART: LIST_LIMIT,
     FrameType.MANIFEST_END: 16,
     FrameType.KEPT: 64,
+    FrameType.COMPRESSED: 4 * MIB,
+    FrameType.FRAGMENT: FRAGMENT_CHUNK + 5,
     FrameType.FLAGS: LIST_LIMIT,
     FrameType.FLAGS_TOLD: 16,
     FrameType.BLOCKS: CONTROL_LIMIT,

@@ -24,11 +24,13 @@ FEATURE_SUMS = "sums"
 """Sum and Tally: both sides can prove by checksum that they hold the same."""
 FEATURE_MANIFEST = "manifest"
 """Manifest: the source can say what its volume held when it was promoted."""
+FEATURE_COMPRESS = "compress"
+"""Compressed and Fragment: other frames may come in these (`storagemirror.wire.envelope`)."""
 FEATURE_FLAGS = "flags"
 """Flags: inode flags and project ids are told apart from all else."""
 FEATURE_DELTA = "delta"
 """Blocks and Delta: of a large file that differs only the blocks that differ are sent."""
-FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS, FEATURE_DELTA)
+FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS, FEATURE_DELTA, FEATURE_COMPRESS)
 
 SUM_PATHS = 1_000
 """Paths in one Sum, at most."""
@@ -558,5 +560,7 @@ class FrameType(IntEnum):
     DELTA = 64
     HOLE = 65
     LET_GO = 66
+    COMPRESSED = 70
+    FRAGMENT = 71
     FLAGS = 90
     FLAGS_TOLD = 91
