@@ -36,6 +36,27 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def run_as_nobody(first: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Privileges are given up when all modules are loaded (by what root does with `first`): another user may not be
+    able to read this Python."""
+    program = (
+        "import os, sys; from storagemirror.cli.main import main; "
+        "status = main(['mirror', '-q', sys.argv[1], sys.argv[1] + '.copy']); "
+        "status = status or main(['verify', '-q', sys.argv[1], sys.argv[1] + '.copy']); "
+        "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534); "
+        "sys.exit(status or main(sys.argv[2:]))"
+    )
+    first.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, "-c", program, str(first), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        timeout=120,
+    )
+
+
 @dataclass
 class Serving:
     """A `serve --json` that listens."""

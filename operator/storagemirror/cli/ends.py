@@ -13,7 +13,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -169,13 +169,22 @@ def _percent(text: str) -> int:
 
 @contextmanager
 def opened(
-    source: SourceVolume, target: str | Address, terms: Terms, observer: Observer, *, keys: str | None = None
+    source: SourceVolume,
+    target: str | Address,
+    terms: Terms,
+    observer: Observer,
+    *,
+    keys: str | None = None,
+    look: bool = False,
 ) -> Iterator[SourceSession]:
     """A session with the target, let in; it is closed in good order at the end, and what went wrong in the writing
-    process is raised. Raises as `SourceSession.handshake`, and `BadInput` for what the command line cannot mean."""
+    process is raised. `look`: nothing is written there. Raises as `SourceSession.handshake`, and `BadInput` for what
+    the command line cannot mean."""
+    said = hello(pair_uid(terms.pair), VOLUME, FIRST_EPOCH, 1, source.identity, look=look)
     with interruptible():
         if isinstance(target, Address):
-            session = _met(source, target, terms, observer, keys)
+            tls = checked_keys(keys, Role.SOURCE, terms.pair)
+            session = _met(target, tls, terms, lambda stream: SourceSession(source, stream, said, observer))
             try:
                 yield session
             finally:
@@ -183,7 +192,7 @@ def opened(
             return
         refuse_nested(source, target)
         connection, child = _start(target, terms)
-        session = _session(source, SocketStream(connection), terms, observer)
+        session = SourceSession(source, SocketStream(connection), said, observer)
         try:
             session.handshake()
             yield session
@@ -192,11 +201,6 @@ def opened(
             _, status = os.waitpid(child, 0)
         if os.waitstatus_to_exitcode(status) != 0:
             raise VolumeError("the process that writes DST ended with an error", reason="TargetFailing")
-
-
-def _session(source: SourceVolume, stream: SocketStream, terms: Terms, observer: Observer) -> SourceSession:
-    said = hello(pair_uid(terms.pair), VOLUME, FIRST_EPOCH, 1, source.identity)
-    return SourceSession(source, stream, said, observer)
 
 
 @contextmanager
@@ -299,12 +303,11 @@ def checked_keys(directory: str | None, role: Role, pair: str) -> Tls:
     return tls
 
 
-def _met(source: SourceVolume, there: Address, terms: Terms, observer: Observer, keys: str | None) -> SourceSession:
+def _met(there: Address, tls: Tls, terms: Terms, session_on: Callable[[SocketStream], SourceSession]) -> SourceSession:
     """A session with a `serve`. One that is still busy with a source that has died is asked again for a while."""
-    tls = checked_keys(keys, Role.SOURCE, terms.pair)
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
-        session = _session(source, dial(there, tls, terms.pair), terms, observer)
+        session = session_on(dial(there, tls, terms.pair))
         try:
             session.handshake()
         except Passing as e:

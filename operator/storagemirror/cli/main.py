@@ -18,6 +18,7 @@ from storagemirror.errors import COMMAND_LINE, Held, StorageMirrorError
 VERBS = {
     "mirror": "copy a tree to another directory or host, and keep what is equal",
     "serve": "be the target of mirrors from other hosts",
+    "verify": "compare two sides by checksum, and say what differs",
     "keys": "make the certificates with which two hosts know each other",
     "agent": "the process in a sync pod (started by the operator)",
     "operator": "reconcile MirrorPairs (started by the chart)",

@@ -117,10 +117,7 @@ class Terminal(SilentObserver):
     def result(self, result: MirrorResult) -> None:
         """What came of it."""
         self._clear()
-        for kept in result.not_kept:
-            names = ", ".join(kept.first_printable())
-            more = ", ..." if kept.count > len(kept.first) else ""
-            print(f"not kept: {kept.count:,} {_MEANING[kept.kind]}: {names}{more}", file=self._err)
+        self._not_kept(result.not_kept)
         if self._quiet:
             return
         if result.spared_bytes:
@@ -137,6 +134,21 @@ class Terminal(SilentObserver):
             f"in {seconds:.1f} s",
             file=self._out,
         )
+
+    def summary(self, lines: list[str], sentence: str, not_kept: tuple[NotKeptCount, ...]) -> None:
+        """What came of something else than a mirror."""
+        self._clear()
+        for line in lines:
+            print(line, file=self._out)
+        self._not_kept(not_kept)
+        if sentence:
+            print(sentence, file=self._out)
+
+    def _not_kept(self, counts: tuple[NotKeptCount, ...]) -> None:
+        for kept in counts:
+            names = ", ".join(kept.first_printable())
+            more = ", ..." if kept.count > len(kept.first) else ""
+            print(f"not kept: {kept.count:,} {_MEANING[kept.kind]}: {names}{more}", file=self._err)
 
     def error(self, error: StorageMirrorError) -> None:
         """It is printed by `storagemirror.cli.main`."""
@@ -218,6 +230,10 @@ class JsonLines(SilentObserver):
         self._print(
             {"type": "error", "reason": error.reason, "message": error.message, "hint": error.hint, "token": token}
         )
+
+    def say(self, line: dict[str, object]) -> None:
+        """Anything else."""
+        self._print(line)
 
     def _print(self, value: dict[str, object]) -> None:
         self._out.write(msgspec.json.encode(value).decode() + "\n")

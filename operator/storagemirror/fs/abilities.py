@@ -10,6 +10,7 @@ import struct
 
 from storagemirror.entry import View
 from storagemirror.fs import xattrs
+from storagemirror.fs.identity import facts
 
 _PROBE = b"probe"
 _PROBE_TIME_NS = 1_600_000_000_123_456_789
@@ -26,6 +27,53 @@ _ACL = struct.pack("<I", 2) + b"".join(
 """An access ACL with one named user (Linux, include/uapi/linux/posix_acl_xattr.h)."""
 _CAPABILITY = struct.pack("<5I", 0x02000000, 1 << 10, 0, 0, 0)
 """vfs_cap_data, version 2: cap_net_bind_service permitted."""
+
+
+_CHOWN, _SYS_ADMIN, _MKNOD, _SETFCAP = 0, 21, 27, 31
+"""Numbers of capabilities (Linux, include/uapi/linux/capability.h)."""
+_GRAINS = {
+    "vfat": 2_000_000_000,
+    "msdos": 2_000_000_000,
+    "exfat": 10_000_000,
+    "ext2": 1_000_000_000,
+    "ext3": 1_000_000_000,
+}
+
+
+def expected(root: int) -> View:
+    """What the volume of the open directory `root` can presumably hold, without writing: by what this process may do,
+    and what the file system says when it is asked for an attribute. Its times are taken for exact, but on those file
+    systems that are known not to keep them so."""
+    may = _capabilities()
+    owner = bool(may >> _CHOWN & 1)
+    return View(
+        owner=owner,
+        devices=bool(may >> _MKNOD & 1),
+        acls=_knows(root, xattrs.ACL_ACCESS),
+        user_xattrs=_knows(root, b"user.storagemirror.probe"),
+        capabilities=bool(may >> _SETFCAP & 1) and _knows(root, xattrs.CAPABILITY),
+        trusted_xattrs=bool(may >> _SYS_ADMIN & 1) and _knows(root, b"trusted.storagemirror.probe"),
+        time_grain_ns=_GRAINS.get(facts(root).fs_type, 1),
+        uid=0 if owner else os.geteuid(),
+        gid=0 if owner else os.getegid(),
+    )
+
+
+def _capabilities() -> int:
+    """Those in effect, one bit each."""
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"CapEff:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def _knows(fd: int, name: bytes) -> bool:
+    try:
+        os.getxattr(fd, name)
+    except OSError as e:
+        return e.errno == errno.ENODATA
+    return True
 
 
 def probe(directory: int) -> View:

@@ -51,7 +51,7 @@ class Admitted:
 
 def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int) -> Admitted:
     """Judge `hello`; on the way the volume is claimed. Raises `NotAdmitted`, or `Held` (SourceReplaced)."""
-    _check_hello(expect, hello)
+    check_hello(expect, hello)
     try:
         stored = volume.marker()
         has_entries = not volume.is_empty()
@@ -90,7 +90,8 @@ def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int
     )
 
 
-def _check_hello(expect: Expectation, hello: m.Hello) -> None:
+def check_hello(expect: Expectation, hello: m.Hello) -> None:
+    """`NotAdmitted` when this is not the source that is expected."""
     if hello.version < m.OLDEST_VERSION:
         raise NotAdmitted(
             RefusalReason.VERSION_TOO_OLD, f"expected version {m.OLDEST_VERSION} or later, got {hello.version}"

@@ -21,6 +21,8 @@ class Asking:
         self._asked: dict[int, int] = {}  # how many paths each list has
         self._answers: dict[int, list[bytes | None]] = {}
         self._tallied: m.Tallied | None = None
+        self._examining: tuple[int, int] | None = None
+        self._examined: m.Examined | None = None
         self._untallied = 0
 
     @property
@@ -59,8 +61,30 @@ class Asking:
         """What the target says that it came to; None while it has not."""
         return self._tallied
 
-    def take(self, event: m.Summed | m.Tallied) -> None:
+    @property
+    def heard(self) -> bool:
+        """Whether there is an answer that nobody has taken."""
+        return bool(self._answers) or self._tallied is not None or self._examined is not None
+
+    def examine(self, paths: list[bytes]) -> None:
+        """Ask what is at these paths, at most `EXAMINE_PATHS`; one list at a time."""
+        self._number += 1
+        self._examined = None
+        self._examining = self._number, len(paths)
+        self._send(m.Examine(self._number, paths))
+
+    def examined(self) -> list[m.Seen | None] | None:
+        """The answer to the last `examine`; None while it has not come."""
+        answer, self._examined = self._examined, None
+        return answer.seen if answer is not None else None
+
+    def take(self, event: m.Summed | m.Tallied | m.Examined) -> None:
         """What has come."""
+        if isinstance(event, m.Examined):
+            if (event.number, len(event.seen)) != self._examining:
+                raise ProtocolError(f"{len(event.seen)} paths examined that were not asked for (list {event.number})")
+            self._examining, self._examined = None, event
+            return
         if event.number < self._begun:
             return
         if isinstance(event, m.Tallied):

@@ -113,7 +113,7 @@ class Inbox:
                 if self._blocks < 0:
                     raise ProtocolError("sums of blocks that were not asked for")
                 self._block_sums.append(event)
-            case m.Summed() | m.Tallied():
+            case m.Summed() | m.Tallied() | m.Examined():
                 self.asking.take(event)
             case m.Failed() | m.NotKept():
                 self._reports.append(event)
@@ -158,6 +158,12 @@ class Inbox:
             while not ready():
                 self.check()
                 self._changed.wait()
+
+    def pause(self, seconds: float) -> None:
+        """Until there is an answer in `asking`, at most so long; raises what has gone wrong."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.asking.heard or self._error is not None, seconds)
+        self.check()
 
     def reports(self) -> list[m.Failed | m.NotKept]:
         """What the target could not do since the last call."""

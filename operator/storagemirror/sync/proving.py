@@ -21,7 +21,7 @@ from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, join
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.asking import Asking
 from storagemirror.sync.paths import frames_of
-from storagemirror.sync.sums import Sum, Summer, Total
+from storagemirror.sync.sums import PIECE, Sum, Summer, Total
 
 BATCH_FILES = 500
 BATCH_BYTES = 64 << 20
@@ -83,16 +83,18 @@ class Proving:
     total: Total = field(default_factory=Total)
     content_bytes: int = 0
     differing: int = 0
+    read_bytes: int = 0
+    """Of our own files, so far: for showing progress."""
     left: list[bytes] = field(default_factory=list)
     """Paths that still differ after all tries."""
 
     def run(self, candidates: Files) -> Run:
         """Compare these files; what differs is mended."""
-        rest = _lists(candidates)
+        rest = lists_of(candidates)
         more = True
         while more and not self.left:
             suspects: list[bytes] = []
-            more = yield from self._compare(rest, suspects)
+            more = yield from self.compare(rest, suspects)
             yield from self._mend(suspects)
 
     def agreed(self) -> Generator[Want, None, bool]:
@@ -116,14 +118,14 @@ class Proving:
                 self.session.resend(suspects)
                 self.differing += len(suspects) if attempt == 1 else 0
             still: list[bytes] = []
-            yield from self._compare(_lists((path, 0) for path in suspects), still, most=len(suspects) + 1)
+            yield from self.compare(lists_of((path, 0) for path in suspects), still, most=len(suspects) + 1)
             suspects = still
         self.left.extend(suspects)
 
-    def _compare(
+    def compare(
         self, rest: Iterator[list[bytes]], suspects: list[bytes], most: int = _SUSPECTS
     ) -> Generator[Want, None, bool]:
-        """Until `rest` is at its end (False), or `suspects` has `most` of them (True)."""
+        """Until `rest` (lists of paths) is at its end (False), or `suspects` has `most` of them (True)."""
         asking, summer = self.session.asking, self.session.summer()
         waiting: deque[_Batch] = deque()
         more = True
@@ -151,13 +153,15 @@ class Proving:
             self._judge(waiting.popleft(), answer, suspects)
         return more
 
-    @staticmethod
-    def _read(summer: Summer, batch: _Batch) -> Run:
+    def _read(self, summer: Summer, batch: _Batch) -> Run:
         """Sum one more of our own files."""
         mine: Sum | None = None
+        before = self.read_bytes
         for found in summer.sum(batch.paths[len(batch.mine)]):
             mine = found
+            self.read_bytes += PIECE if found is None else 0
             yield Want.GO_ON
+        self.read_bytes = before + (mine.size if mine is not None else 0)
         batch.mine.append(mine)
 
     def _judge(self, batch: _Batch, answer: list[bytes | None], suspects: list[bytes]) -> None:
@@ -176,7 +180,7 @@ class Proving:
         self.session.asking.tally(batch.number, skipped)
 
 
-def _lists(files: Files) -> Iterator[list[bytes]]:
+def lists_of(files: Files) -> Iterator[list[bytes]]:
     """Lists of paths that fit a frame, and whose answers come soon; an empty one for each None."""
     paths: list[bytes] = []
     size = 0

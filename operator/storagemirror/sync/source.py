@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -28,12 +28,13 @@ from storagemirror.sync.advice import about_reading, about_writing
 from storagemirror.sync.asking import Asking
 from storagemirror.sync.channel import GOODBYE_SECONDS, Channel
 from storagemirror.sync.deltas import Deltas
+from storagemirror.sync.differing import Difference, Differing
 from storagemirror.sync.flagging import Flagging
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox, failure
 from storagemirror.sync.live import LiveChanges
 from storagemirror.sync.meter import Meter
-from storagemirror.sync.mirroring import Comparison
+from storagemirror.sync.mirroring import Comparison, Found
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
 from storagemirror.sync.paths import frames_of
 from storagemirror.sync.recalling import Recalling
@@ -56,9 +57,16 @@ _PASSING = {
 
 
 def hello(
-    pair_uid: str, volume: str, epoch: int, instance: int, identity: Identity, *, origin: Origin | None = None
+    pair_uid: str,
+    volume: str,
+    epoch: int,
+    instance: int,
+    identity: Identity,
+    *,
+    origin: Origin | None = None,
+    look: bool = False,
 ) -> m.Hello:
-    """How a source of this version introduces itself."""
+    """How a source of this version introduces itself; `look`: it only compares."""
     from storagemirror import __version__
 
     return m.Hello(
@@ -72,6 +80,7 @@ def hello(
         features=m.FEATURES,
         software=__version__,
         origin=origin,
+        look=look,
     )
 
 
@@ -131,6 +140,12 @@ class SourceSession:
         if not m.OLDEST_VERSION <= welcome.version <= m.PROTOCOL_VERSION:
             raise ProtocolError(
                 f"expected version {m.OLDEST_VERSION} to {m.PROTOCOL_VERSION}, the target says {welcome.version}"
+            )
+        if self._hello.look and m.FEATURE_VERIFY not in welcome.features:
+            raise Refused(
+                f"the target ({welcome.software or 'of an older release'}) cannot be looked at without writing",
+                reason=m.RefusalReason.VERSION_TOO_OLD.value,
+                hint="Both sides need this release.",
             )
         self._welcome = welcome
         if m.FEATURE_COMPRESS in welcome.features:
@@ -334,6 +349,24 @@ class SourceSession:
         """Reads our own files as the target reads its."""
         _, welcome = self._ready()
         return Summer(self._volume.tree, welcome.view)
+
+    def wait(self, seconds: float) -> None:
+        """Until the target has answered what was asked, at most so long. Raises as `ping`."""
+        with self._explained():
+            self._inbox.pause(seconds)
+
+    def differences(self, found: Callable[[Difference], None]) -> Found:
+        """Compare everything by names, sizes, times and attributes, and send nothing; what the source has in all.
+        `found` is told of each difference. Raises as `mirror`."""
+        with self._explained():
+            _, welcome = self._ready()
+            self._volume.check_identity()
+            differing = Differing(
+                self._inbox, self._channel, self._volume.scanner(welcome.view, self._not_kept), welcome, found
+            )
+            seen = differing.run()
+            self._hear()
+            return seen
 
     def is_file(self, path: bytes) -> bool:
         """Whether a regular file is there now, on this file system."""

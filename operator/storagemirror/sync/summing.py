@@ -13,32 +13,33 @@ from collections.abc import Callable
 from storagemirror.entry import View
 from storagemirror.errors import BadInput, ProtocolError, StorageMirrorError
 from storagemirror.fs.tree import Tree
+from storagemirror.sync.examining import examine
 from storagemirror.sync.sums import Summer, Total
 from storagemirror.wire import messages as m
 
 
 class Summing:
-    """Answers `Sum` and `Tally`. `take` and `stop` are for the session's thread."""
+    """Answers `Sum`, `Tally` and `Examine`. `take` and `stop` are for the session's thread."""
 
     def __init__(self, tree: Tree, view: View, send: Callable[[m.Message], None]) -> None:
         self._summer = Summer(tree, view)
         self._send = send
         self._news = threading.Condition()  # guards what follows
-        self._asked: deque[m.Sum] = deque()
+        self._asked: deque[m.Sum | m.Examine] = deque()
         self._answered: dict[int, list[bytes | None]] = {}
         self._run = 0
         self._total = Total()
         self._stop = False
         self._thread: threading.Thread | None = None
 
-    def take(self, event: m.Sum | m.Tally) -> None:
+    def take(self, event: m.Sum | m.Tally | m.Examine) -> None:
         """What the source asks; `ProtocolError` when it asks for more at once than was agreed, or counts what it was
         not told."""
         with self._news:
             if isinstance(event, m.Tally):
                 self._tally(event)
                 return
-            if event.begin:
+            if isinstance(event, m.Sum) and event.begin:
                 self._begin()
                 if not event.paths:
                     return
@@ -88,6 +89,13 @@ class Summing:
                     if self._stop:
                         return
                     asked, run = self._asked[0], self._run
+                if isinstance(asked, m.Examine):
+                    seen = examine(self._summer, asked.paths, lambda: self._stop)
+                    with self._news:
+                        if run == self._run:
+                            self._asked.popleft()
+                    self._send(m.Examined(asked.number, seen))
+                    continue
                 sums = self._sums(asked, run)
                 with self._news:
                     if sums is None or run != self._run:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import msgspec
 from xxhash import xxh3_128, xxh3_128_digest
 
-from storagemirror.entry import View, split
+from storagemirror.entry import Entry, View, split
 from storagemirror.fs.scan import Leaders, Scanner, ignore
 from storagemirror.fs.source import data_extents, unchanged
 from storagemirror.fs.tree import Tree
@@ -49,13 +49,17 @@ class Sum(msgspec.Struct, frozen=True):
     """As it was when its content had been read."""
     steady: bool
     """Nothing about it changed meanwhile."""
+    entry: Entry
+    """As it is compared, without a leader."""
+    content: bytes
+    """Digest of the content alone."""
 
 
 class Summer:
     """Reads files of one volume, a piece at a time."""
 
     def __init__(self, tree: Tree, view: View) -> None:
-        self._scanner = Scanner(tree, view, ignore, _NoLeaders())
+        self.scanner = self._scanner = Scanner(tree, view, ignore, _NoLeaders())
         self._buffer = bytearray(PIECE)
 
     def sum(self, path: bytes) -> Iterator[Sum | None]:
@@ -92,10 +96,11 @@ class Summer:
         found = os.fstat(fd)
         if entry is None or not stat.S_ISREG(entry.mode):
             return
-        facts = (path, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, entry.xattrs, content.digest())
+        read = content.digest()
+        facts = (path, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, entry.xattrs, read)
         # The name may be another file's by now: then what was read is not what is there.
         steady = unchanged(before, found) and _same_name(above, name, found)
-        yield Sum(xxh3_128_digest(_encode(facts)), before.st_size, found, steady)
+        yield Sum(xxh3_128_digest(_encode(facts)), before.st_size, found, steady, entry, read)
 
     def _read(self, fd: int, offset: int, size: int) -> int:
         """Fill the buffer; how much counts: 0 where all is zeros."""

@@ -29,6 +29,7 @@ from storagemirror.sync.durability import Durability
 from storagemirror.sync.inbox import aborted
 from storagemirror.sync.keeping import Keeping, is_kept
 from storagemirror.sync.lacking import Lacking
+from storagemirror.sync.looking import Looking
 from storagemirror.sync.observer import Event, EventKind, Observer
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.sparing import Sparing
@@ -96,6 +97,9 @@ class TargetSession:
             hello = self._channel.receive()
             if not isinstance(hello, m.Hello):
                 raise ProtocolError(f"expected Hello, got {type(hello).__name__}")
+            if hello.look:
+                self._look(hello)
+                return
             self._admit(hello)
             while self._take(self._channel.receive()):
                 pass
@@ -182,6 +186,15 @@ class TargetSession:
         self._channel.send(self._lacking.told(welcome(self._volume, admitted, asked)))
         self._channel.start_ticking()
         self._observer.event(Event(EventKind.CONNECTED, instance=hello.instance))
+
+    def _look(self, hello: m.Hello) -> None:
+        """A source that only compares."""
+        looking = Looking(self._volume, self._expect, self._channel)
+        try:
+            looking.serve(hello)
+            self.goodbye = True
+        finally:
+            looking.stop()
 
     def _report(self, kind: NotKeptKind, path: bytes) -> None:
         self._observer.not_kept(kind, path)
@@ -281,7 +294,7 @@ class TargetSession:
                 self._lacking.told_through_ns = event.through_ns
             case m.Mark():
                 self._mark(event)
-            case m.Sum() | m.Tally():
+            case m.Sum() | m.Tally() | m.Examine():
                 if self._summing is None:
                     self._summing = Summing(self._volume.tree, self._volume.view, self._channel.send)
                 self._summing.take(event)

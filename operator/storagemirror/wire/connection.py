@@ -78,6 +78,8 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.DELTA: m.Delta,
     FrameType.HOLE: m.Hole,
     FrameType.LET_GO: m.LetGo,
+    FrameType.EXAMINE: m.Examine,
+    FrameType.EXAMINED: m.Examined,
 }
 
 _TYPE_OF = {message: kind for kind, message in MESSAGES.items()}
@@ -211,6 +213,14 @@ def _check(message: m.Message) -> None:
             root_too = False
             if len(paths) > m.SUM_PATHS:
                 raise ProtocolError(f"expected at most {m.SUM_PATHS} paths in a Sum, got {len(paths)}")
+        case m.Examine():
+            paths = message.paths
+            if len(paths) > m.EXAMINE_PATHS:
+                raise ProtocolError(f"expected at most {m.EXAMINE_PATHS} paths in an Examine, got {len(paths)}")
+        case m.Examined():
+            if any(seen is not None and len(seen.content) not in (0, _DIGEST) for seen in message.seen):
+                raise ProtocolError(f"expected digests of {_DIGEST} bytes")
+            return
         case m.Summed() | m.Tallied():
             digests = message.sums if isinstance(message, m.Summed) else [message.digest]
             if any(digest is not None and len(digest) != _DIGEST for digest in digests):

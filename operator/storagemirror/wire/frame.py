@@ -77,6 +77,8 @@ LIMITS: dict[FrameType, int] = {
     FrameType.DELTA: 2 * MIB,
     FrameType.HOLE: 32,
     FrameType.LET_GO: 16,
+    FrameType.EXAMINE: LIST_LIMIT,
+    FrameType.EXAMINED: LIST_LIMIT,
 }
 """Bytes of payload, at most."""
 

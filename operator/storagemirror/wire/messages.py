@@ -30,7 +30,9 @@ FEATURE_FLAGS = "flags"
 """Flags: inode flags and project ids are told apart from all else."""
 FEATURE_DELTA = "delta"
 """Blocks and Delta: of a large file that differs only the blocks that differ are sent."""
-FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS, FEATURE_DELTA, FEATURE_COMPRESS)
+FEATURE_VERIFY = "verify"
+"""Hello.look and Examine: a session that writes nothing, and what is at a path, content and all."""
+FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS, FEATURE_DELTA, FEATURE_COMPRESS, FEATURE_VERIFY)
 
 SUM_PATHS = 1_000
 """Paths in one Sum, at most."""
@@ -40,6 +42,8 @@ BLOCKS_COUNT = 1_024
 """Blocks in one question, at most: 64 MiB of a file."""
 BLOCKS_WINDOW = 16
 """Blocks that are not answered yet, at most."""
+EXAMINE_PATHS = 200
+"""Paths in one Examine, at most: their answer fits a frame."""
 
 
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -69,6 +73,8 @@ class Hello(Message, frozen=True, array_like=True):
     """What the source's clock says, nanoseconds since the Unix epoch."""
     origin: Origin | None = None
     """Of a volume that was a copy once, and was made live."""
+    look: bool = False
+    """I only compare: nothing is written on the target, whoever's copy it is."""
 
 
 class Welcome(Message, frozen=True, array_like=True):
@@ -433,6 +439,32 @@ class Tallied(Message, frozen=True, array_like=True):
     digest: bytes
 
 
+class Examine(Message, frozen=True, array_like=True):
+    """Source: what is at these paths, with the digest of its content?"""
+
+    number: int
+    paths: list[bytes]
+
+
+class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is at one path."""
+
+    entry: Entry
+    """Of a directory its own mode, owner, time and digest of extended attributes. Without a leader."""
+    content: bytes = b""
+    """Of a file the digest of its content (`storagemirror.sync.sums`), of a directory zeros; empty where it cannot be
+    read, and of all else."""
+    steady: bool = True
+    """It did not change while it was read."""
+
+
+class Examined(Message, frozen=True, array_like=True):
+    """Target: this; None where nothing is."""
+
+    number: int
+    seen: list[Seen | None]
+
+
 class Manifest(Message, frozen=True, array_like=True):
     """Source: what the target asked for in Welcome follows: first the digests of all directories."""
 
@@ -564,3 +596,5 @@ class FrameType(IntEnum):
     FRAGMENT = 71
     FLAGS = 90
     FLAGS_TOLD = 91
+    EXAMINE = 85
+    EXAMINED = 86

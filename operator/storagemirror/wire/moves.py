@@ -48,7 +48,7 @@ SOURCE: Moves = {
     State.START: {F.HELLO: State.GREETED},
     State.GREETED: {F.PING: State.GREETED, F.BYE: State.DONE, F.ABORT: State.DONE},
     State.IDLE: {
-        **_stay(State.IDLE, F.PING, F.MARK, F.SUM, F.TALLY, *_CHANGES),
+        **_stay(State.IDLE, F.PING, F.MARK, F.SUM, F.TALLY, F.EXAMINE, *_CHANGES),
         F.BEGIN: State.FILE,
         F.DELTA: State.FILE,
         F.MIRROR: State.COMPARING,
@@ -92,7 +92,7 @@ TARGET: Moves = {
     State.START: {F.WELCOME: State.IDLE, F.REFUSE: State.DONE, F.HOLD: State.DONE, F.ABORT: State.DONE},
     State.IDLE: {
         **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT, F.SUMMED, F.TALLIED),
-        **_stay(State.IDLE, F.MANIFEST_WANT, F.KEPT, F.BLOCK_SUMS),
+        **_stay(State.IDLE, F.MANIFEST_WANT, F.KEPT, F.BLOCK_SUMS, F.EXAMINED),
         F.HOLD: State.DONE,
         F.ABORT: State.DONE,
     },
@@ -100,7 +100,7 @@ TARGET: Moves = {
         **_stay(
             State.COMPARING,
             *(F.PING, F.DIGESTS, F.LISTING, F.CLEARED, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT),
-            *(F.SUMMED, F.TALLIED),  # asked for before the mirror began
+            *(F.SUMMED, F.TALLIED, F.EXAMINED),  # asked for before the mirror began
             F.BLOCK_SUMS,
         ),
         F.MIRRORED: State.IDLE,

@@ -1,0 +1,86 @@
+"""The target's end of a session that only compares: it answers questions, and writes nothing at all.
+
+Not even the volume's own `.storagemirror` is made, locked or written; what the target can hold is told by what the
+process may do and what the file system answers, not by trying (`fs.abilities.expected`).
+"""
+
+from __future__ import annotations
+
+from storagemirror import __version__
+from storagemirror.errors import ProtocolError
+from storagemirror.fs.abilities import expected
+from storagemirror.fs.target import TargetVolume
+from storagemirror.sync.admission import check_hello
+from storagemirror.sync.answers import listing
+from storagemirror.sync.channel import Channel
+from storagemirror.sync.inbox import aborted
+from storagemirror.sync.requests import Expectation
+from storagemirror.sync.summing import Summing
+from storagemirror.sync.walker import Walker
+from storagemirror.wire import messages as m
+
+
+class Looking:
+    """Serves one such connection; for the session's thread."""
+
+    def __init__(self, volume: TargetVolume, expect: Expectation, channel: Channel) -> None:
+        self._expect = expect
+        self._channel = channel
+        self._volume = volume
+        self._view = expected(volume.tree.root)
+        self._scanner = volume.scanner(self._view)
+        self._summing = Summing(volume.tree, self._view, channel.send)
+        self._walker: Walker | None = None
+
+    def serve(self, hello: m.Hello) -> None:
+        """Returns when the source has said goodbye. Raises as `TargetSession.serve`."""
+        check_hello(self._expect, hello)
+        welcome = m.Welcome(
+            version=m.PROTOCOL_VERSION,
+            epoch=self._expect.epoch,
+            view=self._view,
+            has_entries=not self._volume.is_empty(),
+            features=m.FEATURES,
+            software=__version__,
+        )
+        self._channel.send(welcome)
+        self._channel.start_ticking()
+        while self._take(self._channel.receive()):
+            pass
+
+    def stop(self) -> None:
+        """Its threads end."""
+        if self._walker is not None:
+            self._walker.stop()
+        self._summing.stop()
+
+    def _take(self, event: object) -> bool:
+        match event:
+            case m.Mirror():
+                if self._walker is not None:
+                    self._walker.stop()
+                # Leaders are those of one walk.
+                self._scanner = self._volume.scanner(self._view)
+                self._walker = Walker(self._scanner, event.scopes, self._channel.send)
+                if event.digests:
+                    self._walker.start()
+            case m.Credit() if self._walker is not None:
+                self._walker.credit(event.frames)
+            case m.Want():
+                for path in event.directories:
+                    for answer in listing(self._scanner, path):
+                        self._channel.send(answer)
+            case m.MirrorEnd():
+                if self._walker is not None:
+                    self._walker.stop()
+                    self._walker = None
+                self._channel.send(m.Mirrored(0, 0, None, ""))
+            case m.Sum() | m.Tally() | m.Examine():
+                self._summing.take(event)
+            case m.Bye():
+                return False
+            case m.Abort():
+                raise aborted(event)
+            case _:
+                raise ProtocolError(f"{type(event).__name__} is not taken of a source that said it would only look")
+        return True
