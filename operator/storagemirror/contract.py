@@ -196,6 +196,15 @@ class RestoreOrder(_Wire, frozen=True, kw_only=True):
     attempt: int
 
 
+class VerifyOrder(_Wire, frozen=True, kw_only=True):
+    """Source: compare every file by checksum while replication goes on, once, and report it as `Verification`."""
+
+    run: str
+    """Names this run: it is done when a report bears the same."""
+    repair: bool = False
+    """Files that differ are sent again."""
+
+
 class Order(_Wire, frozen=True, kw_only=True):
     """What one agent must do now. Written by the operator alone; `revision` grows by one with each change."""
 
@@ -218,6 +227,8 @@ class Order(_Wire, frozen=True, kw_only=True):
     restore: RestoreOrder | None = None
     """Target only; None: the volume is a copy, and was never anything else."""
     transfer: TransferOrder = TransferOrder()
+    verify: VerifyOrder | None = None
+    """Source only; None: nothing to verify."""
 
 
 class Problem(_Wire, frozen=True, kw_only=True):
@@ -304,6 +315,29 @@ class Proof(_Wire, frozen=True, kw_only=True):
     """When it ended, on the source's clock."""
 
 
+class Verification(_Wire, frozen=True, kw_only=True):
+    """Source: what a verification came to."""
+
+    run: str
+    """Of the `VerifyOrder` that it answers."""
+    files: int = 0
+    """Equal by checksum, after repairs."""
+    bytes: int = 0
+    """Of their content."""
+    differing: int = 0
+    """Files that differed although size and time said otherwise, and that were not changing."""
+    repaired: int = 0
+    """Of these sent again, and equal now."""
+    changing: int = 0
+    """Files that were changed meanwhile: not judged."""
+    first: tuple[str, ...] = ()
+    """The first names of those that differed, printable; at most 16."""
+    at: str = ""
+    """When it ended, on the source's clock."""
+    error: str = ""
+    """Why nothing could be compared; empty: it could."""
+
+
 class KeptAside(_Wire, frozen=True, kw_only=True):
     """Target of a restore: what was found on the volume that the live side does not know of, and kept."""
 
@@ -341,6 +375,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     """Source only: the latest proof of equality that ended."""
     kept: KeptAside | None = None
     """Target only: what was kept aside under its present order's `restore`; None until that is done."""
+    verification: Verification | None = None
+    """Source only: the latest verification that ended."""
     problem: Problem | None = None
     progress: Progress | None = None
     mirrored_at: str | None = None

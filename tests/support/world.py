@@ -8,7 +8,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from storagemirror.clock import rfc3339
-from storagemirror.contract import ORDER_KEY, REPORT_ANNOTATION, Order, Phase, Report, Role, decode, encode
+from storagemirror.contract import (
+    ORDER_KEY,
+    REPORT_ANNOTATION,
+    Order,
+    Phase,
+    Report,
+    Role,
+    Verification,
+    decode,
+    encode,
+)
 from storagemirror.errors import BadInput, Passing
 from storagemirror.kube.authority import CertificateAuthority
 from storagemirror.kube.credentials import Credentials
@@ -59,6 +69,8 @@ class World:
     silent: set[Role] = field(default_factory=set)
     worn: dict[str, set[str]] = field(default_factory=dict)
     image: str = "storagemirror:1"
+    finding: dict[str, Any] | None = None
+    """What source agents find when they verify; None: they have not ended yet."""
 
     def __post_init__(self) -> None:
         self.api = FakeApi(lambda: self.clock.moment)
@@ -250,6 +262,8 @@ class World:
             "lag_seconds": 0.0,
             "lag_bytes": 0,
         }
+        if order.verify is not None and self.finding is not None:
+            whole["verification"] = Verification(run=order.verify.run, at=now, **self.finding)
         return Report(phase=Phase.REPLICATING, peer_connected=True, **common, **whole)
 
     def say(self, role: Role, base: str, report: Report) -> None:

@@ -69,7 +69,7 @@ class _Live:
 
     def since(self, found: os.stat_result) -> bool:
         """Whether a file may have been changed since it began, by its times."""
-        return _since(found, self.started_ns)
+        return since(found, self.started_ns)
 
     def moved(self, path: bytes, found: os.stat_result | None) -> bool:
         """See `Proving`."""
@@ -116,6 +116,12 @@ class Prover:
         if self._live is not None:
             self._live.named.note(changes)
         self._round.note(changes)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether something is to be proven, or was until now."""
+        order = self._ordered()
+        return order is not None or order != self._order
 
     def advance(self) -> Want | None:
         """A slice of work, and what is wanted before the next; None where nothing is to be proven."""
@@ -183,7 +189,7 @@ class Prover:
         if found is None:
             self._round.add(path)
             return True
-        return _since(found, self._round_ns) if self._round.everything else self._round.has(path)
+        return since(found, self._round_ns) if self._round.everything else self._round.has(path)
 
     def _among(self, names: Named, since_ns: int, volume: Volume) -> Callable[[bytes, os.stat_result], bool]:
         """The files that may have changed in a round."""
@@ -191,7 +197,7 @@ class Prover:
             return lambda path, found: names.has(path)
         if volume.facts().fs_type in self._unsure:
             return lambda path, found: True
-        return lambda path, found: _since(found, since_ns)
+        return lambda path, found: since(found, since_ns)
 
     def _connected(self) -> tuple[ProvableSession, Volume]:
         if self._session is None or self._volume is None:
@@ -256,6 +262,6 @@ class Prover:
         self._not_before = self._clock.monotonic() + RETRY_SECONDS
 
 
-def _since(found: os.stat_result, then_ns: int) -> bool:
+def since(found: os.stat_result, then_ns: int) -> bool:
     """Whether a file may have been changed since, by its times."""
     return max(found.st_mtime_ns, found.st_ctime_ns) >= then_ns - MARGIN_NS

@@ -17,12 +17,14 @@ import os
 import socket
 import threading
 
+from storagemirror.agent.checks import Checks
 from storagemirror.agent.context import Backoff, Context
 from storagemirror.agent.follow import NETWORK_FILE_SYSTEMS, Ends, Following
 from storagemirror.agent.lag import Unsettled
 from storagemirror.agent.prove import Prover
+from storagemirror.agent.verify import Verifier
 from storagemirror.agent.view import facts_of, problem_of
-from storagemirror.contract import Action, Order, Peer, Phase, ProveOrder, Role, VolumeFacts, peer_name
+from storagemirror.contract import Action, Order, Peer, Phase, ProveOrder, Role, VerifyOrder, VolumeFacts, peer_name
 from storagemirror.errors import (
     BadInput,
     Disconnected,
@@ -61,7 +63,10 @@ class SourceAgent:
         self._volume: SourceVolume | None = None
         self._watch: TreeWatch | None = None
         self._unsettled: Unsettled | None = None
-        self._prover = Prover(self._to_prove, context.view, context.clock, NETWORK_FILE_SYSTEMS)
+        self._checks = Checks(
+            Prover(self._to_prove, context.view, context.clock, NETWORK_FILE_SYSTEMS),
+            Verifier(self._to_verify, context.view, context.clock),
+        )
 
     def run(self) -> None:
         """Do what the order says until stopped. Raises `Superseded` when another agent has taken over."""
@@ -123,6 +128,10 @@ class SourceAgent:
     def _to_prove(self) -> ProveOrder | None:
         order = self._context.orders.current()
         return order.prove if order is not None else None
+
+    def _to_verify(self) -> VerifyOrder | None:
+        order = self._context.orders.current()
+        return order.verify if order is not None else None
 
     def _wanted(self, under: Order) -> bool:
         """May a connection made under this order go on?"""
@@ -226,7 +235,7 @@ class SourceAgent:
     def _let_go(self) -> None:
         watch, volume = self._watch, self._volume
         self._watch = self._volume = self._unsettled = None
-        self._prover.forget()
+        self._checks.forget()
         self._view.measures.lag_bytes = lambda: None
         self._view.measures.volume = lambda: None
         if watch is not None:
@@ -285,8 +294,8 @@ class SourceAgent:
             log.info("connected to %s", order.peer.address if order.peer else "?")
             self._view.see(peer_connected=True)
             session.recall()
-            self._prover.connect(session, volume)
-            ends = Ends(session, volume, watch, unsettled, self._prover)
+            self._checks.connect(session, volume)
+            ends = Ends(session, volume, watch, unsettled, self._checks)
             context = self._context
             follow = Following(ends, self._view, context.clock, context.settings.compare_seconds)
             follow.run(lambda: self._wanted(order))

@@ -18,6 +18,7 @@ from storagemirror.contract import (
     Problem,
     Proof,
     Report,
+    Verification,
     VolumeFacts,
 )
 from storagemirror.contract import Progress as ReportedProgress
@@ -41,6 +42,7 @@ class Sight:
     problem: Problem | None = None
     proof: Proof | None = None
     kept: KeptAside | None = None
+    verification: Verification | None = None
     mirrored_ns: int | None = None
     through_ns: int | None = None
     capture: Capture | None = None
@@ -130,6 +132,7 @@ class View:
                 peer=peer,
                 proof=sight.proof,
                 kept=sight.kept if _answers(sight.kept, sight.order) else None,
+                verification=sight.verification,
                 problem=_cut(sight.problem),
                 progress=self._progress if sight.phase is Phase.MIRRORING else None,
                 mirrored_at=_time(sight.mirrored_ns),
@@ -218,6 +221,7 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
         or before.problem != now.problem
         or before.proof != now.proof
         or before.kept != now.kept
+        or before.verification != now.verification
         or before.peer_connected != now.peer_connected
         or before.capture is not now.capture
         or before.order != now.order

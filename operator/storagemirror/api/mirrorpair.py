@@ -13,6 +13,7 @@ from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, map_by, ru
 from storagemirror.api.sides import FailoverPolicy, Monitoring, Service, Sides
 from storagemirror.api.status import MirrorPairStatus
 from storagemirror.api.transfer import Transfer
+from storagemirror.api.verify import Verify
 from storagemirror.contract import TargetPolicy
 
 KIND = "MirrorPair"
@@ -158,6 +159,11 @@ class MirrorPairSpec(ApiModel):
     )
     transfer: Transfer = Field(
         default=Transfer(), description="How fast the copy may be sent, and whether it is compressed."
+    )
+    verify: Verify | None = Field(
+        default=None,
+        description="When both sides are compared by checksum, file by file, while replication goes on. Left out: "
+        "never but before a planned failover.",
     )
     agents: Agents = Field(
         default=Agents(),

@@ -72,6 +72,9 @@ class Reason(StrEnum):
     EPOCH_TOO_OLD = "EpochTooOld"
     SUPERSEDED = "Superseded"
     WRONG_PEER = "WrongPeer"
+    NO_SERVER = "NoServer"
+    NO_SUCH_HOST = "NoSuchHost"
+    CERTIFICATE_NOT_TRUSTED = "CertificateNotTrusted"
     PEER_NOT_TRUSTED = "PeerNotTrusted"
     CERTIFICATE_UNUSABLE = "CertificateUnusable"
     ORDER_INVALID = "OrderInvalid"
@@ -98,6 +101,11 @@ class Reason(StrEnum):
     SOURCE_UNMOUNTED = "SourceUnmounted"
     VOLUME_UNUSABLE = "VolumeUnusable"
     NOT_EVERYTHING_KEPT = "NotEverythingKept"
+    VERIFIED_EQUAL = "VerifiedEqual"
+    NOT_VERIFIED_YET = "NotVerifiedYet"
+    DIFFERENCES_FOUND = "DifferencesFound"
+    DIFFERENCES_REPAIRED = "DifferencesRepaired"
+    VERIFY_FAILED = "VerifyFailed"
     WATCH_LIMIT = "WatchLimit"
     CHANGED = "Changed"
 
@@ -262,6 +270,12 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.SOURCE_UNMOUNTED: "Mount the volume again; the copy is left as it is until then.",
         Reason.VOLUME_UNUSABLE: "See the message for what is wrong with the volume.",
         Reason.NOT_EVERYTHING_KEPT: "See status.volumes[].notKept; spec.agents.privilege Baseline keeps the most.",
+        Reason.DIFFERENCES_FOUND: "See status.volumes[].verify for the first names; spec.verify.repair: true and a new "
+        "spec.verify.request send them again. Content that changes under an equal size and time is damage, or a tool "
+        "that hides what it writes: look for its cause.",
+        Reason.DIFFERENCES_REPAIRED: "They are equal now. Content that changed under an equal size and time is damage, "
+        "or a tool that hides what it writes: look for its cause.",
+        Reason.VERIFY_FAILED: "See the message, and status.volumes[].verify.",
         Reason.HELD: _CONFIRM,
         Reason.MASS_DELETE: _CONFIRM,
         Reason.SOURCE_REPLACED: _CONFIRM,

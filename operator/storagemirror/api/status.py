@@ -10,6 +10,7 @@ from storagemirror.api.conditions import Condition
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
 from storagemirror.api.operation import Operation, StoredReplicas
 from storagemirror.api.sides import Side
+from storagemirror.api.verify import VerifyStatus
 from storagemirror.contract import Capture
 from storagemirror.contract import Phase as AgentPhase
 
@@ -152,6 +153,9 @@ class VolumeStatus(ApiModel):
         max_length=32,
         description="What could not be copied or kept, by kind. Empty: everything was.",
         json_schema_extra=map_by("kind"),
+    )
+    verify: VerifyStatus | None = Field(
+        default=None, description="The last verification and the next, where spec.verify asks for some."
     )
     last_contact: Time | None = Field(
         default=None, description="When the target agent last heard the source agent; known once it is lost."

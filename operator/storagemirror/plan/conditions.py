@@ -179,6 +179,27 @@ def everything_kept(whole: Whole) -> Told:
     return Told(TRUE, Reason.NOTHING_LOST, "")
 
 
+def verified(whole: Whole) -> Told:
+    """Of the volumes that are verified; only where some are."""
+    found = [(v.name, v.verify) for v in whole.volumes if v.verify is not None]
+    for name, status in found:
+        if status.message:
+            return Told(FALSE, Reason.VERIFY_FAILED, f"Volume {name}: {status.message}")
+    for name, status in found:
+        if left := status.differing - status.repaired:
+            return Told(FALSE, Reason.DIFFERENCES_FOUND, f"Volume {name}: {left} files differ: {_first(status.first)}.")
+    if any(status.last_time is None for _, status in found):
+        return Told(UNKNOWN, Reason.NOT_VERIFIED_YET, "Not every volume has been verified yet.")
+    mended = [f"{name}: {status.differing}" for name, status in found if status.differing]
+    if mended:
+        return Told(TRUE, Reason.DIFFERENCES_REPAIRED, f"Files that differed were sent again: {', '.join(mended)}.")
+    return Told(TRUE, Reason.VERIFIED_EQUAL, "")
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
 TELLERS: tuple[tuple[ConditionType, Callable[[Whole], Told]], ...] = (
     (ConditionType.READY, ready),
     (ConditionType.RECONCILING, reconciling),
@@ -207,6 +228,12 @@ def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) ->
     for kind, told in whole.more:
         new = condition(kind, told.status, told.reason, told.message, generation=generation, now=now)
         found = set_condition(found, new)
+    if any(v.verify is not None for v in whole.volumes):
+        told = verified(whole)
+        new = condition(ConditionType.VERIFIED, told.status, told.reason, told.message, generation=generation, now=now)
+        found = set_condition(found, new)
+    else:
+        found = drop_condition(found, ConditionType.VERIFIED)
     gone = {ConditionType.FENCEABLE, ConditionType.PROMOTABLE, ConditionType.SERVICES_READY} - {
         k for k, _ in whole.more
     }

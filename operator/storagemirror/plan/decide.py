@@ -18,6 +18,7 @@ from storagemirror.plan.failing import Failing, Volumes, failing, failing_told, 
 from storagemirror.plan.lifecycle import agent_steps, claim_steps
 from storagemirror.plan.observed import Observed, Unseen
 from storagemirror.plan.publish import settled, summed
+from storagemirror.plan.verifying import seconds_left
 from storagemirror.plan.view import View
 from storagemirror.plan.volumes import Judged, volume_status
 from storagemirror.plan.where import COPIED, Leave, Where, source_place, target_place
@@ -69,7 +70,10 @@ def decide(observed: Observed, now: datetime) -> Plan:
         return Plan((), pair.status, BLIND_AGAIN)
     part = failing(observed, Volumes(judged, aside), now)
     again.extend(part.again)
-    return Plan((*actions, *part.actions), _status(pair, judged, part), min(again, default=None), part.shown)
+    status = _status(pair, judged, part)
+    left = (seconds_left(pair.spec.verify, v.verify, now) for v in status.volumes)
+    again.extend(seconds for seconds in left if seconds is not None)
+    return Plan((*actions, *part.actions), status, min(again, default=None), part.shown)
 
 
 def _copied_elsewhere(pair: MirrorPair) -> bool:

@@ -45,6 +45,7 @@ from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import BrokenOrder, OrderSeen, RefusalOf
 from storagemirror.plan.times import seconds_since
 from storagemirror.plan.transfer import transfer_order
+from storagemirror.plan.verifying import verify_of
 from storagemirror.plan.view import View, instance_of, node_of
 from storagemirror.plan.where import (
     UNSCHEDULABLE_CALLS,
@@ -234,6 +235,7 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
         beat=BeatOrder(interval_seconds=seconds(spec.monitoring.interval), missed=spec.monitoring.missed),
         prove=elsewhere_prove(pair, which) if view.elsewhere else prove_of(pair, which),
         restore=None if view.elsewhere else restore_of(pair, which),
+        verify=None if view.elsewhere else verify_of(pair, which, view.before.verify, view.now),
         mirror=MirrorOrder(
             target=TargetPolicy.EMPTY if view.elsewhere else spec.mirror.target,
             once=bool(view.elsewhere),

@@ -38,6 +38,9 @@ _QUIET_REASONS = (
     "Unknown",
     "Progressing",
     "Mirroring",
+    "NotVerifiedYet",
+    "DifferencesFound",
+    "DifferencesRepaired",
 )
 
 
@@ -97,7 +100,7 @@ def summed(status: MirrorPairStatus) -> MirrorPairStatus:
 
 def notes(old: MirrorPairStatus, new: MirrorPairStatus) -> tuple[Note, ...]:
     """Events for what has changed: warnings for what went wrong, a word when the copy became whole."""
-    found: list[Note] = _operation_notes(old, new)
+    found: list[Note] = [*_operation_notes(old, new), *_verify_notes(old, new)]
     said: set[tuple[str, str]] = set()
     before = {c.type: c for c in old.conditions}
     for now in new.conditions:
@@ -109,6 +112,21 @@ def notes(old: MirrorPairStatus, new: MirrorPairStatus) -> tuple[Note, ...]:
         elif good(now) and now.type == ConditionType.REPLICATING:
             found.append(Note(EventType.NORMAL, now.reason, now.message))
     return tuple(found)
+
+
+def _verify_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
+    """A warning for each verification that found something, also when the one before had."""
+    before = {v.name: v.verify for v in old.volumes}
+    found = []
+    for volume in new.volumes:
+        now, last = volume.verify, before.get(volume.name)
+        if now is None or not now.differing or (last is not None and last.last_time == now.last_time):
+            continue
+        mended = now.repaired >= now.differing
+        reason = Reason.DIFFERENCES_REPAIRED if mended else Reason.DIFFERENCES_FOUND
+        text = f"Volume {volume.name}: {now.differing} files differed by checksum, {now.repaired} were sent again: "
+        found.append(Note(EventType.WARNING, reason, text + ", ".join(now.first[:3])))
+    return found
 
 
 _OPERATION_WARNINGS = (

@@ -83,6 +83,7 @@ class View:
             "hold": None,
             "last_contact": None,
             "source_time": None,
+            "verify": None,
         }
         return found.model_copy(update=of_the_copy)
 

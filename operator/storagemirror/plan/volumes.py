@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from storagemirror.api.conditions import ConditionType
 from storagemirror.api.status import AgentStatus, Hold, NotKept, Phase, Problem, Progress, VolumeStatus
+from storagemirror.api.verify import VerifyStatus
 from storagemirror.contract import PeerState, Report, Role
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS
 from storagemirror.plan.times import later, written
+from storagemirror.plan.verifying import verify_status
 from storagemirror.plan.view import View, node_of
 from storagemirror.plan.where import Leave, Where
 
@@ -97,10 +99,18 @@ def volume_status(judged: Judged) -> VolumeStatus:
         capture=source.capture if source is not None and source.capture is not None else before.capture,
         hold=_hold(view),
         not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
+        verify=_verify(view, source),
         last_contact=heard_at,
         source_time=source_time,
         source=_agent(judged, Role.SOURCE),
         target=_agent(judged, Role.TARGET),
+    )
+
+
+def _verify(view: View, source: Report | None) -> VerifyStatus | None:
+    """Of a volume of the pair's own: a copy elsewhere is proven when it is made."""
+    return (
+        None if view.elsewhere else verify_status(view.observed.pair.spec.verify, view.before.verify, source, view.now)
     )
 
 

@@ -11,6 +11,7 @@ from storagemirror.plan.course import elsewhere_action, source_leaves, source_st
 from storagemirror.plan.objects import Claim, Container, Pod, SecurityContext
 from storagemirror.plan.observed import OrderSeen
 from storagemirror.plan.times import read, seconds_since, written
+from storagemirror.plan.verifying import verify_of
 from storagemirror.plan.view import View, node_of
 from storagemirror.resources import labels
 from storagemirror.resources.placement import ANYWHERE, NO_WRITER, Apart, Placement, WriterTraits
@@ -62,7 +63,8 @@ def source_place(view: View) -> Where:
 
     The agent's own node wins as long as any staying writer is there. A writer that has no node yet is left the choice
     for a while. With no writer at all, the agent lingers until a minute has passed and its copy is whole up to a time
-    when nobody wrote any more; its last report stays readable, so it does not come back before a writer does.
+    when nobody wrote any more; its last report stays readable, so it does not come back before a writer does, or a
+    verification is due.
     """
     status = view.observed.pair.status
     if view.resting:
@@ -86,7 +88,8 @@ def source_place(view: View) -> Where:
         age = seconds_since(coming[-1].metadata.creation_timestamp, view.now)
         if age is not None and age < SCHEDULING_PATIENCE:
             return Hesitate("a pod that uses the source is waiting for its node", SCHEDULING_PATIENCE - age)
-    if nothing_to_mirror(view) and not stays:
+    due = not view.elsewhere and verify_of(view.observed.pair, Role.SOURCE, view.before.verify, view.now) is not None
+    if nothing_to_mirror(view) and not stays and not due:
         return Leave("no pod uses the source, and its copy is whole")
     return Run(ANYWHERE, traits)
 
