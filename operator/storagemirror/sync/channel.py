@@ -30,9 +30,10 @@ class Channel:
     that it sends.
     """
 
-    def __init__(self, role: Role, stream: Stream, clock: Clock | None = None) -> None:
+    def __init__(self, role: Role, stream: Stream, clock: Clock | None = None, *, ahead: int = 0) -> None:
+        """`ahead`: what an event shows holds while so many more are received."""
         self._role = role
-        self._connection = Connection(role)
+        self._connection = Connection(role, ahead)
         self._stream = stream
         self._clock = clock if clock is not None else SystemClock()
         # Two locks: who sends holds the first while it waits for the network, and then the second must be free, or

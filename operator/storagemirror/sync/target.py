@@ -20,6 +20,7 @@ from storagemirror.errors import (
 from storagemirror.fs.scan import Scanner
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.admission import Admitted, NotAdmitted, admit, welcome
+from storagemirror.sync.ahead import AHEAD, Ahead
 from storagemirror.sync.answers import listing, looked
 from storagemirror.sync.applier import Applier
 from storagemirror.sync.bases import Bases
@@ -60,7 +61,9 @@ class TargetSession:
         self._expect = expect
         self._observer = observer
         self._clock = clock if clock is not None else SystemClock()
-        self._channel = Channel(Role.TARGET, stream, self._clock)
+        # One is dealt with, and one has come while those that wait are kept.
+        self._channel = Channel(Role.TARGET, stream, self._clock, ahead=AHEAD + 2)
+        self._ahead = Ahead(self._channel)
         self._sync_at_end = sync_at_end
         self._admitted: Admitted | None = None
         self._walker: Walker | None = None
@@ -101,7 +104,8 @@ class TargetSession:
                 self._look(hello)
                 return
             self._admit(hello)
-            while self._take(self._channel.receive()):
+            self._ahead.start()
+            while self._take(self._ahead.receive()):
                 pass
             self._finish()
         except Disconnected:
@@ -138,12 +142,13 @@ class TargetSession:
     def _say(self, message: m.Message) -> None:
         try:
             self._channel.send(message)
-            self._channel.last_word()
+            self._ahead.last_word()
         except (StorageMirrorError, AssertionError):
             return  # there is nobody left to tell
 
     def _end(self) -> None:
         self._channel.close()
+        self._ahead.stop()
         if self._walker is not None:
             self._walker.stop()
         if self._summing is not None:

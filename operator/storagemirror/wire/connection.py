@@ -90,10 +90,11 @@ _encode = msgspec.msgpack.Encoder().encode
 class Connection:
     """The protocol as `role` speaks it."""
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, role: Role, ahead: int = 0) -> None:
+        """What a Pack or Data event shows holds until `writable` is called after `ahead` more events."""
         self.role = role
         self.state = {Role.SOURCE: State.START, Role.TARGET: State.START}
-        self._reader = FrameReader()
+        self._reader = FrameReader(ahead)
         self._opener = Opener()
 
     def send(self, message: m.Message) -> bytes:
@@ -135,7 +136,7 @@ class Connection:
     def next_event(self) -> Event | None:
         """What the peer said next; None when more bytes are needed. `ProtocolError` when it may not say that.
 
-        What a Pack or Data event shows holds until `writable` is called again.
+        What a Pack or Data event shows holds until `writable` is called again (see `ahead`).
         """
         frame = self._next_frame()
         if frame is None:

@@ -6,6 +6,7 @@ Nothing is allocated for a frame before its type is known and its length is with
 from __future__ import annotations
 
 import struct
+from collections import deque
 
 from storagemirror.errors import ProtocolError
 from storagemirror.wire.messages import FrameType
@@ -84,6 +85,7 @@ LIMITS: dict[FrameType, int] = {
 
 LARGEST_FRAME = HEADER.size + max(LIMITS.values())
 _START = 64 * KIB
+_CONTENT = frozenset({FrameType.PACK, FrameType.DATA})
 _TYPES = {int(kind): kind for kind in FrameType}
 
 
@@ -98,11 +100,16 @@ class FrameReader:
     """Cuts a stream of bytes into frames.
 
     The caller puts bytes where `writable` points, says how many with `written`, and takes frames with `next_frame`
-    until there is none. A payload is a view of the reader's own memory: it holds until `writable` is called again.
+    until there is none. A payload is a view of the reader's own memory: it holds until `writable` is called again, or,
+    with `ahead`, that of a frame with content until so many more of these were taken and `writable` is called again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: int = 0) -> None:
         self._buffer = bytearray(_START)
+        self._others: deque[bytearray] = deque(bytearray() for _ in range(ahead))
+        """What may still be looked at, the oldest first."""
+        self._shown = False
+        """A payload with content is in the buffer: of all other frames nothing is looked at once they are decoded."""
         self._start = 0
         self._end = 0
         self._need = HEADER.size
@@ -111,7 +118,9 @@ class FrameReader:
         """Where the next bytes go: never empty, and never more memory than the frame that has begun may have."""
         if self._start:
             rest = self._end - self._start
-            if rest:
+            if self._others and self._shown:
+                self._turn(rest)
+            elif rest:
                 self._buffer[:rest] = self._buffer[self._start : self._end]
             self._start, self._end = 0, rest
         if self._need > len(self._buffer):
@@ -122,6 +131,15 @@ class FrameReader:
         elif self._end == len(self._buffer):
             raise AssertionError("take the frames that are there first")
         return memoryview(self._buffer)[self._end :]
+
+    def _turn(self, rest: int) -> None:
+        """Go on in the memory that was looked at the longest ago. Each turn follows a frame with content at least."""
+        before, after = self._buffer, self._others.popleft()
+        if len(after) < len(before):
+            after = bytearray(len(before))
+        after[:rest] = memoryview(before)[self._start : self._end]
+        self._others.append(before)
+        self._buffer, self._shown = after, False
 
     def written(self, count: int) -> None:
         """So many bytes were put where `writable` pointed."""
@@ -145,6 +163,7 @@ class FrameReader:
             return None
         begin = self._start + HEADER.size
         self._start += whole
+        self._shown = self._shown or kind in _CONTENT
         self._need = HEADER.size
         return kind, memoryview(self._buffer)[begin : begin + length]
 
