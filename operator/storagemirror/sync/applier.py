@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from storagemirror.entry import NotKeptKind, join
-from storagemirror.errors import ProtocolError, VolumeFull
+from storagemirror.errors import ProtocolError, VolumeError, VolumeFull
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.newfiles import NewFiles
 from storagemirror.fs.patch import Base, IncomingDelta
@@ -397,7 +397,7 @@ class Applier:
         self.changed = True
         for path in message.paths:
             try:
-                if not self.deletions.delete(path):
+                if not self.deletions.delete(path, in_the_way=message.in_the_way):
                     self.guarded(path)
-            except OSError as e:
+            except (OSError, VolumeFull, VolumeError) as e:
                 self.fail(path, e)

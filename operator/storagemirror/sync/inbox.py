@@ -159,6 +159,12 @@ class Inbox:
                 self.check()
                 self._changed.wait()
 
+    def pause(self, seconds: float) -> None:
+        """Until something comes, at most so long; raises what has gone wrong."""
+        with self._changed:
+            self._changed.wait(seconds)
+        self.check()
+
     def reports(self) -> list[m.Failed | m.NotKept]:
         """What the target could not do since the last call."""
         taken = []
