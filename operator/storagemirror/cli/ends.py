@@ -27,6 +27,8 @@ from storagemirror.sync.requests import Expectation, TargetOptions
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.target import TargetSession
+from storagemirror.terms import EXACT
+from storagemirror.terms import Terms as MirrorTerms
 
 VOLUME = "data"
 _PAIR = "by-hand"
@@ -169,13 +171,19 @@ def _percent(text: str) -> int:
 
 @contextmanager
 def opened(
-    source: SourceVolume, target: str | Address, terms: Terms, observer: Observer, *, keys: str | None = None
+    source: SourceVolume,
+    target: str | Address,
+    terms: Terms,
+    observer: Observer,
+    *,
+    keys: str | None = None,
+    under: MirrorTerms = EXACT,
 ) -> Iterator[SourceSession]:
-    """A session with the target, let in; it is closed in good order at the end, and what went wrong in the writing
+    """A session with the target, let in, `under` the rules and the policy for orphans that both have; it is closed in good order at the end, and what went wrong in the writing
     process is raised. Raises as `SourceSession.handshake`, and `BadInput` for what the command line cannot mean."""
     with interruptible():
         if isinstance(target, Address):
-            session = _met(source, target, terms, observer, keys)
+            session = _met(source, target, terms, observer, keys, under)
             try:
                 yield session
             finally:
@@ -183,7 +191,7 @@ def opened(
             return
         refuse_nested(source, target)
         connection, child = _start(target, terms)
-        session = _session(source, SocketStream(connection), terms, observer)
+        session = _session(source, SocketStream(connection), terms, observer, under)
         try:
             session.handshake()
             yield session
@@ -194,8 +202,10 @@ def opened(
             raise VolumeError("the process that writes DST ended with an error", reason="TargetFailing")
 
 
-def _session(source: SourceVolume, stream: SocketStream, terms: Terms, observer: Observer) -> SourceSession:
-    said = hello(pair_uid(terms.pair), VOLUME, FIRST_EPOCH, 1, source.identity)
+def _session(
+    source: SourceVolume, stream: SocketStream, terms: Terms, observer: Observer, under: MirrorTerms
+) -> SourceSession:
+    said = hello(pair_uid(terms.pair), VOLUME, FIRST_EPOCH, 1, source.identity, terms=under)
     return SourceSession(source, stream, said, observer)
 
 
@@ -299,12 +309,14 @@ def checked_keys(directory: str | None, role: Role, pair: str) -> Tls:
     return tls
 
 
-def _met(source: SourceVolume, there: Address, terms: Terms, observer: Observer, keys: str | None) -> SourceSession:
+def _met(
+    source: SourceVolume, there: Address, terms: Terms, observer: Observer, keys: str | None, under: MirrorTerms
+) -> SourceSession:
     """A session with a `serve`. One that is still busy with a source that has died is asked again for a while."""
     tls = checked_keys(keys, Role.SOURCE, terms.pair)
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
-        session = _session(source, dial(there, tls, terms.pair), terms, observer)
+        session = _session(source, dial(there, tls, terms.pair), terms, observer, under)
         try:
             session.handshake()
         except Passing as e:
