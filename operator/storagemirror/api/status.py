@@ -100,6 +100,24 @@ class NotKept(ApiModel):
     )
 
 
+class LeftAlone(ApiModel):
+    """What is on the target as it is on purpose, by kind."""
+
+    kind: str = Field(
+        max_length=64,
+        description="Newer: files that are newer on the target (spec.mirror.compare). Orphan: entries that the source "
+        "does not have (spec.mirror.orphans).",
+    )
+    count: Count = Field(description="How many, since the last full comparison began.")
+    first: tuple[Word, ...] = Field(
+        default=(),
+        max_length=16,
+        description="The first names, relative to the volume, each cut at 256 characters; of orphans with the policy "
+        "Report alone.",
+        json_schema_extra=ATOMIC,
+    )
+
+
 class Writer(ApiModel):
     """A pod that may write a side's volumes: it was seen mounting a claim of it, and its end is not proven."""
 
@@ -151,6 +169,12 @@ class VolumeStatus(ApiModel):
         default=(),
         max_length=32,
         description="What could not be copied or kept, by kind. Empty: everything was.",
+        json_schema_extra=map_by("kind"),
+    )
+    left_alone: tuple[LeftAlone, ...] = Field(
+        default=(),
+        max_length=8,
+        description="What the target holds otherwise than the source because spec.mirror says so, by kind.",
         json_schema_extra=map_by("kind"),
     )
     last_contact: Time | None = Field(

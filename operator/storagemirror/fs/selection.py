@@ -18,7 +18,6 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from storagemirror.entry import split
@@ -80,7 +79,7 @@ class Selection:
         self.rules = rules
         self._files = _steps(rules, directories=False)
         self._directories = _steps(rules, directories=True)
-        self._entered = lru_cache(_DIRECTORIES)(self._enters)
+        self._known: dict[bytes, bool] = {b"": True}
 
     def excludes(self, directory: bytes, name: bytes, *, is_directory: bool) -> bool:
         """Whether `name` in `directory`, which is mirrored itself, is left out."""
@@ -91,13 +90,26 @@ class Selection:
 
     def leaves_out(self, path: bytes, *, is_directory: bool) -> bool:
         """Whether the entry at `path` is left out, or a directory that leads to it."""
-        if not path:
-            return False
         directory, name = split(path)
-        return not self._entered(directory) or self.excludes(directory, name, is_directory=is_directory)
+        if not path or not self._enters(directory):
+            return bool(path)
+        return self.excludes(directory, name, is_directory=is_directory)
 
     def _enters(self, path: bytes) -> bool:
-        return not self.leaves_out(path, is_directory=True)
+        """Whether a directory, and all that lead to it, are mirrored."""
+        known = self._known
+        unknown = []
+        while path not in known:
+            unknown.append(path)
+            path = split(path)[0]
+        entered = known[path]
+        if len(known) + len(unknown) > _DIRECTORIES:
+            self._known = known = {b"": True}
+        while unknown:
+            path = unknown.pop()
+            entered = entered and not self.excludes(*split(path), is_directory=True)
+            known[path] = entered
+        return entered
 
 
 def selection_of(rules: Rules) -> Selection | None:
