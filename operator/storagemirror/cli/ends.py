@@ -61,6 +61,8 @@ class Terms:
     sync: bool = True
     """Wait for the target's disk at the end."""
     pair: str = ""
+    under: MirrorTerms = EXACT
+    """Rules, and what becomes of orphans: of the source's side, which tells the other."""
 
     def expectation(self) -> Expectation:
         """As the session wants it."""
@@ -171,19 +173,13 @@ def _percent(text: str) -> int:
 
 @contextmanager
 def opened(
-    source: SourceVolume,
-    target: str | Address,
-    terms: Terms,
-    observer: Observer,
-    *,
-    keys: str | None = None,
-    under: MirrorTerms = EXACT,
+    source: SourceVolume, target: str | Address, terms: Terms, observer: Observer, *, keys: str | None = None
 ) -> Iterator[SourceSession]:
-    """A session with the target, let in, `under` the rules and the policy for orphans that both have; it is closed in good order at the end, and what went wrong in the writing
+    """A session with the target, let in; it is closed in good order at the end, and what went wrong in the writing
     process is raised. Raises as `SourceSession.handshake`, and `BadInput` for what the command line cannot mean."""
     with interruptible():
         if isinstance(target, Address):
-            session = _met(source, target, terms, observer, keys, under)
+            session = _met(source, target, terms, observer, keys)
             try:
                 yield session
             finally:
@@ -191,7 +187,7 @@ def opened(
             return
         refuse_nested(source, target)
         connection, child = _start(target, terms)
-        session = _session(source, SocketStream(connection), terms, observer, under)
+        session = _session(source, SocketStream(connection), terms, observer)
         try:
             session.handshake()
             yield session
@@ -202,10 +198,8 @@ def opened(
             raise VolumeError("the process that writes DST ended with an error", reason="TargetFailing")
 
 
-def _session(
-    source: SourceVolume, stream: SocketStream, terms: Terms, observer: Observer, under: MirrorTerms
-) -> SourceSession:
-    said = hello(pair_uid(terms.pair), VOLUME, FIRST_EPOCH, 1, source.identity, terms=under)
+def _session(source: SourceVolume, stream: SocketStream, terms: Terms, observer: Observer) -> SourceSession:
+    said = hello(pair_uid(terms.pair), VOLUME, FIRST_EPOCH, 1, source.identity, terms=terms.under)
     return SourceSession(source, stream, said, observer)
 
 
@@ -309,14 +303,12 @@ def checked_keys(directory: str | None, role: Role, pair: str) -> Tls:
     return tls
 
 
-def _met(
-    source: SourceVolume, there: Address, terms: Terms, observer: Observer, keys: str | None, under: MirrorTerms
-) -> SourceSession:
+def _met(source: SourceVolume, there: Address, terms: Terms, observer: Observer, keys: str | None) -> SourceSession:
     """A session with a `serve`. One that is still busy with a source that has died is asked again for a while."""
     tls = checked_keys(keys, Role.SOURCE, terms.pair)
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
-        session = _session(source, dial(there, tls, terms.pair), terms, observer, under)
+        session = _session(source, dial(there, tls, terms.pair), terms, observer)
         try:
             session.handshake()
         except Passing as e:

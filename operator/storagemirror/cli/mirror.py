@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from storagemirror.cli import transfer
 from storagemirror.cli.ends import Address, add_ends, add_terms, make_target, opened, terms_of
@@ -69,11 +70,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _mirror(args: argparse.Namespace, output: JsonLines | Terminal) -> MirrorResult:
-    terms, under = terms_of(args), selecting_of(args)
+    terms = replace(terms_of(args), under=selecting_of(args))
     with SourceVolume.open(args.source) as source:
         if not isinstance(args.target, Address):
             make_target(args.target)
-        with opened(source, args.target, terms, output, keys=args.keys, under=under) as session:
+        with opened(source, args.target, terms, output, keys=args.keys) as session:
             session.govern(transfer.transfer_of(args))
             result = session.mirror(MirrorOptions(compare_of(args)))
             if terms.sync:
