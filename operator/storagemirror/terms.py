@@ -22,6 +22,9 @@ from storagemirror.errors import BadInput
 RULES = 256
 """Rules in one list, at most."""
 
+RULE_INVALID = "RuleInvalid"
+"""Reason of the error that says so."""
+
 PATTERN_LIMIT = 1024
 """Bytes of one pattern, at most."""
 
@@ -89,10 +92,12 @@ EXACT = Terms()
 def check_rules(rules: Rules) -> None:
     """`BadInput` where there are too many, or too long ones. (What a pattern means is checked by `fs.selection`.)"""
     if len(rules) > RULES:
-        raise BadInput(f"expected at most {RULES} rules, got {len(rules)}")
+        raise BadInput(f"expected at most {RULES} rules, got {len(rules)}", reason=RULE_INVALID)
     for rule in rules:
         if not 0 < len(rule.pattern) <= PATTERN_LIMIT:
-            raise BadInput(f"expected a pattern of 1 to {PATTERN_LIMIT} bytes, got {len(rule.pattern)}")
+            raise BadInput(
+                f"expected a pattern of 1 to {PATTERN_LIMIT} bytes, got {len(rule.pattern)}", reason=RULE_INVALID
+            )
     whole = sum(len(rule.pattern) for rule in rules)
     if whole > RULES_BYTES:
-        raise BadInput(f"expected patterns of at most {RULES_BYTES} bytes together, got {whole}")
+        raise BadInput(f"expected patterns of at most {RULES_BYTES} bytes together, got {whole}", reason=RULE_INVALID)

@@ -22,7 +22,7 @@ from typing import Any
 
 from storagemirror.entry import split
 from storagemirror.errors import BadInput
-from storagemirror.terms import Rule, Rules, check_rules
+from storagemirror.terms import RULE_INVALID, Rule, Rules, check_rules
 
 _DIRECTORIES = 4096
 """Directories whose verdict is remembered, where single paths are asked about."""
@@ -139,10 +139,15 @@ def _text(rule: Rule) -> tuple[str, bool]:
         raise BadInput(
             f"the rule {str(rule)!r} cannot be meant: a pattern holds no NUL, and a leading '!' or '#' or a space at "
             "its end needs a backslash before it",
+            reason=RULE_INVALID,
             hint="What is to be mirrored after all is a rule of its own: include.",
         )
     if "[:" in text:
-        raise BadInput(f"the rule {str(rule)!r} holds a named class such as [[:digit:]]: write [0-9]", hint=_HINT)
+        raise BadInput(
+            f"the rule {str(rule)!r} holds a named class such as [[:digit:]]: write [0-9]",
+            reason=RULE_INVALID,
+            hint=_HINT,
+        )
     return (text[:-1], True) if text.endswith("/") else (text, False)
 
 
@@ -174,7 +179,7 @@ def _regex(rule: Rule, text: str) -> str:
         whole = _of_one_entry(found)
         _compile(whole)
     except (ValueError, GitIgnorePatternError, re.error) as e:
-        raise BadInput(f"the rule {str(rule)!r} cannot be meant: {e}", hint=_HINT) from e
+        raise BadInput(f"the rule {str(rule)!r} cannot be meant: {e}", reason=RULE_INVALID, hint=_HINT) from e
     return whole
 
 

@@ -153,7 +153,7 @@ class SourceSession:
         if self._hello.terms != EXACT and m.FEATURE_TERMS not in welcome.features:
             raise Refused(
                 "the target agent is of an older release: it knows nothing of rules and orphans",
-                reason=m.RefusalReason.VERSION_TOO_OLD.value,
+                reason="PeerTooOld",
                 hint="Let it be replaced with one of this release.",
             )
         self._welcome = welcome
