@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from storagemirror.errors import BadInput
+from storagemirror.terms import OrphanPolicy, Rule, Terms
 
 AGENT_PORT = 7460
 """TCP port of a target agent."""
@@ -105,6 +106,35 @@ class Peer(_Wire, frozen=True, kw_only=True):
     port: int = AGENT_PORT
 
 
+class CompareBy(StrEnum):
+    """How a file that both sides have is judged."""
+
+    SIZE_AND_TIME = "SizeAndTime"
+    CHECKSUM = "Checksum"
+    """Also by content: each full comparison is followed by one by checksum."""
+    NEWER = "Newer"
+    """A file that is newer on the target is left as it is."""
+
+
+class RuleOrder(_Wire, frozen=True, kw_only=True):
+    """One rule, as `.gitignore` writes them: one of the two fields."""
+
+    include: str | None = None
+    exclude: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.include is None) == (self.exclude is None):
+            raise ValueError("expected a rule to say either include or exclude")
+
+
+class OrphansOrder(_Wire, frozen=True, kw_only=True):
+    """What becomes of entries that the source does not have."""
+
+    policy: OrphanPolicy = OrphanPolicy.DELETE
+    older_than_seconds: int = 0
+    ignore_deletes: bool = False
+
+
 class MirrorOrder(_Wire, frozen=True, kw_only=True):
     """How to mirror."""
 
@@ -114,6 +144,18 @@ class MirrorOrder(_Wire, frozen=True, kw_only=True):
     """The token of the one hold that a person let through."""
     once: bool = False
     """A volume that was handed over before is refused, whoever made it: somebody uses it."""
+    compare: CompareBy = CompareBy.SIZE_AND_TIME
+    rules: tuple[RuleOrder, ...] = ()
+    orphans: OrphansOrder = OrphansOrder()
+
+    def terms(self) -> Terms:
+        """As the engine takes them; what a pattern means is looked at there."""
+        rules = tuple(
+            Rule(rule.include is not None, (rule.include or rule.exclude or "").encode("utf-8", "surrogateescape"))
+            for rule in self.rules
+        )
+        orphans = self.orphans
+        return Terms(rules, orphans.policy, orphans.older_than_seconds, orphans.ignore_deletes)
 
 
 class BeatOrder(_Wire, frozen=True, kw_only=True):
@@ -262,6 +304,14 @@ class NotKept(_Wire, frozen=True, kw_only=True):
     first: tuple[str, ...] = ()
 
 
+class LeftAlone(_Wire, frozen=True, kw_only=True):
+    """What the target holds otherwise on purpose, by kind (Newer, Orphan): how many, and the first names."""
+
+    kind: str
+    count: int
+    first: tuple[str, ...] = ()
+
+
 class VolumeFacts(_Wire, frozen=True, kw_only=True):
     """What an agent sees of its volume. Bytes."""
 
@@ -387,6 +437,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     lag_bytes: int | None = None
     capture: Capture | None = None
     not_kept: tuple[NotKept, ...] = ()
+    left_alone: tuple[LeftAlone, ...] = ()
+    """Source only: since its last full comparison began."""
     volume: VolumeFacts | None = None
     bytes_sent: int = 0
     version: str = ""

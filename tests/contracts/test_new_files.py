@@ -48,7 +48,7 @@ def test_each_has_its_owner_mode_time_and_content_whatever_its_directory_and_the
     os.chown(directory, 0, 4711)
     os.chmod(directory, directory_mode)
     new, fd = new_files(directory)
-    wanted = {}
+    wanted: dict[bytes, Attributes] = {}
     for mode in MODES:
         for uid, gid in OWNERS * 2:  # the second time what a new file is like is known
             name = b"%o-%d" % (mode, len(wanted))

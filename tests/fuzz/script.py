@@ -51,6 +51,10 @@ class Script:
                 self._partial.clear()
                 self._heard += kind != FrameType.PING
 
+    def transmitted(self) -> tuple[int, float] | None:
+        """No network is in between."""
+        return None
+
     def receive_into(self, buffer: memoryview) -> int:
         """The next of the script; 0 at its end."""
         with self._news:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storagemirror.clock import Clock
-from storagemirror.contract import RestoreOrder, TargetPolicy
+from storagemirror.contract import CompareBy, RestoreOrder, TargetPolicy
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import StorageMirrorError
 from storagemirror.fs.source import SourceVolume
@@ -23,6 +23,7 @@ from storagemirror.sync.requests import Expectation, MirrorOptions, MirrorResult
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.target import TargetSession
+from storagemirror.terms import EXACT, Terms
 
 PAIR, VOLUME = "pair-1", "data"
 
@@ -78,8 +79,8 @@ class Pair:
 
     thread: threading.Thread | None = None
 
-    def mirror(self) -> MirrorResult:
-        return self.source.mirror(MirrorOptions())
+    def mirror(self, compare: CompareBy = CompareBy.SIZE_AND_TIME) -> MirrorResult:
+        return self.source.mirror(MirrorOptions(compare))
 
     def end(self) -> None:
         """Both sessions, and let go of the volumes."""
@@ -105,6 +106,7 @@ def joined(
     writes: type[TargetVolume] = TargetVolume,
     clock: Clock | None = None,
     restoring: bool = True,
+    terms: Terms = EXACT,
 ) -> Iterator[Pair]:
     """Both ends, shaken hands, and what is kept aside done unless `restoring` is False. What the target's end died of
     is in `failure` afterwards."""
@@ -124,7 +126,7 @@ def joined(
     session = SourceSession(
         reader,
         SocketStream(ours, silence=silence),
-        hello(PAIR, VOLUME, epoch, 1, reader.identity, origin=origin_of(reader)),
+        hello(PAIR, VOLUME, epoch, 1, reader.identity, origin=origin_of(reader), terms=terms),
         seen,
     )
     pair = Pair(session, seen, seen_by_target, writer, reader)
@@ -146,9 +148,16 @@ def joined(
         pair.end()
 
 
-def mirror(source: Path, target: Path, expect: Expectation | None = None) -> MirrorResult:
+def mirror(
+    source: Path,
+    target: Path,
+    expect: Expectation | None = None,
+    *,
+    terms: Terms = EXACT,
+    compare: CompareBy = CompareBy.SIZE_AND_TIME,
+) -> MirrorResult:
     """One mirror, from start to end."""
-    with joined(source, target, expect) as pair:
-        result = pair.mirror()
+    with joined(source, target, expect, terms=terms) as pair:
+        result = pair.mirror(compare)
         pair.source.mark(result.started_ns)
         return result

@@ -48,7 +48,8 @@ def failing_disk(directory: Path, name: str) -> Iterator[FailingDisk]:
     made = FailingDisk(directory / name, directory / f"{name}.beneath", directory / f"{name}.orders")
     for path in (made.path, made.beneath, made.orders):
         path.mkdir()
-    command = [sys.executable, "-m", "tests.support.failing_fs", made.beneath, made.path, made.orders]
+    places = [str(place) for place in (made.beneath, made.path, made.orders)]
+    command = [sys.executable, "-m", "tests.support.failing_fs", *places]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 20
@@ -67,7 +68,7 @@ def failing_disk(directory: Path, name: str) -> Iterator[FailingDisk]:
 
 
 def _serve(beneath: str, mounted: str, orders: str) -> None:
-    import mfusepy
+    import mfusepy  # type: ignore[import-untyped]
 
     class Shown(mfusepy.Operations):  # type: ignore[misc]
         use_ns = True
@@ -164,7 +165,7 @@ def _serve(beneath: str, mounted: str, orders: str) -> None:
             return 0
 
         def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
-            os.utime(self._at(path), ns=times, follow_symlinks=False)
+            os.utime(self._at(path), ns=times or (time.time_ns(),) * 2, follow_symlinks=False)
             return 0
 
         def statfs(self, path: str) -> dict[str, int]:

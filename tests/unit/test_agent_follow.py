@@ -12,6 +12,7 @@ from storagemirror.contract import Capture, Phase, Problem
 from storagemirror.errors import Held, VolumeError, VolumeFull
 from storagemirror.fs.identity import Facts
 from storagemirror.sync.changes import WHOLE_TREE, Drained
+from storagemirror.sync.left import LeftAlone
 from storagemirror.sync.observer import Event, EventKind
 from storagemirror.sync.proving import Want
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
@@ -19,6 +20,19 @@ from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 SECOND = 1_000_000_000
 START = 1_000 * SECOND
 FILE, WHOLE = Drained(paths=frozenset({b"file"})), Drained(trees=WHOLE_TREE)
+
+
+class NoChecks:
+    """Nothing is compared by content."""
+
+    def begin(self) -> None:
+        raise AssertionError("nobody asked for that")
+
+    def drop(self) -> None:
+        """Nothing to give up."""
+
+    def advance(self) -> Want | None:
+        return None
 
 
 @dataclass
@@ -74,6 +88,8 @@ class World:
         if self.failing:
             self.view.event(Event(EventKind.FAILED_ENTRY, "file: Denied: no"))
 
+    left: tuple[LeftAlone, ...] = ()
+
     def mark(self, through_ns: int) -> None:
         self.done.append("mark")
         self.marks.append(self.now)
@@ -117,7 +133,7 @@ class World:
             left[0] -= 1
             return left[0] >= 0
 
-        Following(Ends(self, self, self, self, self), self.view, self, compare_seconds).run(wanted)
+        Following(Ends(self, self, self, self, self, NoChecks()), self.view, self, compare_seconds).run(wanted)
 
 
 def test_it_replicates_only_after_a_mirror_and_a_mark() -> None:

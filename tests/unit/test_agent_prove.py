@@ -17,6 +17,7 @@ from storagemirror.agent.view import View
 from storagemirror.contract import Proof, ProofStage, ProveOrder
 from storagemirror.entry import View as Sight
 from storagemirror.fs.identity import Facts
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.asking import Asking
 from storagemirror.sync.changes import WHOLE_TREE, Drained
@@ -50,6 +51,7 @@ class World:
     wants: list[Want] = field(default_factory=list)
     resent: list[bytes] = field(default_factory=list)
     marks_move: bool = True
+    selection: Selection | None = None
 
     def __post_init__(self) -> None:
         self.view = View(1, "uid", self)
@@ -102,6 +104,9 @@ class World:
 
     def facts(self) -> Facts:
         return Facts(self.kind, 1, 1)
+
+    def owed(self, paths: list[bytes]) -> list[bytes]:
+        return paths
 
     def resend(self, paths: list[bytes]) -> None:
         self.resent += paths

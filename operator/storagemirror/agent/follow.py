@@ -9,10 +9,11 @@ from typing import Protocol
 
 from storagemirror.agent.view import View
 from storagemirror.clock import Clock
-from storagemirror.contract import Capture, Phase, Problem
+from storagemirror.contract import Capture, CompareBy, Phase, Problem
 from storagemirror.errors import VolumeFull
 from storagemirror.fs.identity import Facts
 from storagemirror.sync.changes import Drained
+from storagemirror.sync.left import LeftAlone
 from storagemirror.sync.proving import Want
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 
@@ -40,6 +41,8 @@ class Sends(Protocol):
     def mirror(self, options: MirrorOptions) -> MirrorResult: ...
     def apply(self, changes: Changes) -> None: ...
     def mark(self, through_ns: int) -> None: ...
+    @property
+    def left(self) -> tuple[LeftAlone, ...]: ...
 
 
 class Reads(Protocol):
@@ -74,6 +77,14 @@ class Proves(Protocol):
     def advance(self) -> Want | None: ...
 
 
+class Checks(Protocol):
+    """What is needed of a `Checker`."""
+
+    def begin(self) -> None: ...
+    def drop(self) -> None: ...
+    def advance(self) -> Want | None: ...
+
+
 @dataclass(frozen=True)
 class Ends:
     """What one connection works with."""
@@ -83,13 +94,26 @@ class Ends:
     watch: Sees
     unsettled: Collects
     prover: Proves
+    checker: Checks
 
 
 class Following:
     """From the first mirror of a connection to its end."""
 
-    def __init__(self, ends: Ends, view: View, clock: Clock, compare_seconds: float) -> None:
+    def __init__(
+        self,
+        ends: Ends,
+        view: View,
+        clock: Clock,
+        compare_seconds: float,
+        compare: CompareBy = CompareBy.SIZE_AND_TIME,
+    ) -> None:
         """`compare_seconds`: at least so long between two full comparisons while changes are watched."""
+        self._by_content = compare is CompareBy.CHECKSUM
+        # By content in slices, so that changes need not wait for it.
+        by = CompareBy.SIZE_AND_TIME if self._by_content else compare
+        self._options = MirrorOptions(by, sync_source=True)
+        self._checker = ends.checker
         self._session, self._volume = ends.session, ends.volume
         self._watch, self._unsettled = ends.watch, ends.unsettled
         self._prover = ends.prover
@@ -131,7 +155,7 @@ class Following:
     def _prove(self) -> float | None:
         """A slice of a proof that is ordered; how long the next step may wait then, None: as long as it likes."""
         end = self._clock.monotonic() + min(LONGEST_SLICE, max(SLICE_SECONDS, self._step_took))
-        while (want := self._prover.advance()) is Want.GO_ON and self._clock.monotonic() < end:
+        while (want := self._slice()) is Want.GO_ON and self._clock.monotonic() < end:
             pass
         match want:
             case Want.WAIT:
@@ -142,6 +166,13 @@ class Following:
             case Want.MARK:
                 self._step(0.0, settle=True)
         return None if want is None else 0.0
+
+    def _slice(self) -> Want | None:
+        want = self._prover.advance()
+        if want is None:
+            return self._checker.advance()
+        self._checker.drop()
+        return want
 
     def _step(self, timeout: float, *, settle: bool = False) -> None:
         """Take what has changed, send it, and make it durable when it is time (or at once: `settle`)."""
@@ -154,6 +185,7 @@ class Following:
         if changes and not changes.whole:
             self._session.apply(changes)
             self._dirty = True
+            self._see_left()
         if changes.whole or self._clock.monotonic() >= self._compare_due:
             self._compare()
         period = MARK_SECONDS if self._dirty else IDLE_SECONDS
@@ -165,7 +197,10 @@ class Following:
         """A full comparison."""
         self._volume.check_identity()
         start = self._clock.monotonic()
-        result = self._session.mirror(MirrorOptions(sync_source=True))
+        result = self._session.mirror(self._options)
+        self._see_left()
+        if self._by_content:
+            self._checker.begin()
         self._whole_ns = result.started_ns
         self._dirty = True
         now = self._clock.monotonic()
@@ -188,6 +223,11 @@ class Following:
             self._view.see(problem=_entries_failed(failed, first))
             return
         self._view.see(through_ns=max(through_ns, self._view.sight.through_ns or 0), problem=self._prover.problem)
+
+    def _see_left(self) -> None:
+        left = self._session.left
+        if left != self._view.sight.left:
+            self._view.see(left=left)
 
     def _see_capture(self) -> None:
         capture = self._watch.capture

@@ -26,6 +26,7 @@ from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import Problem, Proof, ProofStage, ProveOrder
 from storagemirror.entry import brief
 from storagemirror.fs.identity import Facts
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.changes import Drained
 from storagemirror.sync.proving import Proving, Run, Session, Want, files_of
@@ -53,6 +54,7 @@ class Volume(Protocol):
     """What is needed of a `SourceVolume`."""
 
     tree: Tree
+    selection: Selection | None
 
     def facts(self) -> Facts: ...
 
@@ -160,7 +162,7 @@ class Prover:
         yield Want.COMPARE
         session.asking.begin()
         proving = Proving(session, live.moved)
-        yield from proving.run(files_of(volume.tree, lambda path, found: True))
+        yield from proving.run(files_of(volume.tree, lambda path, found: True, volume.selection))
         yield Want.MARK
         agreed = yield from proving.agreed()
         live.proven = self._tell(order, proving, agreed=agreed, steady=True, since_ns=0)
@@ -172,7 +174,11 @@ class Prover:
         yield Want.COMPARE
         session.asking.begin()
         proving = Proving(session, self._moved)
-        files = files_of(volume.tree, lambda path, found: live is None or live.since(found) or live.named.has(path))
+        files = files_of(
+            volume.tree,
+            lambda path, found: live is None or live.since(found) or live.named.has(path),
+            volume.selection,
+        )
         for _ in range(ROUNDS):
             # What came before is in the comparison, in the memory of the live part, or in the round before.
             self._round, self._round_ns = Named(), self._clock.now_ns()
@@ -181,7 +187,7 @@ class Prover:
             again = self._round
             if proving.left or not again:
                 break
-            files = files_of(volume.tree, self._among(again, self._round_ns, volume))
+            files = files_of(volume.tree, self._among(again, self._round_ns, volume), volume.selection)
         agreed = yield from proving.agreed()
         self._tell(order, proving, agreed=agreed, steady=not again, since_ns=began_ns)
 

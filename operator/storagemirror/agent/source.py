@@ -17,6 +17,7 @@ import os
 import socket
 import threading
 
+from storagemirror.agent.checking import Checker
 from storagemirror.agent.checks import Checks
 from storagemirror.agent.context import Backoff, Context
 from storagemirror.agent.follow import NETWORK_FILE_SYSTEMS, Ends, Following
@@ -142,6 +143,7 @@ class SourceAgent:
             and now.action is Action.RUN
             and (now.peer, now.instance, now.epoch, now.pair_uid, now.volume)
             == (under.peer, under.instance, under.epoch, under.pair_uid, under.volume)
+            and (now.mirror.compare, now.mirror.terms()) == (under.mirror.compare, under.mirror.terms())
         )
 
     def _attempt(self, order: Order | None) -> float:
@@ -281,7 +283,10 @@ class SourceAgent:
         if volume is None or watch is None or unsettled is None:
             raise VolumeError("the source is not open")
         origin = origin_of(volume)
-        who = hello(order.pair_uid, order.volume, order.epoch, order.instance, volume.identity, origin=origin)
+        terms = order.mirror.terms()
+        who = hello(
+            order.pair_uid, order.volume, order.epoch, order.instance, volume.identity, origin=origin, terms=terms
+        )
         session = SourceSession(volume, stream, who, self._view)
         session.beat(order.beat.interval_seconds)
         session.govern(order.transfer)
@@ -295,9 +300,9 @@ class SourceAgent:
             self._view.see(peer_connected=True)
             session.recall()
             self._checks.connect(session, volume)
-            ends = Ends(session, volume, watch, unsettled, self._checks)
             context = self._context
-            follow = Following(ends, self._view, context.clock, context.settings.compare_seconds)
+            ends = Ends(session, volume, watch, unsettled, self._checks, Checker(session, volume, context.clock))
+            follow = Following(ends, self._view, context.clock, context.settings.compare_seconds, order.mirror.compare)
             follow.run(lambda: self._wanted(order))
             if self._context.stop.is_set():
                 follow.settle()

@@ -105,7 +105,7 @@ class Verifier:
         yield Want.COMPARE
         session.asking.begin()
         proving = Proving(session, found.moved)
-        rest = lists_of(files_of(volume.tree, lambda path, facts: True))
+        rest = lists_of(files_of(volume.tree, lambda path, facts: True, volume.selection))
         more = True
         while more:
             suspects: list[bytes] = []

@@ -21,11 +21,13 @@ from storagemirror.contract import (
     Verification,
     VolumeFacts,
 )
+from storagemirror.contract import LeftAlone as ReportedLeft
 from storagemirror.contract import Progress as ReportedProgress
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Held, StorageMirrorError, Superseded
 from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
+from storagemirror.sync.left import LeftAlone
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Progress
 
 LONGEST = 4096
@@ -47,6 +49,7 @@ class Sight:
     through_ns: int | None = None
     capture: Capture | None = None
     volume: VolumeFacts | None = None
+    left: tuple[LeftAlone, ...] = ()
 
 
 @dataclass
@@ -142,6 +145,10 @@ class View:
                 capture=sight.capture,
                 not_kept=tuple(
                     NotKept(kind=c.kind.value, count=c.count, first=c.first_printable()) for c in self._tally.counts()
+                ),
+                left_alone=tuple(
+                    ReportedLeft(kind=left.kind.value, count=left.count, first=left.first_printable())
+                    for left in sight.left
                 ),
                 volume=volume or sight.volume,
                 bytes_sent=self._wire_before + self._wire_session,

@@ -19,6 +19,23 @@ Duration = Annotated[
 ]
 """A duration in a spec."""
 
+AGE_PATTERN = r"^[1-9][0-9]{0,5}(s|m|h|d|w)$"
+_AGE_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+Age = Annotated[
+    str,
+    Field(max_length=8, pattern=AGE_PATTERN),
+    WithJsonSchema({"type": "string", "maxLength": 8, "pattern": AGE_PATTERN}),
+]
+"""How old something is: `12h`, `30d`, `8w`."""
+
+
+def age_seconds(text: str) -> int:
+    """`text` in seconds; `BadInput` when it is no age."""
+    if re.fullmatch(AGE_PATTERN, text) is None:
+        raise BadInput(f"expected an age such as 12h or 30d, got {text!r}")
+    return int(text[:-1]) * _AGE_UNITS[text[-1]]
+
 
 def seconds(text: str) -> float:
     """`text` in seconds; `BadInput` when it is no duration."""

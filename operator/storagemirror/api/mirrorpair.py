@@ -9,12 +9,13 @@ from pydantic import Field
 from storagemirror.api.agents import Agents
 from storagemirror.api.claims import ClaimName, ClaimTemplate
 from storagemirror.api.meta import ObjectMeta
-from storagemirror.api.model import API_VERSION, DNS_LABEL, ApiModel, map_by, rule, rules
+from storagemirror.api.mirroring import MAX_RULES, MirrorRule, Orphans
+from storagemirror.api.model import API_VERSION, ATOMIC, DNS_LABEL, ApiModel, map_by, rule, rules
 from storagemirror.api.sides import FailoverPolicy, Monitoring, Service, Sides
 from storagemirror.api.status import MirrorPairStatus
 from storagemirror.api.transfer import Transfer
 from storagemirror.api.verify import Verify
-from storagemirror.contract import TargetPolicy
+from storagemirror.contract import CompareBy, TargetPolicy
 
 KIND = "MirrorPair"
 PLURAL = "mirrorpairs"
@@ -76,6 +77,14 @@ class Volume(ApiModel):
 class Mirror(ApiModel):
     """How the full comparison of both sides behaves, and its guards."""
 
+    model_config = rules(
+        rule(
+            "!self.ignoreDeletes || (self.orphans.policy != 'Move' && !has(self.orphans.olderThan))",
+            "with ignoreDeletes orphans stay where they are: leave out orphans.policy Move and orphans.olderThan",
+            field=".ignoreDeletes",
+        ),
+    )
+
     target: TargetPolicy = Field(
         default=TargetPolicy.EMPTY,
         description="What the first mirror may find on the target. Empty (default): nothing but lost+found, or a "
@@ -96,6 +105,31 @@ class Mirror(ApiModel):
         max_length=128,
         description="Lets exactly one hold through: copy the token of status.volumes[].hold here. A later hold has "
         "another token, so a value left behind does no harm.",
+    )
+    compare: CompareBy = Field(
+        default=CompareBy.SIZE_AND_TIME,
+        description="How a file that both sides have is judged. SizeAndTime (default): by size, time and attributes. "
+        "Checksum: after that also by its content, which reads both volumes whole, at most a twentieth of the time. "
+        "Newer: as SizeAndTime, but a file that is newer on the target is left as it is, and counted in "
+        "status.volumes[].leftAlone.",
+    )
+    rules: tuple[MirrorRule, ...] | None = Field(
+        default=None,
+        max_length=MAX_RULES,
+        description="What is mirrored, in the language of .gitignore: of all rules that match an entry the last one "
+        "counts, and nothing in an excluded directory is looked at. What is left out is not sent, and what the target "
+        "has of it is left alone. Left out: everything is mirrored.",
+        json_schema_extra=ATOMIC,
+    )
+    orphans: Orphans = Field(
+        default=Orphans(),
+        description="What becomes of what the target has and the source has not. A restore does not obey it: the live "
+        "side is brought home as it is.",
+    )
+    ignore_deletes: bool = Field(
+        default=False,
+        description="true: what is deleted on the source stays on the target, and so does everything else that only "
+        "the target has, whatever orphans says.",
     )
 
 

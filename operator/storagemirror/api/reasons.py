@@ -67,6 +67,7 @@ class Reason(StrEnum):
     # between the agents
     DISCONNECTED = "Disconnected"
     PEER_TOO_OLD = "PeerTooOld"
+    TERMS_DIFFER = "TermsDiffer"
     PROTOCOL_ERROR = "ProtocolError"
     REFUSED = "Refused"
     EPOCH_TOO_OLD = "EpochTooOld"
@@ -78,6 +79,7 @@ class Reason(StrEnum):
     PEER_NOT_TRUSTED = "PeerNotTrusted"
     CERTIFICATE_UNUSABLE = "CertificateUnusable"
     ORDER_INVALID = "OrderInvalid"
+    RULE_INVALID = "RuleInvalid"
     PEER_FAILED = "PeerFailed"
     PORT_TAKEN = "PortTaken"
     ENTRIES_FAILED = "EntriesFailed"
@@ -235,6 +237,8 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.SAME_NODE: "Both sides die with this node. Put the target on a volume that is elsewhere.",
         Reason.DISCONNECTED: "See whether the nodes reach each other and a NetworkPolicy allows TCP 7460 from the "
         "source agent to the target agent; it goes on by itself.",
+        Reason.TERMS_DIFFER: "Passes by itself when both agents have their new orders.",
+        Reason.RULE_INVALID: "Correct spec.mirror.rules: the patterns are those of .gitignore.",
         Reason.PEER_TOO_OLD: "The agents are of different releases; the older one is replaced by itself.",
         Reason.PROTOCOL_ERROR: "The agents do not understand each other; report it with both agents' logs.",
         Reason.REFUSED: "See the message for what the other side refused.",

@@ -101,6 +101,24 @@ class NotKept(ApiModel):
     )
 
 
+class LeftAlone(ApiModel):
+    """What is on the target as it is on purpose, by kind."""
+
+    kind: str = Field(
+        max_length=64,
+        description="Newer: files that are newer on the target (spec.mirror.compare). Orphan: entries that the source "
+        "does not have (spec.mirror.orphans).",
+    )
+    count: Count = Field(description="How many, since the last full comparison began.")
+    first: tuple[Word, ...] = Field(
+        default=(),
+        max_length=16,
+        description="The first names, relative to the volume, each cut at 256 characters; of orphans with the policy "
+        "Report alone.",
+        json_schema_extra=ATOMIC,
+    )
+
+
 class Writer(ApiModel):
     """A pod that may write a side's volumes: it was seen mounting a claim of it, and its end is not proven."""
 
@@ -156,6 +174,12 @@ class VolumeStatus(ApiModel):
     )
     verify: VerifyStatus | None = Field(
         default=None, description="The last verification and the next, where spec.verify asks for some."
+    )
+    left_alone: tuple[LeftAlone, ...] = Field(
+        default=(),
+        max_length=8,
+        description="What the target holds otherwise than the source because spec.mirror says so, by kind.",
+        json_schema_extra=map_by("kind"),
     )
     last_contact: Time | None = Field(
         default=None, description="When the target agent last heard the source agent; known once it is lost."

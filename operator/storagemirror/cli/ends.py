@@ -27,6 +27,8 @@ from storagemirror.sync.requests import Expectation, TargetOptions
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.target import TargetSession
+from storagemirror.terms import EXACT
+from storagemirror.terms import Terms as MirrorTerms
 
 VOLUME = "data"
 _PAIR = "by-hand"
@@ -59,6 +61,8 @@ class Terms:
     sync: bool = True
     """Wait for the target's disk at the end."""
     pair: str = ""
+    under: MirrorTerms = EXACT
+    """Rules, and what becomes of orphans: of the source's side, which tells the other."""
 
     def expectation(self) -> Expectation:
         """As the session wants it."""
@@ -180,7 +184,7 @@ def opened(
     """A session with the target, let in; it is closed in good order at the end, and what went wrong in the writing
     process is raised. `look`: nothing is written there. Raises as `SourceSession.handshake`, and `BadInput` for what
     the command line cannot mean."""
-    said = hello(pair_uid(terms.pair), VOLUME, FIRST_EPOCH, 1, source.identity, look=look)
+    said = hello(pair_uid(terms.pair), VOLUME, FIRST_EPOCH, 1, source.identity, look=look, terms=terms.under)
     with interruptible():
         if isinstance(target, Address):
             tls = checked_keys(keys, Role.SOURCE, terms.pair)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from storagemirror.cli import transfer
 from storagemirror.cli.ends import Address, add_ends, add_terms, make_target, opened, terms_of
 from storagemirror.cli.progress import JsonLines, Terminal, add_output
+from storagemirror.cli.selecting import add_selecting, compare_of, selecting_of
 from storagemirror.errors import StorageMirrorError
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.requests import MirrorOptions, MirrorResult
@@ -36,6 +38,8 @@ examples:
   storagemirror mirror /srv/data backup.example.org:7460 --keys source
   storagemirror mirror --json /srv/data /mnt/copy | jq .
   storagemirror mirror --bwlimit 20Mi --compress zstd:6 /srv/data /mnt/copy
+  storagemirror mirror --exclude 'cache/' --exclude '*.tmp' --include keep.tmp /srv/data /mnt/copy
+  storagemirror mirror --orphans move --older-than 30d /srv/data /mnt/copy
   rsync -anciHAX --delete --exclude=/.storagemirror --exclude=/lost+found /srv/data/ /mnt/copy/   # prove it: no output
 
 """
@@ -47,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES + (parser.epilog or "")
     add_ends(parser, "directory that becomes equal to SRC")
     add_terms(parser)
+    add_selecting(parser)
     transfer.configure(parser)
     add_output(parser)
 
@@ -65,13 +70,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _mirror(args: argparse.Namespace, output: JsonLines | Terminal) -> MirrorResult:
-    terms = terms_of(args)
+    terms = replace(terms_of(args), under=selecting_of(args))
     with SourceVolume.open(args.source) as source:
         if not isinstance(args.target, Address):
             make_target(args.target)
         with opened(source, args.target, terms, output, keys=args.keys) as session:
             session.govern(transfer.transfer_of(args))
-            result = session.mirror(MirrorOptions())
+            result = session.mirror(MirrorOptions(compare_of(args)))
             if terms.sync:
                 output.syncing()
                 session.mark(result.started_ns)

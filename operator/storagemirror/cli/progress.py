@@ -10,6 +10,7 @@ import msgspec
 
 from storagemirror.entry import NotKeptKind, printable
 from storagemirror.errors import Held, StorageMirrorError
+from storagemirror.sync.left import LeftKind
 from storagemirror.sync.observer import Event, EventKind, NotKeptCount, Progress, SilentObserver
 from storagemirror.sync.requests import MirrorResult
 
@@ -32,6 +33,11 @@ _MEANING = {
     NotKeptKind.FLAGS: "inode flags (DST's file system has none such, or they may not be set)",
     NotKeptKind.PROJECT: "project ids (DST's file system has none, or they may not be set)",
     NotKeptKind.REFUSED: "entries that DST refused",
+}
+
+_LEFT = {
+    LeftKind.NEWER: "files that are newer in DST",
+    LeftKind.ORPHAN: "entries that SRC does not have",
 }
 
 
@@ -118,6 +124,9 @@ class Terminal(SilentObserver):
         """What came of it."""
         self._clear()
         self._not_kept(result.not_kept)
+        for left in result.left_alone:
+            names = ", ".join(left.first_printable())
+            print(f"left alone: {left.count:,} {_LEFT[left.kind]}{': ' if names else ''}{names}", file=self._err)
         if self._quiet:
             return
         if result.spared_bytes:
@@ -130,8 +139,10 @@ class Terminal(SilentObserver):
         print(
             f"{words} {result.entries:,} entries, {size(result.bytes_total)}: sent {result.files_sent:,} files "
             f"({size(result.bytes_sent)}, {size(result.bytes_sent / seconds)}/s), attributes of "
-            f"{result.metadata_sent:,}, {result.links_sent:,} links, deleted {result.deleted:,}, "
-            f"in {seconds:.1f} s",
+            f"{result.metadata_sent:,}, {result.links_sent:,} links, deleted {result.deleted - result.moved_aside:,}, "
+            + (f"moved aside {result.moved_aside:,}, " if result.moved_aside else "")
+            + (f"{result.differing:,} differed by content alone, " if result.differing else "")
+            + f"in {seconds:.1f} s",
             file=self._out,
         )
 
@@ -214,13 +225,19 @@ class JsonLines(SilentObserver):
                 "bytesSent": result.bytes_sent,
                 "metadataSent": result.metadata_sent,
                 "linksSent": result.links_sent,
-                "deleted": result.deleted,
+                "deleted": result.deleted - result.moved_aside,
+                "movedAside": result.moved_aside,
+                "differing": result.differing,
                 "failed": result.failed,
                 "unread": result.unread,
                 "wireBytes": result.wire_bytes,
                 "wireBytesUncompressed": result.wire_bytes + result.spared_bytes,
                 "seconds": round((result.ended_ns - result.started_ns) / 1e9, 3),
                 "notKept": [_not_kept(kept) for kept in result.not_kept],
+                "leftAlone": [
+                    {"kind": left.kind.value, "count": left.count, "first": [printable(path) for path in left.first]}
+                    for left in result.left_alone
+                ],
             }
         )
 

@@ -37,11 +37,15 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Aside:
-    """The place for one epoch, on a volume that was claimed. Made when the first thing is kept."""
+    """The place for one epoch, on a volume that was claimed. Made when the first thing is kept.
 
-    def __init__(self, volume: TargetVolume, epoch: int) -> None:
+    `place` and `name`: another place in our directory, for what is moved aside on another occasion."""
+
+    def __init__(self, volume: TargetVolume, epoch: int, *, place: bytes = DIVERGED, name: bytes | None = None) -> None:
         self._volume = volume
         self._epoch = epoch
+        self._place = place
+        self._name = name if name is not None else b"%d" % epoch
         self._all = -1
         self._tree: Tree | None = None
         self._numbers = 0
@@ -223,12 +227,12 @@ class Aside:
         if self._all < 0:
             with contextlib.suppress(FileExistsError):
                 if make:
-                    os.mkdir(DIVERGED, 0o700, dir_fd=self._volume.ours)
+                    os.mkdir(self._place, 0o700, dir_fd=self._volume.ours)
             try:
-                self._all = os.open(DIVERGED, _DIRECTORY, dir_fd=self._volume.ours)
+                self._all = os.open(self._place, _DIRECTORY, dir_fd=self._volume.ours)
             except FileNotFoundError:
                 return None
-        name = b"%d" % self._epoch
+        name = self._name
         while True:
             try:
                 fd = os.open(name, _DIRECTORY, dir_fd=self._all)
@@ -308,7 +312,7 @@ def _is_there(directory: int, name: bytes) -> bool:
 
 def _cannot(path: bytes, error: OSError) -> VolumeError:
     return VolumeError(
-        f"cannot keep aside {printable(path)}, which the live side does not know: {error.strerror}",
+        f"cannot keep aside {printable(path)}, which the other side does not know: {error.strerror}",
         reason="NotKeptAside",
         hint="Nothing was overwritten. Look at that entry (immutable? another file system?) and move it away by hand.",
     )

@@ -30,6 +30,7 @@ from xxhash import xxh3_128
 from storagemirror.entry import Attributes, Entry, View, join
 from storagemirror.errors import BadInput
 from storagemirror.fs.scan import Leaders, Scanner, digest_of, ignore
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
 
 MANIFEST = b"manifest"
@@ -75,9 +76,11 @@ class _Nobody(Leaders):
         return b""
 
 
-def scanner(tree: Tree, view: View, distrust_after_ns: int | None = None) -> Scanner:
+def scanner(
+    tree: Tree, view: View, distrust_after_ns: int | None = None, selection: Selection | None = None
+) -> Scanner:
     """Looks at directories as a manifest tells of them."""
-    return Scanner(tree, view, ignore, _Nobody(), distrust_after_ns)
+    return Scanner(tree, view, ignore, _Nobody(), distrust_after_ns, selection=selection)
 
 
 def without_time(attributes: Attributes, view: View) -> bytes:

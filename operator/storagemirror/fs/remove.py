@@ -7,16 +7,21 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from storagemirror.entry import join, split
 from storagemirror.fs.descent import Descent
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree, names_in
 
 
-def count_entries(tree: Tree, path: bytes, forget: Callable[[bytes], bool]) -> int:
-    """`path` and all that is below it, without what `forget` says true to; 0 when nothing is there."""
+def count_entries(tree: Tree, path: bytes, forget: Callable[[bytes], bool], selection: Selection | None = None) -> int:
+    """`path` and all that is below it, without what `forget` says true to, and without what `selection` leaves out and
+    the directories that lead to that; 0 when nothing is there."""
     found = tree.lstat(path)
     if found is None or not path:
+        return 0
+    if selection is not None and selection.leaves_out(path, is_directory=stat.S_ISDIR(found.st_mode)):
         return 0
     count = 0 if forget(path) else 1
     if not stat.S_ISDIR(found.st_mode):
@@ -26,32 +31,55 @@ def count_entries(tree: Tree, path: bytes, forget: Callable[[bytes], bool]) -> i
     except OSError:
         return count  # gone, or somebody else's file system
     with here:
-        left: list[list[bytes]] = []  # of each directory from `path` on: the subdirectories not looked at yet
+        # Of each directory from `path` on: the subdirectories not looked at yet, with what they count; what it counts
+        # itself, and whether something that stays is in it.
+        left: list[_Level] = []
+        own = count
         while True:
-            subdirectories: list[bytes] = []
+            level = _Level(own)
             for name, _, is_directory in names_in(here.fd):
-                count += not forget(join(here.path, name))
+                if selection is not None and selection.excludes(here.path, name, is_directory=is_directory):
+                    level.needed = True
+                    continue
+                counts = not forget(join(here.path, name))
+                count += counts
                 if is_directory:
-                    subdirectories.append(name)
-            left.append(subdirectories)
-            while not _down(here, left[-1]):
-                left.pop()
+                    level.names.append((name, int(counts)))
+            left.append(level)
+            while (entered := _down(here, left[-1].names)) is None:
+                done = left.pop()
+                count -= done.counted if done.needed else 0
                 if not left:
                     return count
+                left[-1].needed |= done.needed
                 here.up()
+            own = entered
 
 
-def _down(here: Descent, names: list[bytes]) -> bool:
-    """Into one of these, which is taken out; False when none of them can be entered."""
+@dataclass(slots=True)
+class _Level:
+    """A directory that is gone through."""
+
+    counted: int = 0
+    names: list[tuple[bytes, int]] = field(default_factory=list)
+    """Subdirectories that are not gone through yet."""
+    needed: bool = False
+    """Something that stays is in it."""
+
+
+def _down(here: Descent, names: list[tuple[bytes, int]]) -> int | None:
+    """Into one of these, which is taken out: what it counts; None when none of them can be entered."""
     while names:
+        name, counted = names.pop()
         with contextlib.suppress(OSError):  # as above
-            here.down(names.pop())
-            return True
-    return False
+            here.down(name)
+            return counted
+    return None
 
 
-def remove_entry(tree: Tree, path: bytes, let_us_in: Callable[[int], None]) -> int:
-    """Delete `path` with all that is below; how many entries went. OSError when something could not be deleted."""
+def remove_entry(tree: Tree, path: bytes, let_us_in: Callable[[int], None], selection: Selection | None = None) -> int:
+    """Delete `path` with all that is below; how many entries went. What `selection` leaves out stays, and the
+    directories that lead to it. OSError when something could not be deleted."""
     directory, name = split(path)
     try:
         fd = tree.open_directory(directory)
@@ -62,41 +90,51 @@ def remove_entry(tree: Tree, path: bytes, let_us_in: Callable[[int], None]) -> i
             found = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
             return 0
-        if not stat.S_ISDIR(found.st_mode):
+        is_directory = stat.S_ISDIR(found.st_mode)
+        if selection is not None and selection.leaves_out(path, is_directory=is_directory):
+            return 0
+        if not is_directory:
             os.unlink(name, dir_fd=fd)
             return 1
-        return _remove_tree(tree, path, let_us_in)
+        return _remove_tree(tree, path, let_us_in, selection)
     finally:
         os.close(fd)
 
 
-def _remove_tree(tree: Tree, path: bytes, let_us_in: Callable[[int], None]) -> int:
+def _remove_tree(tree: Tree, path: bytes, let_us_in: Callable[[int], None], selection: Selection | None) -> int:
     """Depth first, without recursion, and with two descriptors however deep it is."""
     count = 0
     directory, name = split(path)
     with Descent(tree, directory) as here:
-        left = [[name]]  # of the directory above `path`, and of each from there on: the subdirectories that must go yet
+        # Of the directory above `path`, and of each from there on: the subdirectories that must go yet.
+        left = [_Level(names=[(name, 1)])]
         entered: list[bytes] = []
         while True:
-            if left[-1]:
-                entered.append(left[-1].pop())
+            if left[-1].names:
+                entered.append(left[-1].names.pop()[0])
                 here.down(entered[-1])
                 let_us_in(here.fd)
-                left.append([])
+                left.append(_Level())
                 for name, _, is_directory in names_in(here.fd):
-                    if is_directory:
-                        left[-1].append(name)
+                    if selection is not None and selection.excludes(here.path, name, is_directory=is_directory):
+                        left[-1].needed = True
+                    elif is_directory:
+                        left[-1].names.append((name, 1))
                     else:
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(name, dir_fd=here.fd)
                             count += 1
                 continue
-            left.pop()
+            needed = left.pop().needed
             if not entered:
                 return count
             here.up()
-            os.rmdir(entered.pop(), dir_fd=here.fd)
-            count += 1
+            name = entered.pop()
+            if needed:
+                left[-1].needed = True
+            else:
+                os.rmdir(name, dir_fd=here.fd)
+                count += 1
 
 
 def in_the_way(error: OSError) -> bool:

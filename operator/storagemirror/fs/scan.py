@@ -27,6 +27,7 @@ from storagemirror.entry import (
 )
 from storagemirror.fs import xattrs
 from storagemirror.fs.marker import marker_beneath
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.shortfall import Shortfall
 from storagemirror.fs.tree import Tree
 
@@ -90,6 +91,8 @@ class Scanner:
     """Source: files whose ctime is not before this are named in `Scanned.changed`."""
     lacks: Shortfall | None = None
     """Target: what it could not keep counts as kept while it is what came of it."""
+    selection: Selection | None = None
+    """What is looked at; None: everything."""
 
     def scan(self, path: bytes) -> Scanned:
         """The directory at `path`; OSError when it cannot be opened (gone, no directory, no permission)."""
@@ -113,10 +116,13 @@ class Scanner:
         look = os.stat
         since = self.changed_since_ns if self.changed_since_ns is not None else _NEVER
         changed = [b""] if since is not _NEVER and os.fstat(fd).st_ctime_ns >= since else []
+        excludes = self.selection.excludes if self.selection is not None else None
         for name in names:
             try:
                 found = look(name, dir_fd=fd, follow_symlinks=False)
             except FileNotFoundError:
+                continue
+            if excludes is not None and excludes(path, name, is_directory=stat.S_ISDIR(found.st_mode)):
                 continue
             entry = self._entry(fd, path, name, found, listed.get(name))
             if entry is None:
@@ -150,6 +156,8 @@ class Scanner:
         try:
             found = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
+            return None
+        if self.selection is not None and self.selection.excludes(path, name, is_directory=stat.S_ISDIR(found.st_mode)):
             return None
         return self._entry(fd, path, name, found, xattrs.names_at(xattrs.path_of(fd, name)))
 

@@ -14,6 +14,7 @@ from storagemirror.fs import xattrs
 from storagemirror.fs.identity import Facts, facts, identity
 from storagemirror.fs.marker import Marker, marker_beneath
 from storagemirror.fs.scan import Leaders, Report, Scanner
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree, names_in
 
@@ -39,6 +40,8 @@ class SourceVolume:
     def __init__(self, tree: Tree, *, grain_ns: int | None = None) -> None:
         """`grain_ns`: None finds out (see `time_grain_ns`)."""
         self.tree = tree
+        self.selection: Selection | None = None
+        """What is mirrored; None: everything. Of the session that goes on."""
         self.identity: Identity = identity(tree.root)
         self.grain_ns = time_grain_ns(facts(tree.root).fs_type) if grain_ns is None else grain_ns
 
@@ -97,7 +100,7 @@ class SourceVolume:
 
     def scanner(self, view: View, report: Report, leaders: Leaders | None = None) -> Scanner:
         """Something that looks at directories as both sides compare them."""
-        return Scanner(self.tree, view, report, leaders if leaders is not None else Leaders())
+        return Scanner(self.tree, view, report, leaders if leaders is not None else Leaders(), selection=self.selection)
 
     def lstat(self, path: bytes) -> os.stat_result | None:
         """What is at `path`; None when nothing is. OSError EXDEV when another file system is mounted there or above:
@@ -118,6 +121,7 @@ class SourceDirectory:
     def __init__(self, volume: SourceVolume, path: bytes, view: View, report: Report) -> None:
         self.path = path
         self._device = volume.tree.device
+        self._selection = volume.selection
         self._view = view
         self._looks_at_xattrs = view.acls or view.user_xattrs or view.capabilities or view.trusted_xattrs
         self._report = report
@@ -130,8 +134,14 @@ class SourceDirectory:
         os.close(self.fd)
 
     def names(self) -> list[tuple[bytes, bool, bool]]:
-        """(name, is a file, is a directory), sorted. Root directories show what is ours or the system's too."""
-        return names_in(self.fd)
+        """(name, is a file, is a directory), sorted; what is left out is not among them. Root directories show what is
+        ours or the system's too."""
+        selection = self._selection
+        if selection is None:
+            return names_in(self.fd)
+        return [
+            found for found in names_in(self.fd) if not selection.excludes(self.path, found[0], is_directory=found[2])
+        ]
 
     def attributes(self) -> Attributes:
         """The directory's own."""

@@ -24,6 +24,7 @@ from storagemirror.fs.patch import Base, IncomingDelta
 from storagemirror.fs.place import Placer, raise_if_full
 from storagemirror.fs.remove import count_entries, remove_entry
 from storagemirror.fs.scan import Leaders, Report, Scanner, ignore, read_attributes
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.shortfall import Shortfall
 from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree
@@ -45,6 +46,8 @@ class TargetVolume:
         self.view = View()
         """What it can hold; known after `claim`."""
         self.report: Report = ignore
+        self.selection: Selection | None = None
+        """What is mirrored; None: everything. Of the session that goes on."""
         self.distrust_after_ns: int | None = None
         """Files changed since may have lost content in a crash; until a full mirror has looked at them again."""
         self.locks = Locks(tree)
@@ -193,7 +196,9 @@ class TargetVolume:
     def scanner(self, view: View) -> Scanner:
         """Something that looks at directories as both sides compare them."""
         lacks = self.shortfall if self.shortfall.attributes or self.shortfall.links else None
-        return Scanner(self.tree, view, ignore, Leaders(), self.distrust_after_ns, lacks=lacks)
+        return Scanner(
+            self.tree, view, ignore, Leaders(), self.distrust_after_ns, lacks=lacks, selection=self.selection
+        )
 
     # -- what it says about itself
 
@@ -375,17 +380,19 @@ class TargetVolume:
             os.close(old_fd)
 
     def count(self, path: bytes, forget: Callable[[bytes], bool]) -> int:
-        """How many entries deleting `path` would delete, those not counted of which `forget(path)` is true."""
-        return count_entries(self.tree, path, forget)
+        """How many entries deleting `path` would delete, those not counted of which `forget(path)` is true, nor what
+        is left out."""
+        return count_entries(self.tree, path, forget, self.selection)
 
     def delete(self, path: bytes) -> int:
-        """Delete `path` with all that is below; how many entries that were (0: nothing was there)."""
+        """Delete `path` with all that is below, but for what is left out; how many entries that were (0: nothing was
+        there)."""
         try:
-            return remove_entry(self.tree, path, self._let_us_in)
+            return remove_entry(self.tree, path, self._let_us_in, self.selection)
         except PermissionError:
             if not self.locks.unlock_tree(path):
                 raise
-            return remove_entry(self.tree, path, self._let_us_in)
+            return remove_entry(self.tree, path, self._let_us_in, self.selection)
 
 
 def _not_writable(error: OSError, hint: str = "") -> VolumeError:

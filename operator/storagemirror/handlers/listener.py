@@ -102,6 +102,7 @@ def _news(report: Report | None) -> tuple[object, ...]:
         report.peer.state if report.peer is not None else None,
         report.proof,
         kept,
+        tuple((left.kind, left.count) for left in report.left_alone),
     )
 
 

@@ -190,6 +190,8 @@ _LINK = (
     # While certificates or releases are being replaced, one agent is ahead of the other.
     Reason.PEER_NOT_TRUSTED,
     Reason.PEER_TOO_OLD,
+    # One of the agents has the new order, the other has not.
+    Reason.TERMS_DIFFER,
 )
 _HEALING = (
     Reason.TARGET_BUSY,

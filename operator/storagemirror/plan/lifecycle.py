@@ -15,11 +15,9 @@ from storagemirror.contract import (
     FIRST_EPOCH,
     HEARTBEAT_SECONDS,
     BeatOrder,
-    MirrorOrder,
     Order,
     Peer,
     Role,
-    TargetPolicy,
     TransferOrder,
 )
 from storagemirror.plan.children import missing_children
@@ -41,6 +39,7 @@ from storagemirror.plan.decisions import (
     Verdict,
     WriteOrder,
 )
+from storagemirror.plan.mirroring import mirror_order
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import BrokenOrder, OrderSeen, RefusalOf
 from storagemirror.plan.times import seconds_since
@@ -236,12 +235,7 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
         prove=elsewhere_prove(pair, which) if view.elsewhere else prove_of(pair, which),
         restore=None if view.elsewhere else restore_of(pair, which),
         verify=None if view.elsewhere else verify_of(pair, which, view.before.verify, view.now),
-        mirror=MirrorOrder(
-            target=TargetPolicy.EMPTY if view.elsewhere else spec.mirror.target,
-            once=bool(view.elsewhere),
-            max_delete_percent=spec.mirror.max_delete_percent,
-            confirm=spec.mirror.confirm,
-        ),
+        mirror=mirror_order(view),
         transfer=transfer_order(spec.transfer, len(spec.volumes)) if which is Role.SOURCE else TransferOrder(),
     )
     if last is not None and last != wanted:

@@ -80,6 +80,7 @@ class View:
             "synced_through": None,
             "last_full_mirror": None,
             "not_kept": (),
+            "left_alone": (),
             "hold": None,
             "last_contact": None,
             "source_time": None,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storagemirror.api.conditions import ConditionType
-from storagemirror.api.status import AgentStatus, Hold, NotKept, Phase, Problem, Progress, VolumeStatus
+from storagemirror.api.status import AgentStatus, Hold, LeftAlone, NotKept, Phase, Problem, Progress, VolumeStatus
 from storagemirror.api.verify import VerifyStatus
 from storagemirror.contract import PeerState, Report, Role
 from storagemirror.contract import Phase as AgentPhase
@@ -100,6 +100,7 @@ def volume_status(judged: Judged) -> VolumeStatus:
         hold=_hold(view),
         not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
         verify=_verify(view, source),
+        left_alone=_left_alone(source) if source is not None else before.left_alone,
         last_contact=heard_at,
         source_time=source_time,
         source=_agent(judged, Role.SOURCE),
@@ -168,6 +169,13 @@ def _not_kept(*reports: Report | None) -> tuple[NotKept, ...]:
             if entry.count and (entry.kind not in found or found[entry.kind].count < entry.count):
                 found[entry.kind] = NotKept(kind=entry.kind, count=entry.count, first=entry.first[:16])
     return tuple(found[kind] for kind in sorted(found))[:32]
+
+
+def _left_alone(source: Report) -> tuple[LeftAlone, ...]:
+    return tuple(
+        LeftAlone(kind=left.kind, count=left.count, first=left.first[:16])
+        for left in sorted(source.left_alone, key=lambda left: left.kind)[:8]
+    )
 
 
 def _agent(judged: Judged, role: Role) -> AgentStatus | None:

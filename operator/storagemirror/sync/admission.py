@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from storagemirror import __version__
 from storagemirror.contract import Role, TargetPolicy
 from storagemirror.entry import Origin
-from storagemirror.errors import Held, Refused, StorageMirrorError, VolumeError, VolumeFull
+from storagemirror.errors import BadInput, Held, Refused, StorageMirrorError, VolumeError, VolumeFull
 from storagemirror.fs.marker import Marker, Synced
+from storagemirror.fs.selection import selection_of
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync import guard
 from storagemirror.sync.requests import Expectation
+from storagemirror.terms import EXACT, Terms
 from storagemirror.wire import messages as m
 from storagemirror.wire.messages import HoldReason, RefusalReason
 
@@ -45,6 +47,8 @@ class Admitted:
     has_entries: bool
     synced: Synced | None
     """The last sync of this copy; None: none, or the volume was the live side since."""
+    terms: Terms
+    """Both sides have agreed on."""
     same_volume: bool
     """Restore: this is the volume that the source is the copy of."""
 
@@ -52,6 +56,7 @@ class Admitted:
 def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int) -> Admitted:
     """Judge `hello`; on the way the volume is claimed. Raises `NotAdmitted`, or `Held` (SourceReplaced)."""
     check_hello(expect, hello)
+    terms = agree(volume, expect, hello)
     try:
         stored = volume.marker()
         has_entries = not volume.is_empty()
@@ -86,6 +91,7 @@ def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int
         stored,
         has_entries,
         synced=None if lived else volume.synced(),
+        terms=terms,
         same_volume=hello.origin is not None and hello.origin.source.same_as(volume.identity),
     )
 
@@ -121,6 +127,31 @@ def check_hello(expect: Expectation, hello: m.Hello) -> None:
         )
     if expect.restore is not None:
         _check_live_side(expect, hello)
+
+
+def agree(volume: TargetVolume, expect: Expectation, hello: m.Hello) -> Terms:
+    """The terms, which hold for the volume from now on; `NotAdmitted` where the two sides were told of other ones.
+
+    Each knows them of the same order, which reaches one of them first: so this passes. A source of an older release
+    knows of no terms."""
+    terms = hello.terms if m.FEATURE_TERMS in hello.features else EXACT
+    if expect.terms is not None and expect.terms != terms:
+        if m.FEATURE_TERMS not in hello.features:
+            raise NotAdmitted(
+                RefusalReason.VERSION_TOO_OLD,
+                f"the source agent ({hello.software or 'of an older release'}) knows nothing of rules and orphans",
+                "Let the operator replace it with one of its own release.",
+            )
+        raise NotAdmitted(
+            RefusalReason.TERMS_DIFFER,
+            "the source mirrors under other rules, or another policy for orphans, than this target was told",
+            "It passes when both agents have their new orders.",
+        )
+    try:
+        volume.selection = selection_of(terms.rules)
+    except BadInput as e:
+        raise NotAdmitted(RefusalReason.TERMS_DIFFER, e.message, e.hint) from e
+    return terms
 
 
 def _check_live_side(expect: Expectation, hello: m.Hello) -> None:

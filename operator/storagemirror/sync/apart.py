@@ -72,7 +72,7 @@ class Apart:
 
     def look_with(self, view: View) -> None:
         """How the source looked."""
-        self._scanner = scanner(self._volume.tree, view)
+        self._scanner = scanner(self._volume.tree, view, selection=self._volume.selection)
 
     @property
     def view(self) -> View:

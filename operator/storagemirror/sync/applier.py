@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from storagemirror.entry import NotKeptKind, join
-from storagemirror.errors import ProtocolError, VolumeFull
+from storagemirror.errors import ProtocolError, VolumeError, VolumeFull
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.newfiles import NewFiles
 from storagemirror.fs.patch import Base, IncomingDelta
@@ -324,13 +324,13 @@ class Applier:
             except OSError as e:
                 if not in_the_way(e) or not self._make_way(incoming.path):
                     raise
-                self.volume.finish(incoming, message.size)
+                self._finish(incoming, message.size)
             self._written(incoming.path)
         except (OSError, VolumeFull) as e:
             incoming.drop()
             self.fail(incoming.path, e)
 
-    def _finish(self, incoming: IncomingFile, size: int) -> None:
+    def _finish(self, incoming: IncomingFile | IncomingDelta, size: int) -> None:
         try:
             self.volume.finish(incoming, size)
         except OSError as e:
@@ -397,7 +397,7 @@ class Applier:
         self.changed = True
         for path in message.paths:
             try:
-                if not self.deletions.delete(path):
+                if not self.deletions.delete(path, in_the_way=message.in_the_way):
                     self.guarded(path)
-            except OSError as e:
+            except (OSError, VolumeFull, VolumeError) as e:
                 self.fail(path, e)

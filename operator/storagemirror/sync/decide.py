@@ -26,6 +26,8 @@ class Verdict(Enum):
     """All of it, once the directory that is in its place may be deleted."""
     DELETE = "delete"
     """The source does not have it."""
+    NEWER = "newer"
+    """A file that is newer on the target: it is left as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,9 @@ class Decision:
     target: Entry | None = None
 
 
-def judge(source: Entry | None, target: Entry | None) -> Verdict:
-    """One of the two may be None: it is not there."""
+def judge(source: Entry | None, target: Entry | None, *, spare_newer: bool = False) -> Verdict:
+    """One of the two may be None: it is not there. `spare_newer`: a file that is newer on the target stays, where the
+    source has a file as well; of equal times the source's counts."""
     if source is None:
         return Verdict.DELETE
     wanted = stat.S_IFMT(source.mode)
@@ -50,6 +53,8 @@ def judge(source: Entry | None, target: Entry | None) -> Verdict:
         return Verdict.SAME if found == stat.S_IFDIR else Verdict.DIRECTORY
     if found == stat.S_IFDIR:
         return Verdict.MAKE_WAY
+    if spare_newer and wanted == found == stat.S_IFREG and target.mtime_ns > source.mtime_ns:
+        return Verdict.NEWER
     if wanted != found or source.leader != target.leader:
         return _new(source)
     if (source.size, source.content) != (target.size, target.content):
@@ -66,11 +71,11 @@ def _new(source: Entry) -> Verdict:
     return Verdict.LINK if source.leader else Verdict.WHOLE
 
 
-def decide(source: list[Entry], target: list[Entry]) -> Iterator[Decision]:
+def decide(source: list[Entry], target: list[Entry], *, spare_newer: bool = False) -> Iterator[Decision]:
     """For each name that either side has, in the source's order, then those that only the target has."""
     there = {entry.name: entry for entry in target}
     for entry in source:
         theirs = there.pop(entry.name, None)
-        yield Decision(entry.name, judge(entry, theirs), entry, theirs)
+        yield Decision(entry.name, judge(entry, theirs, spare_newer=spare_newer), entry, theirs)
     for name in there:
         yield Decision(name, Verdict.DELETE, None)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from storagemirror.errors import Held
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync import guard
+from storagemirror.sync.orphans import Orphans
+from storagemirror.terms import EXACT, Terms
 from storagemirror.wire.messages import HoldReason
 
 _REMEMBERED = 500_000
@@ -32,6 +34,9 @@ class Deletions:
     confirm: str | None
     base: int | None
     now_ns: Callable[[], int]
+    terms: Terms = EXACT
+    orphans: Orphans = field(init=False)
+    """What the terms say of each."""
     deleted: int = 0
     """Counted by the guard, since the last full comparison."""
     total: int = 0
@@ -46,6 +51,9 @@ class Deletions:
     """Of which so many are among `deleted`, and nothing has come for them yet."""
     _doomed: set[int] = field(default_factory=set)
     _doomed_entries: int = 0
+
+    def __post_init__(self) -> None:
+        self.orphans = Orphans(self.volume, self.terms, self.now_ns)
 
     def begin_mirror(self) -> None:
         """A comparison starts: what was announced before is void."""
@@ -79,6 +87,8 @@ class Deletions:
         A fresh entry stays fresh under its new name. In place of an entry that was there it is not another one: that
         one goes on, and nothing is lost. Where neither is fresh one entry less is there.
         """
+        if not self.orphans.may_rename(old, new):
+            return True  # both names are looked at afterwards
         self._settle()
         lstat = self.volume.tree.lstat
         before, there = lstat(old), lstat(new)
@@ -126,10 +136,12 @@ class Deletions:
     def _is_new(self, path: bytes) -> bool:
         return bool(self._new) and guard.path_hash(path) in self._new
 
-    def announce(self, paths: list[bytes]) -> None:
-        """These are to go."""
+    def announce(self, paths: list[bytes], *, in_the_way: bool = False) -> None:
+        """These are to go, if they may."""
         self._settle()
         for path in paths:
+            if not in_the_way and self.orphans.stays(path):
+                continue
             self._doomed.add(guard.path_hash(path))
             self._doomed_entries += self.volume.count(path, self._is_new)
 
@@ -149,9 +161,13 @@ class Deletions:
         self._budget = entries
         return entries
 
-    def delete(self, path: bytes) -> bool:
-        """Delete one, with all that is below; False when the guard does not let it go: it was not cleared before, and
+    def delete(self, path: bytes, *, in_the_way: bool = True) -> bool:
+        """Delete one, with all that is below, or do with it what the terms say. `in_the_way`: something of the source's
+        comes in its place. False when the guard does not let it go: it was not cleared before, and
         is more than what is left. Counts it. OSError."""
+        if not in_the_way and self.orphans.stays(path):
+            self.orphans.leave(path)
+            return True
         self._settle()
         fresh: list[int] = []
         late: list[int] = []
@@ -174,7 +190,7 @@ class Deletions:
         self._late.difference_update(late)
         for key in fresh:
             del self._new[key]  # what has gone does not settle
-        self.total += self.volume.delete(path)
+        self.total += self.orphans.take(path, in_the_way=in_the_way)
         return True
 
     def _lost(self, entries: int, late: int) -> None:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from storagemirror.errors import StorageMirrorError, VolumeError
+from storagemirror.errors import BadInput, StorageMirrorError, VolumeError
 from storagemirror.fs import manifest
 from storagemirror.fs.marker import Marker, Synced
+from storagemirror.fs.selection import selection_of
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.admission import distrust, is_ours
 from storagemirror.sync.requests import Expectation
@@ -134,7 +135,11 @@ def _need_whole(settled: Settled) -> None:
 def _remember(volume: TargetVolume, expect: Expectation) -> str:
     """Write the manifest; why that could not be done, empty when it was."""
     header = manifest.new_header(expect.pair_uid, expect.volume, expect.epoch, volume.view)
-    scanner = manifest.scanner(volume.tree, volume.view, volume.distrust_after_ns)
+    try:
+        selection = selection_of(expect.terms.rules) if expect.terms is not None else None
+    except BadInput:
+        selection = None  # nothing was ever mirrored under rules that cannot be meant
+    scanner = manifest.scanner(volume.tree, volume.view, volume.distrust_after_ns, selection)
     try:
         manifest.write(volume.ours, header, manifest.parts_of(scanner))
     except OSError as e:

@@ -8,12 +8,15 @@ about first: the answer may be that nothing is to be sent.
 from __future__ import annotations
 
 import errno
+import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, is_path, split, walk_key
+from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Entry, View, is_path, split, walk_key
 from storagemirror.errors import ProtocolError
 from storagemirror.fs.scan import Scanner
+from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.decide import Verdict, judge
 from storagemirror.sync.deltas import Deltas
 from storagemirror.sync.groups import LinkGroups
@@ -46,6 +49,8 @@ class LiveChanges:
     """Of which a walk of everything did not find the others: they are outside of the volume's tree."""
     wait_for_links: bool = True
     """Do not send those: everything is compared right after this."""
+    on_newer: Callable[[bytes], None] | None = None
+    """Told of each file that is newer on the target, and is left there: so all files are asked about. None: none is."""
     _touched: set[bytes] = field(default_factory=set)
     _trees: set[bytes] = field(default_factory=set)
     _gone: list[bytes] = field(default_factory=list)
@@ -57,7 +62,7 @@ class LiveChanges:
         renamed = {path for pair in changes.renames for path in pair}
         self._rename(changes.renames)
         for path in sorted(changes.paths | renamed | changes.trees, key=walk_key):
-            if path and not _ours(path):
+            if path and not _ours(path) and not self._left_out(path):
                 self._path(path, tree=path in changes.trees, renamed=path in renamed)
             elif not path:
                 self._touched.add(b"")
@@ -86,13 +91,38 @@ class LiveChanges:
         self._finish()
 
     def _rename(self, renames: tuple[tuple[bytes, bytes], ...]) -> None:
-        pairs = [(old, new) for old, new in renames if old and new and not _ours(old) and not _ours(new)]
+        if self.on_newer is not None:
+            return  # what has the new name there may be newer
+        pairs = [(old, new) for old, new in renames if self._may_rename(old) and self._may_rename(new)]
         if not pairs:
             return
         self.sender.flush()
         for at in range(0, len(pairs), _RENAMES):
             self.sender.channel.send(m.Rename(pairs[at : at + _RENAMES]))
         self._touched.update(split(path)[0] for pair in pairs for path in pair)
+
+    def _may_rename(self, path: bytes) -> bool:
+        return bool(path) and not _ours(path) and not self._left_out(path)
+
+    def _left_out(self, path: bytes) -> bool:
+        """Whether the rules leave it out. What was at a path that is gone may have been a file or a directory: the
+        target, which knows, leaves it alone where that is left out. The time of the directory that it is in has changed
+        all the same."""
+        selection = self.sender.volume.selection
+        if selection is None:
+            return False
+        parent = split(path)[0]
+        if selection.leaves_out(parent, is_directory=True):
+            return True
+        try:
+            found = self.sender.volume.lstat(path)
+        except OSError:
+            found = None
+        kinds = (True, False) if found is None else (stat.S_ISDIR(found.st_mode),)
+        if not all(selection.leaves_out(path, is_directory=is_directory) for is_directory in kinds):
+            return False
+        self._touched.add(parent)
+        return True
 
     def _path(self, path: bytes, *, tree: bool, renamed: bool) -> None:
         parent, name = split(path)
@@ -109,7 +139,9 @@ class LiveChanges:
                     self._trees.add(path)
                 else:
                     self._ask.append(path)
-            elif found.st_nlink > 1 or (stat.S_ISREG(found.st_mode) and found.st_size > SMALL_FILE):
+            elif found.st_nlink > 1 or (
+                stat.S_ISREG(found.st_mode) and (found.st_size > SMALL_FILE or self.on_newer is not None)
+            ):
                 self._ask.append(path)
             else:
                 with sender.volume.directory(parent, sender.view, sender.report) as directory:
@@ -211,8 +243,19 @@ class LiveChanges:
         if names[1:]:
             self._touched |= self.deltas.send()  # its other names follow it
         for name in names[1:]:
+            if self._is_newer(name, found, all_theirs.get(name)):
+                continue
             self.sender.link(name, leader)
             self._touched.add(split(name)[0])
+
+    def _is_newer(self, path: bytes, found: os.stat_result, theirs: Entry | None) -> bool:
+        """Whether a further name of a file is that of a newer one on the target."""
+        if self.on_newer is None or theirs is None or not stat.S_ISREG(theirs.mode) or not stat.S_ISREG(found.st_mode):
+            return False
+        if theirs.mtime_ns <= found.st_mtime_ns:
+            return False
+        self.on_newer(path)
+        return True
 
     def _one(self, path: bytes, theirs: Entry | None) -> None:
         parent, name = split(path)
@@ -221,7 +264,12 @@ class LiveChanges:
             mine = self.scanner.look(directory.fd, parent, name)
             if mine is None:
                 return
-            verdict = judge(_alone(mine), _alone(theirs) if theirs is not None else None)
+            verdict = judge(
+                _alone(mine), _alone(theirs) if theirs is not None else None, spare_newer=self.on_newer is not None
+            )
+            if verdict is Verdict.NEWER and self.on_newer is not None:
+                self.on_newer(path)
+                return
             sender.enter(parent, fresh=False)
             if sender.flagging is not None and stat.S_ISREG(mine.mode):
                 sender.flagging.look(directory.fd, parent, name)
@@ -267,3 +315,24 @@ def _outermost(paths: set[bytes]) -> set[bytes]:
         if not parent:
             kept.add(path)
     return kept
+
+
+def without_newer(
+    inbox: Inbox, volume: SourceVolume, view: View, paths: list[bytes], on_newer: Callable[[bytes], None]
+) -> list[bytes]:
+    """Of these files those that are not newer on the target; `on_newer` is told of the others."""
+    owed: list[bytes] = []
+    for part in frames_of(paths):
+        for path, theirs in zip(part, inbox.look(part).entries, strict=True):
+            mine = volume.lstat(path)
+            newer = (
+                mine is not None
+                and theirs is not None
+                and stat.S_ISREG(theirs.mode)
+                and theirs.mtime_ns > mine.st_mtime_ns - mine.st_mtime_ns % view.time_grain_ns
+            )
+            if newer:
+                on_newer(path)
+            else:
+                owed.append(path)
+    return owed

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from storagemirror.clock import Clock
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, join
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.observer import Progress
 
@@ -67,9 +68,11 @@ class Meter:
             wire_bytes=self._wire_bytes(),
         )
 
-    def count(self, tree: Tree, scopes: tuple[bytes, ...]) -> None:
+    def count(self, tree: Tree, scopes: tuple[bytes, ...], selection: Selection | None = None) -> None:
         """Find the totals, beside all else, once it is clear that it takes a while."""
-        self._counting = threading.Thread(target=self._count, args=(tree, scopes), name="counting", daemon=True)
+        self._counting = threading.Thread(
+            target=self._count, args=(tree, scopes, selection), name="counting", daemon=True
+        )
         self._counting.start()
 
     def finish(self, files: int, size: int) -> None:
@@ -85,7 +88,7 @@ class Meter:
         if self._counting is not None:
             self._counting.join()
 
-    def _count(self, tree: Tree, scopes: tuple[bytes, ...]) -> None:
+    def _count(self, tree: Tree, scopes: tuple[bytes, ...], selection: Selection | None) -> None:
         if self._stop.wait(COUNT_AFTER_SECONDS):
             return
         files = size = 0
@@ -103,8 +106,11 @@ class Meter:
                             return
                         if not path and entry.name in (STATE_DIRECTORY, LOST_AND_FOUND):
                             continue
+                        is_directory = entry.is_dir(follow_symlinks=False)
+                        if selection is not None and selection.excludes(path, entry.name, is_directory=is_directory):
+                            continue
                         files += 1
-                        if entry.is_dir(follow_symlinks=False):
+                        if is_directory:
                             pending.append(join(path, entry.name))
                         elif entry.is_file(follow_symlinks=False):
                             size += _size(fd, entry.name)

@@ -59,6 +59,8 @@ class Comparison:
     deltas: Deltas
     on_failed: Callable[[m.Failed], None]
     """Told of each entry that the target could not write."""
+    on_newer: Callable[[bytes], None] | None = None
+    """Told of each file that is newer on the target, and is left there; None: none is."""
     found: Found = field(default_factory=Found)
     full: bool = False
     """The target has no room left: no more content is sent, the rest goes on."""
@@ -226,15 +228,19 @@ class Comparison:
         changed = attributes != mine.attributes
         with sender.volume.directory(mine.path, sender.view, sender.report) as directory:
             sender.enter(mine.path, fresh=False)
-            for decision in decide(mine.entries, entries):
+            for decision in decide(mine.entries, entries, spare_newer=self.on_newer is not None):
                 if decision.verdict is Verdict.SAME:
                     if decision.source is not None:
                         sender.sent(1, decision.source.size)
                     continue
                 if decision.verdict is Verdict.DELETE and decision.name in mine.hidden:
                     continue
-                changed = True
                 path = join(mine.path, decision.name)
+                if decision.verdict is Verdict.NEWER and self.on_newer is not None:
+                    self.on_newer(path)
+                    sender.sent(1, 0)
+                    continue
+                changed = True
                 try:
                     self._carry_out(directory, decision, path)
                 except OSError as e:
@@ -289,12 +295,15 @@ class Comparison:
         self.sender.flush()
         channel = self.sender.channel
         self.sender.volume.check_identity()
-        frames = frames_of(self.doomed)
-        for number, paths in enumerate(frames, 1):
-            channel.send(m.Doomed(paths, number == len(frames), self.found.entries))
+        waiting = set(self._waiting)
+        orphans = [path for path in self.doomed if path not in waiting]
+        frames = [(paths, False) for paths in frames_of(orphans)]
+        frames += [(paths, True) for paths in frames_of(self._waiting)]
+        for number, (paths, in_the_way) in enumerate(frames, 1):
+            channel.send(m.Doomed(paths, number == len(frames), self.found.entries, in_the_way))
         self.inbox.cleared()
-        for paths in frames:
-            channel.send(m.Delete(paths))
+        for paths, in_the_way in frames:
+            channel.send(m.Delete(paths, in_the_way))
         self._touched.update(split(path)[0] for path in self.doomed)
 
     def _send_waiting(self) -> None:

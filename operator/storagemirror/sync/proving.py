@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Protocol
 
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, join
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.asking import Asking
 from storagemirror.sync.paths import frames_of
@@ -60,6 +61,7 @@ class Session(Protocol):
     def asking(self) -> Asking: ...
     def summer(self) -> Summer: ...
     def resend(self, paths: list[bytes]) -> None: ...
+    def owed(self, paths: list[bytes]) -> list[bytes]: ...
     def is_file(self, path: bytes) -> bool: ...
 
 
@@ -87,12 +89,14 @@ class Proving:
     """Of our own files, so far: for showing progress."""
     left: list[bytes] = field(default_factory=list)
     """Paths that still differ after all tries."""
+    to_the_end: bool = False
+    """Go on when something is left."""
 
     def run(self, candidates: Files) -> Run:
         """Compare these files; what differs is mended."""
         rest = lists_of(candidates)
         more = True
-        while more and not self.left:
+        while more and (self.to_the_end or not self.left):
             suspects: list[bytes] = []
             more = yield from self.compare(rest, suspects)
             yield from self._mend(suspects)
@@ -109,6 +113,7 @@ class Proving:
         return (theirs.files, theirs.digest) == (self.total.files, self.total.digest())
 
     def _mend(self, suspects: list[bytes]) -> Run:
+        suspects = self.session.owed(suspects)
         for attempt in range(_TRIES):
             if not suspects:
                 return
@@ -196,8 +201,9 @@ def lists_of(files: Files) -> Iterator[list[bytes]]:
     yield from frames_of(paths)
 
 
-def files_of(tree: Tree, wanted: Callable[[bytes, os.stat_result], bool]) -> Files:
-    """The regular files of a volume that are `wanted`, in the order of the walk; None after each directory."""
+def files_of(tree: Tree, wanted: Callable[[bytes, os.stat_result], bool], selection: Selection | None = None) -> Files:
+    """The regular files of a volume that are `wanted` and not left out, in the order of the walk; None after each
+    directory."""
     pending = [b""]
     while pending:
         path = pending.pop()
@@ -206,7 +212,7 @@ def files_of(tree: Tree, wanted: Callable[[bytes, os.stat_result], bool]) -> Fil
         except OSError:
             continue  # gone, or not readable: the comparison by size and time tells
         try:
-            deeper, files = _look(tree, fd, path, wanted)
+            deeper, files = _look(tree, fd, path, wanted, selection)
         finally:
             os.close(fd)
         yield from files
@@ -215,7 +221,11 @@ def files_of(tree: Tree, wanted: Callable[[bytes, os.stat_result], bool]) -> Fil
 
 
 def _look(
-    tree: Tree, fd: int, path: bytes, wanted: Callable[[bytes, os.stat_result], bool]
+    tree: Tree,
+    fd: int,
+    path: bytes,
+    wanted: Callable[[bytes, os.stat_result], bool],
+    selection: Selection | None,
 ) -> tuple[list[bytes], list[tuple[bytes, int]]]:
     """Subdirectories, and files, of one directory."""
     deeper: list[bytes] = []
@@ -225,7 +235,10 @@ def _look(
             if not path and entry.name in (STATE_DIRECTORY, LOST_AND_FOUND):
                 continue
             at = join(path, entry.name)
-            if entry.is_dir(follow_symlinks=False):
+            is_directory = entry.is_dir(follow_symlinks=False)
+            if selection is not None and selection.excludes(path, entry.name, is_directory=is_directory):
+                continue
+            if is_directory:
                 deeper.append(at)
             elif entry.is_file(follow_symlinks=False):
                 try:

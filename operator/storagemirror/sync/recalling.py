@@ -97,7 +97,7 @@ class Recalling:
 
     def _parts(self, found: Manifest | None) -> Generator[Part]:
         if found is None:
-            scanner = manifest.scanner(self._volume.tree, self._view)
+            scanner = manifest.scanner(self._volume.tree, self._view, selection=self._volume.selection)
             yield from manifest.parts_of(scanner, changing=True)
             return
         try:

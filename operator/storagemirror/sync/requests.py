@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-from storagemirror.contract import Order, RestoreOrder, TargetPolicy
+from storagemirror.contract import CompareBy, Order, RestoreOrder, TargetPolicy
+from storagemirror.sync.left import LeftAlone
 from storagemirror.sync.observer import NotKeptCount
+from storagemirror.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +31,11 @@ class Changes:
         return bool(self.paths or self.trees or self.renames)
 
 
-class Compare(StrEnum):
-    """How a file that both sides have is judged."""
-
-    SIZE_AND_TIME = "SizeAndTime"
-    """By type, size, modification time, owner, mode and extended attributes."""
-
-
 @dataclass(frozen=True, slots=True)
 class MirrorOptions:
     """How to mirror."""
 
-    compare: Compare = Compare.SIZE_AND_TIME
+    compare: CompareBy = CompareBy.SIZE_AND_TIME
     sync_source: bool = False
     """syncfs the source first, so that a page written through a memory map from now on moves its file's time.
     Agents do; a mirror by hand need not wait for the disk."""
@@ -75,6 +69,11 @@ class MirrorResult:
     unread: int = 0
     """Entries that could not be read on the source; see the observer's events."""
     not_kept: tuple[NotKeptCount, ...] = ()
+    differing: int = 0
+    """Files of equal size and time whose content differed: sent as well. Of `CompareBy.CHECKSUM` alone."""
+    left_alone: tuple[LeftAlone, ...] = ()
+    moved_aside: int = 0
+    """Entries that only the target had, moved to `.storagemirror/orphans/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +101,10 @@ class Expectation:
     """A source agent with a lower number was replaced, and does not know it yet."""
     restore: RestoreOrder | None = None
     """The volume was the live side before: what deviates from the copy is kept aside before anything is written."""
+    terms: Terms | None = None
+    """What must be agreed on; None: whatever the source says.
+
+    A source that says otherwise is sent away: it, or we, will hear of the change soon."""
 
     @staticmethod
     def from_order(order: Order, least_instance: int = 0) -> Expectation:
@@ -109,4 +112,6 @@ class Expectation:
         policy = order.mirror.target if order.restore is None else TargetPolicy.ADOPT
         options = TargetOptions(policy, order.mirror.max_delete_percent, once=order.mirror.once)
         confirm, epoch = order.mirror.confirm, order.epoch
-        return Expectation(order.pair_uid, order.volume, epoch, options, confirm, least_instance, order.restore)
+        return Expectation(
+            order.pair_uid, order.volume, epoch, options, confirm, least_instance, order.restore, order.mirror.terms()
+        )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import msgspec
 
 from storagemirror.clock import Clock, SystemClock
-from storagemirror.contract import Role, TransferOrder
+from storagemirror.contract import CompareBy, Role, TransferOrder
 from storagemirror.entry import Identity, NotKeptKind, Origin, printable
 from storagemirror.errors import (
     Disconnected,
@@ -23,6 +23,7 @@ from storagemirror.errors import (
     VolumeError,
     VolumeFull,
 )
+from storagemirror.fs.selection import selection_of
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.advice import about_reading, about_writing
 from storagemirror.sync.asking import Asking
@@ -32,11 +33,13 @@ from storagemirror.sync.differing import Difference, Differing
 from storagemirror.sync.flagging import Flagging
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox, failure
-from storagemirror.sync.live import LiveChanges
+from storagemirror.sync.left import LeftAlone, LeftTally
+from storagemirror.sync.live import LiveChanges, without_newer
 from storagemirror.sync.meter import Meter
 from storagemirror.sync.mirroring import Comparison, Found
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
 from storagemirror.sync.paths import frames_of
+from storagemirror.sync.proving import Proving, Want, files_of
 from storagemirror.sync.recalling import Recalling
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 from storagemirror.sync.resend import resend
@@ -44,15 +47,18 @@ from storagemirror.sync.sender import Sender
 from storagemirror.sync.settler import Settler
 from storagemirror.sync.stream import Stream
 from storagemirror.sync.sums import Summer
+from storagemirror.terms import EXACT, Terms
 from storagemirror.wire import messages as m
 
 log = logging.getLogger("storagemirror.agent")
 
 WHOLE = (b"",)
+_ANSWER_SECONDS = 0.01
 
 _PASSING = {
     m.RefusalReason.TARGET_BUSY,
     m.RefusalReason.EPOCH_TOO_NEW,
+    m.RefusalReason.TERMS_DIFFER,
 }
 
 
@@ -65,6 +71,7 @@ def hello(
     *,
     origin: Origin | None = None,
     look: bool = False,
+    terms: Terms = EXACT,
 ) -> m.Hello:
     """How a source of this version introduces itself; `look`: it only compares."""
     from storagemirror import __version__
@@ -81,6 +88,7 @@ def hello(
         software=__version__,
         origin=origin,
         look=look,
+        terms=terms,
     )
 
 
@@ -95,6 +103,8 @@ class SourceSession:
         observer: Observer,
         clock: Clock | None = None,
     ) -> None:
+        """`BadInput` when the rules of `hello` cannot be meant."""
+        volume.selection = selection_of(hello.terms.rules)
         self._volume = volume
         self._hello = hello
         self._observer = observer
@@ -111,6 +121,8 @@ class SourceSession:
         self._failed = 0
         self._unread: set[int] = set()
         self._closing = False
+        self._options = MirrorOptions()
+        self._left = LeftTally()
         self._unknown_links: set[int] = set()
         self._links_elsewhere: set[int] = set()
         self._links_after = self._clock.monotonic()
@@ -146,6 +158,12 @@ class SourceSession:
                 f"the target ({welcome.software or 'of an older release'}) cannot be looked at without writing",
                 reason=m.RefusalReason.VERSION_TOO_OLD.value,
                 hint="Both sides need this release.",
+            )
+        if self._hello.terms != EXACT and m.FEATURE_TERMS not in welcome.features:
+            raise Refused(
+                "the target agent is of an older release: it knows nothing of rules and orphans",
+                reason="PeerTooOld",
+                hint="Let it be replaced with one of this release.",
             )
         self._welcome = welcome
         if m.FEATURE_COMPRESS in welcome.features:
@@ -189,6 +207,11 @@ class SourceSession:
         """Since the last full mirror began."""
         return self._tally
 
+    @property
+    def left(self) -> tuple[LeftAlone, ...]:
+        """What was left as it is on the target, since the last full mirror began."""
+        return self._left.counts()
+
     def ping(self) -> None:
         """Raise what has gone wrong since the last call, a dead peer above all. Cheap: call it every second when
         there is nothing else to do. (The connection is kept alive, and its death noticed, without it.)"""
@@ -231,9 +254,11 @@ class SourceSession:
 
     def _mirror(self, options: MirrorOptions) -> MirrorResult:
         sender, welcome = self._ready()
+        self._options = options
         self._volume.check_identity()
         self._observer.event(Event(EventKind.MIRROR_STARTED))
         self._tally.clear()
+        self._left.clear()
         started = self._clock.now_ns()
         if options.sync_source:
             self._volume.sync()
@@ -245,8 +270,12 @@ class SourceSession:
         self._failed = 0
         self._unread.clear()
         comparison, answer = self._compare(WHOLE)
+        moved = answer.moved
         if comparison.full and answer.deleted:
             comparison, answer = self._compare(WHOLE)  # there is room now
+            moved += answer.moved
+        self._left.orphans, self._left.first_orphans = answer.orphans, answer.first_orphans
+        differing = self._check() if options.compare is CompareBy.CHECKSUM and welcome.has_entries else 0
         self._guarded = False
         more = f" (the first of {answer.failed:,} entries that could not be written)" if answer.failed > 1 else ""
         self._raise_failure(answer.reason, answer.message + more)
@@ -276,6 +305,9 @@ class SourceSession:
             failed=self._failed,
             unread=len(self._unread),
             not_kept=self._tally.counts(),
+            left_alone=self._left.counts(),
+            moved_aside=moved,
+            differing=differing,
         )
 
     def apply(self, changes: Changes) -> None:
@@ -291,10 +323,11 @@ class SourceSession:
         self._after_guard()
         self._volume.check_identity()
         if b"" in changes.trees:
-            self.mirror(MirrorOptions())
+            self.mirror(self._options)
             return
         scanner = self._volume.scanner(welcome.view, self._not_kept)
         live = LiveChanges(self._inbox, sender, scanner, self._groups, self._sending_deltas())
+        live.on_newer = self._on_newer
         live.strangers_known = self._links_elsewhere
         live.wait_for_links = self._clock.monotonic() >= self._links_after
         trees = live.apply(changes)
@@ -380,7 +413,31 @@ class SourceSession:
             self._volume.check_identity()
             resend(sender, self._groups, paths)
 
+    def owed(self, paths: list[bytes]) -> list[bytes]:
+        """Those of these files that the target is to have as they are here: it may keep newer ones of its own. Raises
+        as `apply`."""
+        if self._on_newer is None or not paths:
+            return paths
+        with self._explained():
+            sender, welcome = self._ready()
+            sender.flush()
+            return without_newer(self._inbox, sender.volume, welcome.view, paths, self._on_newer)
+
     # -- parts
+
+    def _check(self) -> int:
+        """CompareBy every file by its content; how many differed although nothing showed it. Those are sent."""
+        sender, _ = self._ready()
+        self.asking.begin()
+        proving = Proving(self, lambda path, found: False, to_the_end=True)
+        for want in proving.run(files_of(self._volume.tree, lambda path, found: True, self._volume.selection)):
+            sender.flush()
+            if want is Want.WAIT:
+                self._inbox.pause(_ANSWER_SECONDS)
+        for path in proving.left:
+            self._not_kept(NotKeptKind.CHANGING, path)
+        self._hear()
+        return proving.differing
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -414,7 +471,7 @@ class SourceSession:
         sender.sent = meter.done
         self._inbox.expect_mirror(digests=has_entries)
         self._channel.send(m.Mirror(welcome.view, scopes, has_entries))
-        meter.count(self._volume.tree, scopes)
+        meter.count(self._volume.tree, scopes, self._volume.selection)
         scanner = self._volume.scanner(welcome.view, self._not_kept, self._groups)
         flagging, started = sender.flagging, self._clock.now_ns()
         if flagging is not None:
@@ -428,6 +485,7 @@ class SourceSession:
             has_entries,
             self._sending_deltas(),
             self._on_failed,
+            self._on_newer,
         )
         try:
             comparison.run(scopes)
@@ -449,13 +507,17 @@ class SourceSession:
         self._tally.add(kind, path)
         self._observer.not_kept(kind, path)
 
+    @property
+    def _on_newer(self) -> Callable[[bytes], None] | None:
+        return self._left.is_newer if self._options.compare is CompareBy.NEWER else None
+
     def _find_links(self) -> None:
         """A file got a further name, and we do not know the one it had: everything is compared, to find it. (Content
         is right already.) That takes at most a tenth of the time; else it waits."""
         if not self._unknown_links or self._clock.monotonic() < self._links_after:
             return
         began = self._clock.monotonic()
-        self._mirror(MirrorOptions())
+        self._mirror(self._options)
         self._links_after = self._clock.monotonic() + 9 * (self._clock.monotonic() - began)
         # Who still has names that we do not know has them outside of the volume's tree: not looked for again.
         self._links_elsewhere |= self._unknown_links
@@ -494,7 +556,7 @@ class SourceSession:
         if not self._guarded:
             return False
         self._guarded = False
-        self.mirror(MirrorOptions())
+        self.mirror(self._options)
         return True
 
     @staticmethod

@@ -160,6 +160,7 @@ class TargetSession:
             self._applier.drop()
             if self._applier.sparing is not None:
                 self._applier.sparing.close()
+            self._deletions.orphans.close()
             self._durability.join()
 
     # -- letting in
@@ -173,6 +174,7 @@ class TargetSession:
             self._expect.confirm,
             admitted.marker.entries,
             self._clock.now_ns,
+            admitted.terms,
         )
         if synced is not None and admitted.marker.entries is not None:
             self._deletions.go_on(synced.deleted, synced.base)
@@ -288,7 +290,7 @@ class TargetSession:
             case m.Look():
                 self._channel.send(looked(self._scanning(), event.paths))
             case m.Doomed():
-                self._deletions.announce(event.paths)
+                self._deletions.announce(event.paths, in_the_way=event.in_the_way)
                 if event.last:
                     self._channel.send(m.Cleared(self._deletions.clear(self._base(event.remaining))))
             case m.Blocks() | m.LetGo():
@@ -325,6 +327,7 @@ class TargetSession:
             self._applier.forget_failures()
         self._applier.live = not self._whole
         self._deletions.begin_mirror()
+        self._deletions.orphans.begin(whole=self._whole)
         self._scanner = self._volume.scanner(_within(message.view, self._volume.view))
         self._walker = Walker(self._scanner, message.scopes, self._channel.send)
         if message.digests:
@@ -357,9 +360,13 @@ class TargetSession:
         self._applier.live = True
         why = f"{printable(first.path)}: {first.message}" if first is not None else ""
         self._observer.event(Event(EventKind.MIRROR_ENDED, why))
-        self._channel.send(
-            m.Mirrored(self._deletions.total, self._applier.failed, first.reason if first is not None else None, why)
+        orphans = self._deletions.orphans
+        reason = first.reason if first is not None else None
+        told = m.Mirrored(self._deletions.total, self._applier.failed, reason, why)
+        told = msgspec.structs.replace(
+            told, orphans=orphans.left, moved=orphans.moved, first_orphans=tuple(orphans.first)
         )
+        self._channel.send(told)
 
     # -- durability
 

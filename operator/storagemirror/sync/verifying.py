@@ -49,6 +49,7 @@ class Session(Protocol):
     def differences(self, found: Callable[[Difference], None]) -> Found: ...
     def wait(self, seconds: float) -> None: ...
     def resend(self, paths: list[bytes]) -> None: ...
+    def owed(self, paths: list[bytes]) -> list[bytes]: ...
     def is_file(self, path: bytes) -> bool: ...
 
 
@@ -140,7 +141,7 @@ class Verifying:
         asking = self.session.asking
         asking.begin()
         proving = Proving(self.session, lambda path, seen: False)
-        files = files_of(self.volume.tree, lambda path, facts: not (self._here and self._is_only_here(path)))
+        files = files_of(self.volume.tree, self._on_both, self.volume.selection)
         suspects: list[bytes] = []
         for want in proving.compare(lists_of(files), suspects, most=1 << 62):
             if want is Want.WAIT:
@@ -151,6 +152,9 @@ class Verifying:
         while suspects:
             self._suspect(Difference(suspects.pop(), frozenset()))
         return proving
+
+    def _on_both(self, path: bytes, found: os.stat_result) -> bool:
+        return not (self._here and self._is_only_here(path))
 
     def _is_only_here(self, path: bytes) -> bool:
         while path:

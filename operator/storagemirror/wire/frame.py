@@ -29,7 +29,7 @@ CONTROL_LIMIT = 128 * KIB
 LIST_LIMIT = 2 * MIB
 
 LIMITS: dict[FrameType, int] = {
-    FrameType.HELLO: CONTROL_LIMIT,
+    FrameType.HELLO: 2 * CONTROL_LIMIT,
     FrameType.WELCOME: CONTROL_LIMIT,
     FrameType.REFUSE: CONTROL_LIMIT,
     FrameType.HOLD: CONTROL_LIMIT,

@@ -13,6 +13,7 @@ import msgspec
 
 from storagemirror.contract import Role
 from storagemirror.entry import Attributes, Entry, Identity, NotKeptKind, Origin, Size, TimeNs, View
+from storagemirror.terms import EXACT, Terms
 
 PROTOCOL_VERSION = 1
 """Raised when an old peer could misunderstand a new one. Features are for everything else."""
@@ -32,7 +33,17 @@ FEATURE_DELTA = "delta"
 """Blocks and Delta: of a large file that differs only the blocks that differ are sent."""
 FEATURE_VERIFY = "verify"
 """Hello.look and Examine: a session that writes nothing, and what is at a path, content and all."""
-FEATURES = (FEATURE_SUMS, FEATURE_MANIFEST, FEATURE_FLAGS, FEATURE_DELTA, FEATURE_COMPRESS, FEATURE_VERIFY)
+FEATURE_TERMS = "terms"
+"""Hello says what is mirrored at all, and what becomes of orphans."""
+FEATURES = (
+    FEATURE_SUMS,
+    FEATURE_MANIFEST,
+    FEATURE_FLAGS,
+    FEATURE_DELTA,
+    FEATURE_COMPRESS,
+    FEATURE_VERIFY,
+    FEATURE_TERMS,
+)
 
 SUM_PATHS = 1_000
 """Paths in one Sum, at most."""
@@ -75,6 +86,8 @@ class Hello(Message, frozen=True, array_like=True):
     """Of a volume that was a copy once, and was made live."""
     look: bool = False
     """I only compare: nothing is written on the target, whoever's copy it is."""
+    terms: Terms = EXACT
+    """Under which I mirror."""
 
 
 class Welcome(Message, frozen=True, array_like=True):
@@ -117,6 +130,8 @@ class RefusalReason(StrEnum):
     VERSION_TOO_NEW = "VersionTooNew"
     SUPERSEDED = "Superseded"
     """A source agent of a later instance has been here."""
+    TERMS_DIFFER = "TermsDiffer"
+    """The target was told of other terms than the source; passes."""
     TARGET_UNUSABLE = "TargetUnusable"
     SOURCE_NOT_PROMOTED = "SourceNotPromoted"
     """Restore: the source is not the copy of this pair that was made live."""
@@ -271,6 +286,8 @@ class Doomed(Message, frozen=True, array_like=True):
     last: bool = False
     remaining: int = 0
     """With the last: how many entries the source has."""
+    in_the_way: bool = False
+    """Directories in whose place the source has something else."""
 
 
 class Cleared(Message, frozen=True, array_like=True):
@@ -280,9 +297,11 @@ class Cleared(Message, frozen=True, array_like=True):
 
 
 class Delete(Message, frozen=True, array_like=True):
-    """Source: delete these, with all that is below."""
+    """Source: I do not have these: delete them, with all that is below, or do with them what the terms say."""
 
     paths: list[bytes]
+    in_the_way: bool = False
+    """As in `Doomed`."""
 
 
 class Rename(Message, frozen=True, array_like=True):
@@ -382,10 +401,17 @@ class Mirrored(Message, frozen=True, array_like=True):
     """Target: applied. What came of it."""
 
     deleted: int
+    """Moved aside, too."""
     failed: int
     reason: FailureReason | None = None
     """Of the first that failed."""
     message: str = ""
+    orphans: Size = 0
+    """Entries that the source does not have and that were left."""
+    moved: Size = 0
+    """Of `deleted`, so many were moved aside."""
+    first_orphans: tuple[bytes, ...] = ()
+    """The first of what was left, where the terms say that they are told; 32 KiB together."""
 
 
 class Mark(Message, frozen=True, array_like=True):
