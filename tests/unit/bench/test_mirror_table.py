@@ -14,9 +14,9 @@ from tests.bench.mirror.results import OURS, Outcome, Ratio, Report, Residence
 from tests.bench.mirror.tools import Ours
 
 
-def run(wall: float, resident: int = 10_000_000) -> Measured:
+def run(wall: float, resident: int = 10_000_000, others: float = 0.1) -> Measured:
     """One that took so long."""
-    return Measured(wall, wall + 1, wall * 2, {"mirror": resident}, 3_000_000, 20_000, 0.1)
+    return Measured(wall, wall + 1, wall * 2, {"mirror": resident}, 3_000_000, 20_000, others)
 
 
 def outcome(ours: list[float], theirs: list[float]) -> Outcome:
@@ -72,6 +72,13 @@ def test_every_case_is_in_the_table_with_both_its_figures() -> None:
     assert "| D1 first copy | rsync | 2.00 s | 1.00 s | 0.50  | 0.50 to 0.50  | 0.5 | 0.25 | bar met |" in said
     assert "data sets at 0.1 of their size; cores 2" in said
     assert "    rsync -a SRC DST" in said
+
+
+def test_a_busy_machine_is_told_and_a_quiet_one_is_not() -> None:
+    quiet, busy = outcome([1.0], [2.0]), outcome([1.0], [2.0])
+    busy.runs = {tool: [run(1.0, others=1.4)] for tool in busy.runs}
+    assert "Other work" not in table.text(Report(1.0, 1, {}, {}, [quiet]))
+    assert "Other work took 1.4 of the cores" in table.text(Report(1.0, 1, {}, {}, [busy]))
 
 
 def test_results_are_kept_with_their_rows_and_runs(tmp_path: Path) -> None:
