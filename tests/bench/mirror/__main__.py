@@ -2,7 +2,8 @@
 
 Makes the data sets, runs the tools one after the other in rounds, proves after each run by rsync that both trees are
 equal, prints the table, and ends with 1 when a bar is missed (at full size; smaller data sets are told, not judged).
-Needs root (a network and a file system of its own), 32 GB of room at full size, and half an hour; see docs/performance.md.
+Needs root (a network and a file system of its own), 32 GB of room and half an hour at full size. Method and results:
+docs/performance.md.
 """
 
 from __future__ import annotations
