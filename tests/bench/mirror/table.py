@@ -23,7 +23,11 @@ def _lines(report: Report) -> Iterator[str]:
     if report.outcomes:
         yield from _noise(report.outcomes)
         yield ""
+        yield "The ratios, ours divided by the peer's (*CPU* that of both ends):"
+        yield ""
         yield from ratios(report.outcomes)
+        yield ""
+        yield "What each tool cost:"
         yield ""
         yield from costs(report.outcomes)
     if report.residences:
@@ -34,9 +38,11 @@ def _lines(report: Report) -> Iterator[str]:
         ]
         yield from _table(("an agent's peak memory with", "source agent", "target agent", "bar", ""), rows)
     yield ""
+    yield "```"
     for tool, commands in report.commands.items():
-        yield f"{tool}:"
-        yield from (f"    {command}" for command in commands)
+        yield f"# {tool}"
+        yield from commands
+    yield "```"
 
 
 def _noise(outcomes: Sequence[Outcome]) -> Iterator[str]:
