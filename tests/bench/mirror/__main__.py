@@ -2,19 +2,20 @@
 
 Makes the data sets, runs the tools one after the other in rounds, proves after each run by rsync that both trees are
 equal, prints the table, and ends with 1 when a bar is missed (at full size; smaller data sets are told, not judged).
-Needs root (a network of its own), about 30 GB of room at full size, and half an hour; a tenth of that with --quick.
+Needs root (a network and a file system of its own), 32 GB of room and half an hour at full size. Method and results:
+docs/performance.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import compileall
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.mirror import memory, table, wire
+import storagemirror
+from tests.bench.mirror import memory, room, table, wire
 from tests.bench.mirror.cases import CASES, chosen
 from tests.bench.mirror.processes import Failed
 from tests.bench.mirror.results import Report, machine
@@ -29,21 +30,14 @@ QUICK_SCALE, QUICK_ROUNDS = 0.1, 2
 def main() -> int:
     """See above."""
     args = _arguments()
-    wire.enter(wire.program())
-    wire.set_up(CROSSING_PORT)
-    base = Path(tempfile.mkdtemp(prefix="storagemirror-bench.", dir=args.dir))
     try:
-        free = shutil.disk_usage(base).free
-        if free < ROOM * args.scale:
-            print(f"expected {ROOM * args.scale / 1e9:.0f} GB of room, there are {free / 1e9:.0f}", file=sys.stderr)
-            return 2
-        report = _measure(args, base)
-    except Failed as e:
+        room.enter()
+        wire.set_up(CROSSING_PORT)
+        with room.workplace(args.dir, ROOM * max(args.scale, 0.03), fresh=not args.as_it_is) as base:
+            report = _measure(args, base)
+    except (Failed, room.NoRoom) as e:
         print(e, file=sys.stderr)
         return 2
-    finally:
-        if not args.keep:
-            shutil.rmtree(base, ignore_errors=True)
     print(table.text(report))
     if args.json:
         report.write(args.json)
@@ -53,6 +47,8 @@ def main() -> int:
 
 
 def _measure(args: argparse.Namespace, base: Path) -> Report:
+    for package in storagemirror.__path__:  # as in the product's image, whatever PYTHONDONTWRITEBYTECODE says here
+        compileall.compile_dir(package, quiet=1)
     report = Report(args.scale, args.rounds, machine(base))
     shop = Workshop(base, args.scale)
     cases = chosen(args.only)
@@ -77,9 +73,9 @@ def _arguments() -> argparse.Namespace:
         "--only", action="append", default=[], choices=[case.key for case in CASES], help="may be repeated"
     )
     parser.add_argument("--no-memory", action="store_true", help="leave the agents' memory out")
-    parser.add_argument("--dir", default="/var/tmp", help="on the file system to measure (default: /var/tmp)")
+    parser.add_argument("--dir", default="/var/tmp", help="where the fresh file system lies (default: /var/tmp)")
+    parser.add_argument("--as-it-is", action="store_true", help="no fresh file system: measure in --dir itself")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results there")
-    parser.add_argument("--keep", action="store_true", help="leave data sets and copies where they are")
     args = parser.parse_args()
     args.scale = args.scale or (QUICK_SCALE if args.quick else 1.0)
     args.rounds = args.rounds or (QUICK_ROUNDS if args.quick else 5)

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tests.bench.mirror.processes import Measured
 
 OURS = "storagemirror"
@@ -129,6 +131,14 @@ class Report:
             told["rows"] = [{**asdict(row), "verdict": row.verdict} for row in outcome.rows()]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(_rounded(said), indent=1) + "\n")
+
+
+def read(path: Path) -> Report:
+    """What `Report.write` wrote."""
+    said = json.loads(path.read_text())
+    for outcome in said["outcomes"]:
+        del outcome["rows"]
+    return msgspec.convert(said, Report)
 
 
 def machine(directory: Path) -> dict[str, str]:

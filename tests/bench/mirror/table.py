@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 from tests.bench.mirror.results import OURS, Outcome, Ratio, Report
 
+BUSY = 0.2
+"""Cores that others may use before the times are called in doubt."""
 _RATIOS = ("work", "peer", "peer", "ours", "ratio", "of the rounds", "bar", "aim", "", "with syncfs", "CPU")
 _COSTS = ("work", "tool", "wall", "with syncfs", "CPU", "peak memory of each process", "to target", "back", "others")
 
@@ -18,8 +21,13 @@ def text(report: Report) -> str:
 def _lines(report: Report) -> Iterator[str]:
     yield f"{report.rounds} rounds, {_size(report.scale)}; " + ", ".join(f"{k} {v}" for k, v in report.machine.items())
     if report.outcomes:
+        yield from _noise(report.outcomes)
+        yield ""
+        yield "The ratios, ours divided by the peer's (*CPU* that of both ends):"
         yield ""
         yield from ratios(report.outcomes)
+        yield ""
+        yield "What each tool cost:"
         yield ""
         yield from costs(report.outcomes)
     if report.residences:
@@ -30,9 +38,18 @@ def _lines(report: Report) -> Iterator[str]:
         ]
         yield from _table(("an agent's peak memory with", "source agent", "target agent", "bar", ""), rows)
     yield ""
+    yield "```"
     for tool, commands in report.commands.items():
-        yield f"{tool}:"
-        yield from (f"    {command}" for command in commands)
+        yield f"# {tool}"
+        yield from commands
+    yield "```"
+
+
+def _noise(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """A word of warning where the machine did not only do this."""
+    others = statistics.median(run.others for outcome in outcomes for runs in outcome.runs.values() for run in runs)
+    if others > BUSY:
+        yield f"Other work took {others:.1f} of the cores meanwhile: times and their ratios say little, CPU says more."
 
 
 def ratios(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -1,42 +1,26 @@
-"""A network of its own, and what crosses it: the kernel counts the packets to and from one port of loopback.
+"""What crosses the network: the kernel counts the packets to and from one port of loopback.
 
-All that runs in it sees no other network. Counted are the bytes of IP packets, headers included, of the one hop that
-lies between two hosts in real life; the hops of rsync to its own stunnel do not count.
+The network is one of our own (`room.enter`): all that runs in it sees no other. Counted are the bytes of IP packets,
+headers included, of the one hop that lies between two hosts in real life; the hops of rsync to its own stunnel do not
+count.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_INSIDE = "STORAGEMIRROR_BENCH_NETWORK"
+from tests.bench.mirror.room import run
+
 _TABLE = "storagemirror_bench"
 _LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""
 
 
-class NoNetwork(Exception):
-    """This machine does not give us a network of our own."""
-
-
-def enter(words: Sequence[str]) -> None:
-    """Start this program (`words`: its command line) again within a network of its own; returns when it runs there."""
-    if os.environ.get(_INSIDE):
-        return
-    if os.geteuid() != 0:
-        raise NoNetwork("expected to be root: the bench makes a network of its own")
-    os.environ[_INSIDE] = "1"
-    os.execvp("unshare", ["unshare", "--net", "--", *words])
-
-
 def set_up(port: int) -> None:
     """Loopback up, and counters for `port`."""
-    _run("ip", "link", "set", "lo", "up")
+    run(["ip", "link", "set", "lo", "up"])
     rules = f"""
         table inet {_TABLE} {{
             counter there {{ }}
@@ -48,7 +32,7 @@ def set_up(port: int) -> None:
             }}
         }}
     """
-    _run("nft", "-f", "-", said=rules)
+    run(["nft", "-f", "-"], said=rules)
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class Crossed:
 
 def crossed() -> Crossed:
     """Since `set_up`."""
-    listed = json.loads(_run("nft", "-j", "list", "counters", "table", "inet", _TABLE))["nftables"]
+    listed = json.loads(run(["nft", "-j", "list", "counters", "table", "inet", _TABLE]))["nftables"]
     found = {row["counter"]["name"]: row["counter"]["bytes"] for row in listed if "counter" in row}
     return Crossed(found["there"], found["back"])
 
@@ -78,18 +62,3 @@ def listens(port: int) -> bool:
             if words[3] == _LISTEN and int(words[1].rpartition(":")[2], 16) == port:
                 return True
     return False
-
-
-def _run(*command: str, said: str = "") -> str:
-    try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, input=said)
-    except FileNotFoundError as e:
-        raise NoNetwork(f"expected the program {command[0]}: `make setup` installs it") from e
-    except subprocess.CalledProcessError as e:
-        raise NoNetwork(f"{' '.join(command)} failed: {e.stderr.strip()}") from e
-    return done.stdout
-
-
-def program() -> list[str]:
-    """How this program was started, for `enter`."""
-    return [sys.executable, *sys.orig_argv[1:]]

@@ -10,13 +10,14 @@ import pytest
 from tests.bench.mirror import table
 from tests.bench.mirror.cases import CASES, chosen
 from tests.bench.mirror.processes import Measured
-from tests.bench.mirror.results import OURS, Outcome, Ratio, Report, Residence
+from tests.bench.mirror.publish import BEGIN, END, KEPT, PAGE, published
+from tests.bench.mirror.results import OURS, Outcome, Ratio, Report, Residence, read
 from tests.bench.mirror.tools import Ours
 
 
-def run(wall: float, resident: int = 10_000_000) -> Measured:
+def run(wall: float, resident: int = 10_000_000, others: float = 0.1) -> Measured:
     """One that took so long."""
-    return Measured(wall, wall + 1, wall * 2, {"mirror": resident}, 3_000_000, 20_000, 0.1)
+    return Measured(wall, wall + 1, wall * 2, {"mirror": resident}, 3_000_000, 20_000, others)
 
 
 def outcome(ours: list[float], theirs: list[float]) -> Outcome:
@@ -71,7 +72,14 @@ def test_every_case_is_in_the_table_with_both_its_figures() -> None:
     said = table.text(report)
     assert "| D1 first copy | rsync | 2.00 s | 1.00 s | 0.50  | 0.50 to 0.50  | 0.5 | 0.25 | bar met |" in said
     assert "data sets at 0.1 of their size; cores 2" in said
-    assert "    rsync -a SRC DST" in said
+    assert "# rsync\nrsync -a SRC DST\n" in said
+
+
+def test_a_busy_machine_is_told_and_a_quiet_one_is_not() -> None:
+    quiet, busy = outcome([1.0], [2.0]), outcome([1.0], [2.0])
+    busy.runs = {tool: [run(1.0, others=1.4)] for tool in busy.runs}
+    assert "Other work" not in table.text(Report(1.0, 1, {}, {}, [quiet]))
+    assert "Other work took 1.4 of the cores" in table.text(Report(1.0, 1, {}, {}, [busy]))
 
 
 def test_results_are_kept_with_their_rows_and_runs(tmp_path: Path) -> None:
@@ -80,6 +88,28 @@ def test_results_are_kept_with_their_rows_and_runs(tmp_path: Path) -> None:
     assert kept["rows"][0]["verdict"] == "bar met"
     assert kept["rows"][0]["wall"]["median"] == 0.3333
     assert kept["runs"][OURS][0]["wall"] == 1.0
+
+
+def test_kept_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    written = Report(0.5, 2, {"cores": "2"}, {"rsync": ["rsync"]}, [outcome([1.5], [3.0])], [Residence("D1", 1, 2, 3)])
+    written.write(tmp_path / "r.json")
+    assert read(tmp_path / "r.json") == written
+
+
+def test_the_page_shows_the_kept_results_and_no_others() -> None:
+    page = PAGE.read_text()
+    assert published(page, KEPT) == page, "run python -m tests.bench.mirror.publish"
+
+
+def test_results_are_put_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:
+    Report(1.0, 1, {}, {}, [outcome([1.0], [2.0])]).write(tmp_path / "r.json")
+    said = published(f"before\n{BEGIN}old\n{END}after\n", tmp_path / "r.json")
+    assert said.startswith(f"before\n{BEGIN}")
+    assert said.endswith(f"{END}after\n")
+    assert "old" not in said
+    assert "| D1 first copy |" in said
+    with pytest.raises(ValueError, match="expected <!-- measured"):
+        published("no marks", tmp_path / "r.json")
 
 
 def test_every_row_of_the_bars_that_a_mirror_can_meet_is_a_case() -> None:
