@@ -130,7 +130,7 @@ class TargetVolume:
                     os.removexattr(place, inherited)
         self._clear_temporary()
         self.view = probe(self._temporary)
-        redo.recover(self._state, self.tree, self.placer)
+        redo.recover(self._state, self.tree, Placer(self._temporary, self.view, ignore))
         if made:
             with contextlib.suppress(OSError):
                 os.utime(root, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -77,5 +77,5 @@ def decide(source: list[Entry], target: list[Entry], *, spare_newer: bool = Fals
     for entry in source:
         theirs = there.pop(entry.name, None)
         yield Decision(entry.name, judge(entry, theirs, spare_newer=spare_newer), entry, theirs)
-    for name in there:
-        yield Decision(name, Verdict.DELETE, None)
+    for name, theirs in there.items():
+        yield Decision(name, Verdict.DELETE, None, theirs)

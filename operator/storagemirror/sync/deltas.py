@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_128
 
-from storagemirror.entry import Attributes, Entry, NotKeptKind, split
+from storagemirror.entry import Attributes, Entry, split
 from storagemirror.fs.blocks import BLOCK, PIECE, SUM, ZERO_SUM, BlockReader, Piece, blocks_in
 from storagemirror.fs.source import unchanged
 from storagemirror.sync.inbox import Inbox
@@ -120,36 +120,39 @@ class Deltas:
 
     def _file(self, number: int, file: _Wanted) -> None:
         theirs = _Theirs(self, len(file.questions))
-        sender = self.sender
-        directory_path, name = split(file.path)
+        theirs.begin()
         try:
-            exists = theirs.exists()
-            with sender.volume.directory(directory_path, sender.view, sender.report) as directory:
-                fd, found = directory.open_file(name)
-                try:
-                    if exists and found.st_size > SMALL_FILE:
-                        exists = False
-                        attributes = directory.file_attributes(fd, found, name)
-                        self._delta(number, theirs, _Open(file.path, fd, found, attributes))
-                        return
-                finally:
-                    os.close(fd)
-                sender.enter(directory_path, fresh=False)
-                sender.file(directory, name)
-                sender.flush()
+            self._send_file(number, theirs, file.path)
         except OSError as e:
             if e.errno not in _GONE:
-                kind = NotKeptKind.OTHER_FILE_SYSTEM if e.errno == errno.EXDEV else NotKeptKind.UNREADABLE
-                sender.report(kind, file.path)
-        finally:
-            theirs.pass_over()
-            if exists:
-                sender.channel.send(m.LetGo(number))
+                self.sender.unreadable(file.path, e)
+        theirs.pass_over()
+        if theirs.has_base:
+            self.sender.channel.send(m.LetGo(number))
+
+    def _send_file(self, number: int, theirs: _Theirs, path: bytes) -> None:
+        sender = self.sender
+        parent, name = split(path)
+        with sender.volume.directory(parent, sender.view, sender.report) as directory:
+            fd, found = directory.open_file(name)
+            try:
+                if theirs.has_base and found.st_size > SMALL_FILE and not directory.is_foreign(found):
+                    if sender.flagging is not None:
+                        sender.flagging.seen(path, fd)
+                    attributes = directory.file_attributes(fd, found, name)
+                    self._delta(number, theirs, _Open(path, fd, found, attributes))
+                    return
+            finally:
+                os.close(fd)
+            sender.enter(parent, fresh=False)
+            sender.file(directory, name)
+            sender.flush()
 
     def _delta(self, number: int, theirs: _Theirs, file: _Open) -> None:
         sender, fd, before, path = self.sender, file.fd, file.found, file.path
         racy = sender.is_racy(before)
         attributes = sender.rounded(file.attributes)
+        theirs.has_base = False
         sender.channel.send(m.Delta(number, path, sender.wrong_time(attributes), before.st_size))
         digest, sums = ContentDigest(), xxh3_128()
         try:
@@ -222,12 +225,14 @@ class _Theirs:
     _deltas: Deltas
     _left: int
     """Answers that have not been taken."""
+    has_base: bool = False
+    """The target keeps it open until it hears of a Delta, or that there is none."""
     _answer: m.BlockSums | None = None
 
-    def exists(self) -> bool:
-        """Whether there is a base. Takes the first answer."""
+    def begin(self) -> None:
+        """Take the first answer."""
         self._next()
-        return self._answer is not None and self._answer.size is not None
+        self.has_base = self._answer is not None and self._answer.size is not None
 
     def _next(self) -> None:
         self._answer = self._deltas._answer()

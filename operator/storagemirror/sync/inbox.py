@@ -6,6 +6,7 @@ lie here is bounded: digests by the credit we gave, listings by what we asked fo
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,8 @@ DIGEST_CREDIT = 8
 _REPORTS = 1_000_000
 _ENTRIES = 10_000_000
 _RECALLED = 2_000
+_ORPHANS = 100_000
+"""Directories that only the target has and that are remembered, in case they were moved."""
 
 
 class Inbox:
@@ -54,6 +57,10 @@ class Inbox:
         self._kept: m.Kept | None = None
         self._block_sums: deque[m.BlockSums] = deque()
         self._blocks = 0
+        self._moved: deque[m.Moved] = deque()
+        self._moves = 0
+        self.orphans: dict[bytes, m.DirectoryDigest] = {}
+        """Directories that nobody asked about, as far as they were told and remembered."""
         self._reports: deque[m.Failed | m.NotKept] = deque()
         self.asking = Asking(channel.send)
         """What the source asks for in a proof."""
@@ -108,6 +115,11 @@ class Inbox:
                     raise ProtocolError(f"more than {_RECALLED} lists of wanted directories at once")
             case m.Kept():
                 self._kept = event
+            case m.Moved():
+                self._moves -= 1
+                if self._moves < 0:
+                    raise ProtocolError("an answer to Moves that were not sent")
+                self._moved.append(event)
             case m.BlockSums():
                 self._blocks -= 1
                 if self._blocks < 0:
@@ -181,6 +193,7 @@ class Inbox:
             self._credit = DIGEST_CREDIT if digests else 0
             self._used = 0
             self._cleared = self._mirrored = None
+            self.orphans = {}
 
     def digest(self, path: bytes) -> m.DirectoryDigest | None:
         """The target's directory at `path`; None: it has none. Waits until the target's walk has passed it."""
@@ -200,15 +213,22 @@ class Inbox:
         entries = 0
         while not self._all_digests:
             entries += sum(directory.entries for directory in self._digests.values())
+            self._remember(self._digests)
             self._digests.clear()
             self._grant()
             before = self._credit
             self.wait(lambda: self._all_digests or self._credit < before)  # noqa: B023
+        self._remember(self._digests)
         return entries
+
+    def _remember(self, passed: dict[bytes, m.DirectoryDigest]) -> None:
+        room = _ORPHANS - len(self.orphans)
+        self.orphans.update(itertools.islice(passed.items(), max(0, room)))
 
     def _forget_before(self, key: bytes) -> None:
         """The walk is past these: directories that the source does not have."""
         if len(self._digests) > 10_000:
+            self._remember({path: d for path, d in self._digests.items() if walk_key(path) < key})
             self._digests = {path: d for path, d in self._digests.items() if walk_key(path) >= key}
 
     def _grant(self) -> None:
@@ -249,6 +269,17 @@ class Inbox:
         self._channel.send(m.Look(paths))
         self.wait(lambda: bool(self._looked))
         return self._looked.popleft()
+
+    def move(self, moves: m.Moves) -> None:
+        """Ask for renames; `moved` has the answers, in order."""
+        with self._changed:
+            self._moves += 1
+        self._channel.send(moves)
+
+    def moved(self) -> m.Moved:
+        """The answer to the next Moves."""
+        self.wait(lambda: bool(self._moved))
+        return self._moved.popleft()
 
     def ask_blocks(self, question: m.Blocks) -> None:
         """Ask for sums of blocks; `block_sums` has the answer, in the order of the questions."""

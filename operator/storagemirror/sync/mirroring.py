@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from storagemirror.clock import Clock
@@ -28,6 +28,7 @@ from storagemirror.sync.deltas import Deltas
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox
 from storagemirror.sync.paths import frames_of
+from storagemirror.sync.renamed import Renamed
 from storagemirror.sync.sender import Sender
 from storagemirror.sync.settler import Settler
 from storagemirror.wire import messages as m
@@ -61,6 +62,8 @@ class Comparison:
     """Told of each entry that the target could not write."""
     on_newer: Callable[[bytes], None] | None = None
     """Told of each file that is newer on the target, and is left there; None: none is."""
+    renamed: Renamed | None = None
+    """Finds what was renamed; None: everything new is sent."""
     found: Found = field(default_factory=Found)
     full: bool = False
     """The target has no room left: no more content is sent, the rest goes on."""
@@ -78,16 +81,10 @@ class Comparison:
         """Compare and send everything below `scopes`, deletions included. Raises what the target raises."""
         for scope in sorted(scopes, key=walk_key, reverse=True):
             self._stack.append((scope, not self.has_entries))
-        while self._stack:
-            path, absent = self._stack.pop()
-            self._directory(path, absent=absent)
-            self._listings(wait=len(self._pending) >= _PENDING_DIRECTORIES or self._pending_entries > _PENDING_ENTRIES)
-            if self.deltas.many:
-                self._touched |= self.deltas.send()
-        self._ask()
-        while self._pending:
-            self._listings(wait=True)
+        self._walk()
         self.inbox.finish_digests()
+        if self.renamed is not None:
+            self._move(self.renamed)
         self._touched |= self.deltas.send()
         self._send_links()
         self._delete()
@@ -101,11 +98,28 @@ class Comparison:
 
     # -- the walk
 
+    def _walk(self) -> None:
+        while True:
+            while self._stack:
+                path, absent = self._stack.pop()
+                self._directory(path, absent=absent)
+                many = len(self._pending) >= _PENDING_DIRECTORIES or self._pending_entries > _PENDING_ENTRIES
+                self._listings(wait=many)
+                if self.deltas.many:
+                    self._touched |= self.deltas.send()
+            self._ask()
+            while self._pending:
+                self._listings(wait=True)
+            if not self._stack:
+                return
+
     def _directory(self, path: bytes, *, absent: bool) -> None:
         theirs = None if absent else self.inbox.digest(path)
         try:
             if theirs is None:
-                if not self.full:
+                if self.renamed is not None and not absent and path:
+                    self.renamed.directories.append(path)
+                elif not self.full:
                     self._send_new(path)
                 return
             mine = self.scanner.scan(path)
@@ -169,6 +183,10 @@ class Comparison:
                         sender.report(NotKeptKind.RESERVED_NAME, name)
                     continue
                 try:
+                    if self.renamed is not None and join(path, name) in self.renamed.done:
+                        self.found.entries += 1
+                        self.found.bytes += 0 if is_directory else directory.lstat(name).st_size
+                        continue
                     self._new_entry(directory, name, is_file, is_directory, subdirectories)
                 except OSError as e:
                     self._unreadable(join(path, name), e)
@@ -254,17 +272,20 @@ class Comparison:
         match decision.verdict:
             case Verdict.DELETE:
                 self.doomed.append(path)
+                if self.renamed is not None:
+                    self.renamed.orphan(path, decision.target)
             case Verdict.MAKE_WAY:
                 self.doomed.append(path)
                 self._waiting.append(path)
             case Verdict.DIRECTORY:
-                sender.child(name)
+                if self.renamed is None:
+                    sender.child(name)
             case Verdict.LINK if entry is not None:
                 self._links[path] = entry.leader
             case Verdict.TOUCH:
                 sender.touch(directory, name, directory.lstat(name))
             case _:
-                if self.full:
+                if self.full or self._keeps_back(path, decision):
                     return
                 if self.deltas.takes(entry, decision.target):
                     found = directory.lstat(name)
@@ -274,7 +295,50 @@ class Comparison:
                 if found.st_nlink > 1:
                     self._resent.add(found.st_ino)
 
+    def _keeps_back(self, path: bytes, decision: Decision) -> bool:
+        """Whether a new file is not to be sent before all is compared: the target may have it under another name."""
+        entry = decision.source
+        if self.renamed is None or entry is None or decision.target is not None:
+            return False
+        return self.renamed.keep_back(path, entry)
+
     # -- after the walk
+
+    def _move(self, renamed: Renamed) -> None:
+        """Have renamed what was; send the rest of what was kept back."""
+        self.sender.flush()
+        renamed.find(self.doomed)
+        self.found.entries += renamed.entries
+        self.found.bytes += renamed.content_bytes
+        self.sender.sent(len(renamed.done) + renamed.entries, renamed.content_bytes)
+        gone = set(renamed.done.values())
+        self.doomed = [path for path in self.doomed if path not in gone]
+        self._touched.update(split(path)[0] for pair in renamed.done.items() for path in pair)
+        for parent, names in _by_directory([*renamed.files, *renamed.directories]):
+            try:
+                self._send_kept_back(parent, [name for name in names if join(parent, name) not in renamed.done])
+            except OSError as e:
+                self._unreadable(parent, e)
+        self._walk()
+
+    def _send_kept_back(self, parent: bytes, names: list[bytes]) -> None:
+        sender = self.sender
+        if not names:
+            return
+        self._touched.add(parent)
+        with sender.volume.directory(parent, sender.view, sender.report) as directory:
+            sender.enter(parent, fresh=False)
+            for name in names:
+                try:
+                    found = directory.lstat(name)
+                    if stat.S_ISDIR(found.st_mode):
+                        sender.child(name)
+                        self._stack.append((join(parent, name), True))
+                    elif not self.full and sender.entry(directory, name).st_nlink > 1:
+                        self._resent.add(found.st_ino)
+                except OSError as e:
+                    self._unreadable(join(parent, name), e)
+        self._reports()
 
     def _send_links(self) -> None:
         """A leader that was sent anew is another inode on the target: its other names follow it."""
@@ -338,3 +402,12 @@ class Comparison:
             self.on_failed(report)
             if report.reason is m.FailureReason.FULL:
                 self.full = True
+
+
+def _by_directory(paths: list[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+    """The names in each directory, in the order of the walk."""
+    found: dict[bytes, list[bytes]] = {}
+    for path in sorted(paths, key=walk_key):
+        parent, name = split(path)
+        found.setdefault(parent, []).append(name)
+    yield from found.items()

@@ -24,6 +24,8 @@ from storagemirror.errors import (
     VolumeFull,
 )
 from storagemirror.fs.selection import selection_of
+from storagemirror.fs.contents import nothing
+from storagemirror.fs.scan import Scanner
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.advice import about_reading, about_writing
 from storagemirror.sync.asking import Asking
@@ -41,6 +43,7 @@ from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
 from storagemirror.sync.paths import frames_of
 from storagemirror.sync.proving import Proving, Want, files_of
 from storagemirror.sync.recalling import Recalling
+from storagemirror.sync.renamed import Renamed
 from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 from storagemirror.sync.resend import resend
 from storagemirror.sync.sender import Sender
@@ -463,6 +466,13 @@ class SourceSession:
             raise AssertionError("handshake first")
         return self._deltas
 
+    def _finding_renames(self) -> Renamed | None:
+        sender, welcome = self._ready()
+        if m.FEATURE_MOVE not in welcome.features:
+            return None
+        seen = sender.flagging.seen if sender.flagging is not None else nothing
+        return Renamed(self._inbox, Scanner(self._volume.tree, welcome.view), seen)
+
     def _compare(self, scopes: tuple[bytes, ...]) -> tuple[Comparison, m.Mirrored]:
         sender, welcome = self._ready()
         full = scopes == WHOLE
@@ -486,6 +496,7 @@ class SourceSession:
             self._sending_deltas(),
             self._on_failed,
             self._on_newer,
+            self._finding_renames() if full and has_entries else None,
         )
         try:
             comparison.run(scopes)

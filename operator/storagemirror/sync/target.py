@@ -31,6 +31,7 @@ from storagemirror.sync.inbox import aborted
 from storagemirror.sync.keeping import Keeping, is_kept
 from storagemirror.sync.lacking import Lacking
 from storagemirror.sync.looking import Looking
+from storagemirror.sync.moving import move_all
 from storagemirror.sync.observer import Event, EventKind, Observer
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.sparing import Sparing
@@ -238,6 +239,10 @@ class TargetSession:
             case m.Rename():
                 self._durability.before_change()
                 self._applier.rename(event)
+            case m.Moves():
+                self._durability.before_change()
+                self._applier.changed = True
+                self._channel.send(move_all(self._volume, self._deletions, event))
             case m.Delete():
                 self._durability.before_change()
                 self._applier.delete(event)

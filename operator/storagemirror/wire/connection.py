@@ -78,6 +78,8 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.DELTA: m.Delta,
     FrameType.HOLE: m.Hole,
     FrameType.LET_GO: m.LetGo,
+    FrameType.MOVES: m.Moves,
+    FrameType.MOVED: m.Moved,
     FrameType.EXAMINE: m.Examine,
     FrameType.EXAMINED: m.Examined,
 }
@@ -230,6 +232,11 @@ def _check(message: m.Message) -> None:
         case m.Rename():
             paths = [path for pair in message.renames for path in pair]
             root_too = False
+        case m.Moves():
+            paths = [path for move in message.moves for path in (move.old, move.new)]
+            root_too = False
+            if any(len(move.digest) != _DIGEST for move in message.moves):
+                raise ProtocolError(f"expected digests of {_DIGEST} bytes")
         case m.Link():
             paths = [message.path, message.leader]
             root_too = False

@@ -78,6 +78,8 @@ LIMITS: dict[FrameType, int] = {
     FrameType.DELTA: 2 * MIB,
     FrameType.HOLE: 32,
     FrameType.LET_GO: 16,
+    FrameType.MOVES: LIST_LIMIT,
+    FrameType.MOVED: CONTROL_LIMIT,
     FrameType.EXAMINE: LIST_LIMIT,
     FrameType.EXAMINED: LIST_LIMIT,
 }

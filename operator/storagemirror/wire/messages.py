@@ -35,11 +35,14 @@ FEATURE_VERIFY = "verify"
 """Hello.look and Examine: a session that writes nothing, and what is at a path, content and all."""
 FEATURE_TERMS = "terms"
 """Hello says what is mirrored at all, and what becomes of orphans."""
+FEATURE_MOVE = "move"
+"""Moves: what was renamed is renamed, where both sides find the same content."""
 FEATURES = (
     FEATURE_SUMS,
     FEATURE_MANIFEST,
     FEATURE_FLAGS,
     FEATURE_DELTA,
+    FEATURE_MOVE,
     FEATURE_COMPRESS,
     FEATURE_VERIFY,
     FEATURE_TERMS,
@@ -388,6 +391,31 @@ class LetGo(Message, frozen=True, array_like=True):
     number: Size
 
 
+class Move(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is at `new` here seems to be at `old` there."""
+
+    old: bytes
+    new: bytes
+    digest: bytes
+    """Of the content here, 16 bytes (`storagemirror.fs.contents`): it is renamed only where that is the target's."""
+    directory: bool = False
+    """A directory with all that is in it, otherwise a file."""
+
+
+class Moves(Message, frozen=True, array_like=True):
+    """Source: rename these, in this order, where what is there is the same. Nothing is ever replaced."""
+
+    number: Size
+    moves: list[Move]
+
+
+class Moved(Message, frozen=True, array_like=True):
+    """Target: answer to each Moves: which were renamed."""
+
+    number: Size
+    done: list[bool]
+
+
 class MirrorEnd(Message, frozen=True, array_like=True):
     """Source: everything was compared and sent. Target: answers `Mirrored` once it has applied it all."""
 
@@ -618,6 +646,8 @@ class FrameType(IntEnum):
     DELTA = 64
     HOLE = 65
     LET_GO = 66
+    MOVES = 67
+    MOVED = 68
     COMPRESSED = 70
     FRAGMENT = 71
     FLAGS = 90

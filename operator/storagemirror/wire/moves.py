@@ -70,7 +70,7 @@ SOURCE: Moves = {
         F.ABORT: State.DONE,
     },
     State.COMPARING: {
-        **_stay(State.COMPARING, F.PING, F.MARK, F.CREDIT, F.WANT, F.DOOMED, F.FLAGS_TOLD, *_CHANGES),
+        **_stay(State.COMPARING, F.PING, F.MARK, F.CREDIT, F.WANT, F.DOOMED, F.FLAGS_TOLD, F.MOVES, *_CHANGES),
         F.BEGIN: State.COMPARING_FILE,
         F.DELTA: State.COMPARING_FILE,
         F.MIRROR_END: State.ENDING,
@@ -101,7 +101,7 @@ TARGET: Moves = {
             State.COMPARING,
             *(F.PING, F.DIGESTS, F.LISTING, F.CLEARED, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT),
             *(F.SUMMED, F.TALLIED, F.EXAMINED),  # asked for before the mirror began
-            F.BLOCK_SUMS,
+            *(F.BLOCK_SUMS, F.MOVED),
         ),
         F.MIRRORED: State.IDLE,
         F.HOLD: State.DONE,
