@@ -152,7 +152,10 @@ class Placer:
             return
         for inherited in (xattrs.ACL_DEFAULT, xattrs.ACL_ACCESS):
             with contextlib.suppress(OSError):
-                os.removexattr(place, inherited)
+                if isinstance(place, int):
+                    os.removexattr(place, inherited)
+                else:
+                    os.removexattr(place, inherited, follow_symlinks=False)
 
     def leave(self, fd: int, path: bytes, attributes: Attributes, *, fresh: bool) -> None:
         """The attributes of the directory `fd`: nothing in it changes any more."""
@@ -197,7 +200,10 @@ class Placer:
 
     def _mode(self, place: int | bytes, attributes: Attributes, path: bytes) -> None:
         try:
-            os.chmod(place, attributes.mode & 0o7777)
+            if isinstance(place, int):
+                os.fchmod(place, attributes.mode & 0o7777)
+            else:
+                _chmod(place, attributes.mode & 0o7777)
         except PermissionError:
             self._report(NotKeptKind.MODE, path)
 
@@ -210,6 +216,18 @@ class Placer:
                 os.utime(place, ns=times, follow_symlinks=False)
         except (PermissionError, OverflowError):
             self._report(NotKeptKind.TIMES, path)
+
+
+def _chmod(place: bytes, mode: int) -> None:
+    """Of what is at `place`, which nobody may have made a symbolic link meanwhile: chmod(2) would follow it, out of
+    the volume. OSError ELOOP."""
+    fd = os.open(place, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            raise OSError(errno.ELOOP, "a symbolic link by now", place)
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)
+    finally:
+        os.close(fd)
 
 
 def write_all(fd: int, content: memoryview) -> None:

@@ -27,8 +27,13 @@ from storagemirror.wire import messages as m
 DIGEST_CREDIT = 8
 """Frames of digests that may be on their way at once."""
 _REPORTS = 1_000_000
-_ENTRIES = 10_000_000
-_RECALLED = 2_000
+_REPORT_BYTES = 256 << 20
+"""Of failures that lie here, at most."""
+_LISTED_BYTES = 1 << 30
+"""Of listings that lie here, at most: ten million entries."""
+_ENTRY_BYTES = 80
+"""What an entry costs beside its name, and what it carries."""
+_RECALLED_BYTES = 256 << 20
 
 
 class Inbox:
@@ -50,6 +55,10 @@ class Inbox:
         self._cleared: m.Cleared | None = None
         self._mirrored: m.Mirrored | None = None
         self._marked: m.Marked | None = None
+        self._marking = 0
+        self._listed_bytes = 0
+        self._report_bytes = 0
+        self._recalled_bytes = 0
         self._recalled: deque[m.ManifestWant] = deque()
         self._kept: m.Kept | None = None
         self._block_sums: deque[m.BlockSums] = deque()
@@ -85,10 +94,12 @@ class Inbox:
             case m.Listing():
                 if event.path not in self._wanted:
                     raise ProtocolError(f"a listing of {event.path[:300]!r} that was not asked for")
-                frames = self._wanted[event.path]
-                frames.append(event)
-                if sum(len(frame.entries) for frame in frames) > _ENTRIES:
-                    raise ProtocolError(f"more than {_ENTRIES} entries in one directory")
+                if not event.entries and not event.last:
+                    raise ProtocolError("a listing that goes on, without an entry")
+                self._listed_bytes += _weight_of(event)
+                if self._listed_bytes > _LISTED_BYTES:
+                    raise ProtocolError(f"more than {_LISTED_BYTES} bytes of listings at once")
+                self._wanted[event.path].append(event)
                 if event.last:
                     self._listed.append(self._wanted.pop(event.path))
             case m.Looked():
@@ -101,11 +112,14 @@ class Inbox:
             case m.Mirrored():
                 self._mirrored = event
             case m.Marked():
+                if event.number > self._marking:
+                    raise ProtocolError(f"an answer to mark {event.number}, which was not sent")
                 self._marked = event
             case m.ManifestWant():
                 self._recalled.append(event)
-                if len(self._recalled) > _RECALLED:
-                    raise ProtocolError(f"more than {_RECALLED} lists of wanted directories at once")
+                self._recalled_bytes += _bytes_of(event)
+                if self._recalled_bytes > _RECALLED_BYTES:
+                    raise ProtocolError(f"more than {_RECALLED_BYTES} bytes of wanted directories at once")
             case m.Kept():
                 self._kept = event
             case m.BlockSums():
@@ -117,8 +131,9 @@ class Inbox:
                 self.asking.take(event)
             case m.Failed() | m.NotKept():
                 self._reports.append(event)
-                if len(self._reports) > _REPORTS:
-                    raise ProtocolError(f"more than {_REPORTS} failures at once")
+                self._report_bytes += len(event.path) + (len(event.message) if isinstance(event, m.Failed) else 0)
+                if len(self._reports) > _REPORTS or self._report_bytes > _REPORT_BYTES:
+                    raise ProtocolError(f"more than {_REPORTS} failures, or {_REPORT_BYTES} bytes of them, at once")
             case m.Hold():
                 raise Held(event.message, reason=event.reason.value, token=event.token, hint=event.hint)
             case m.Abort():
@@ -132,10 +147,14 @@ class Inbox:
         self._credit -= 1
         if self._credit < 0:
             raise ProtocolError("more digests than there was credit for")
+        if not event.directories and not event.last:
+            raise ProtocolError("digests that go on, without a directory")
         for directory in event.directories:
+            key = walk_key(directory.path)
+            if self._passed is not None and key <= self._passed:
+                raise ProtocolError(f"the directory {directory.path[:300]!r} is out of order")
+            self._passed = key
             self._digests[directory.path] = directory
-        if event.directories:
-            self._passed = walk_key(event.directories[-1].path)
         self._all_digests = event.last
 
     # -- the session's thread
@@ -167,9 +186,12 @@ class Inbox:
 
     def reports(self) -> list[m.Failed | m.NotKept]:
         """What the target could not do since the last call."""
-        taken = []
-        while self._reports:
-            taken.append(self._reports.popleft())
+        if not self._reports:
+            return []
+        with self._changed:
+            taken = list(self._reports)
+            self._reports.clear()
+            self._report_bytes = 0
         return taken
 
     def expect_mirror(self, *, digests: bool) -> None:
@@ -190,7 +212,9 @@ class Inbox:
             return self._all_digests or path in self._digests or (self._passed is not None and self._passed > key)
 
         if not known():
-            self._forget_before(key)
+            with self._changed:
+                if not known():  # then the walk has not passed `key`: all that lies here is before it, and stale
+                    self._digests.clear()
             self._grant()
             self.wait(known)
         return self._digests.pop(path, None)
@@ -205,11 +229,6 @@ class Inbox:
             before = self._credit
             self.wait(lambda: self._all_digests or self._credit < before)  # noqa: B023
         return entries
-
-    def _forget_before(self, key: bytes) -> None:
-        """The walk is past these: directories that the source does not have."""
-        if len(self._digests) > 10_000:
-            self._digests = {path: d for path, d in self._digests.items() if walk_key(path) >= key}
 
     def _grant(self) -> None:
         with self._changed:
@@ -238,7 +257,9 @@ class Inbox:
             self.wait(lambda: bool(self._listed) or not self._wanted)
         if not self._listed:
             return None
-        frames = self._listed.popleft()
+        with self._changed:
+            frames = self._listed.popleft()
+            self._listed_bytes -= sum(map(_weight_of, frames))
         entries = [entry for frame in frames for entry in frame.entries]
         return frames[0].path, frames[0].attributes, entries
 
@@ -277,6 +298,11 @@ class Inbox:
             raise AssertionError("waited for it")
         return answer
 
+    def expect_mark(self, number: int) -> None:
+        """Mark `number` is about to be sent."""
+        with self._changed:
+            self._marking = number
+
     def marked(self, number: int) -> m.Marked:
         """The answer to mark `number`."""
         self.wait(lambda: self._marked is not None and self._marked.number >= number)
@@ -287,7 +313,10 @@ class Inbox:
     def recalled(self) -> m.ManifestWant:
         """The next list of directories that the target wants of a manifest."""
         self.wait(lambda: bool(self._recalled))
-        return self._recalled.popleft()
+        with self._changed:
+            taken = self._recalled.popleft()
+            self._recalled_bytes -= _bytes_of(taken)
+        return taken
 
     def kept(self) -> m.Kept:
         """The answer to ManifestEnd."""
@@ -295,6 +324,15 @@ class Inbox:
         if self._kept is None:
             raise AssertionError("waited for it")
         return self._kept
+
+
+def _weight_of(listing: m.Listing) -> int:
+    """Bytes that a listing costs while it lies here, about."""
+    return sum(_ENTRY_BYTES + len(e.name) + len(e.content) + len(e.leader) + len(e.xattrs) for e in listing.entries)
+
+
+def _bytes_of(wanted: m.ManifestWant) -> int:
+    return sum(_ENTRY_BYTES + len(path) for path in wanted.directories) + _ENTRY_BYTES
 
 
 def failure(reason: m.FailureReason, message: str) -> StorageMirrorError | None:
