@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from storagemirror.wire.envelope import ENVELOPES
 from storagemirror.wire.messages import FrameType
 from tests.fuzz.campaign import Case, Fuzzer
 from tests.fuzz.frames import TYPES
@@ -48,4 +49,4 @@ def test_the_recorded_sessions_say_most_of_what_can_be_said(fuzzer: Fuzzer) -> N
 
 
 def test_every_frame_is_fuzzed_those_of_tomorrow_too() -> None:
-    assert set(TYPES) | {FrameType.PACK, FrameType.DATA} == set(FrameType)
+    assert set(TYPES) | {FrameType.PACK, FrameType.DATA} | ENVELOPES == set(FrameType)

@@ -19,6 +19,9 @@ from tests.support import trees
 from tests.support.engine import joined, mirror
 from tests.support.power_disk import PowerDisk, cut, mounted_after
 
+LARGE = "large"
+"""A file of which a delta is written in place, where the file system shares no blocks."""
+
 Facts = tuple[int, int, str]
 
 
@@ -93,10 +96,10 @@ class Application:
                 (self.root / name).write_bytes(rnd.randbytes(rnd.choice((10, 3_000, 40_000, 400_000))))
                 paths.update({name.encode(), name.rpartition("/")[0].encode()})
                 continue
-            name = rnd.choice(files)
+            name = rnd.choice(files) if rnd.random() < 0.9 else LARGE
             if not (self.root / name).exists():
                 continue
-            if roll < 0.85:
+            if roll < 0.85 or name == LARGE:
                 size = (self.root / name).stat().st_size
                 with open(self.root / name, "r+b") as file:  # the same size, in place: nothing but the time tells
                     file.seek(rnd.randrange(size) if size else 0)
@@ -118,6 +121,7 @@ def _write_back(path: Path) -> None:
 def tell(disk: PowerDisk, source: Path, rnd: random.Random, steps: int = 12) -> Story:
     """Mirror `source` onto the disk, and change it, with marks in between."""
     trees.many(source, 60, seed=rnd.randrange(1 << 30), size=20_000)
+    (source / LARGE).write_bytes(rnd.randbytes(12 << 20))
     marks: list[Mark] = []
     begin = disk.now()
     application = Application(source, rnd)

@@ -27,6 +27,7 @@ from storagemirror.fs import xattrs
 from storagemirror.fs.newfiles import NewFiles
 from storagemirror.fs.scan import Report
 from storagemirror.fs.shortfall import Lack, Shortfall
+from storagemirror.fs.syscalls import chmod_no_follow
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 Put = Callable[[int | bytes, dict[bytes, bytes], View, Callable[[NotKeptKind], None]], None]
@@ -203,7 +204,7 @@ class Placer:
             if isinstance(place, int):
                 os.fchmod(place, attributes.mode & 0o7777)
             else:
-                _chmod(place, attributes.mode & 0o7777)
+                chmod_no_follow(place, attributes.mode & 0o7777)
         except PermissionError:
             self._report(NotKeptKind.MODE, path)
 
@@ -216,18 +217,6 @@ class Placer:
                 os.utime(place, ns=times, follow_symlinks=False)
         except (PermissionError, OverflowError):
             self._report(NotKeptKind.TIMES, path)
-
-
-def _chmod(place: bytes, mode: int) -> None:
-    """Of what is at `place`, which nobody may have made a symbolic link meanwhile: chmod(2) would follow it, out of
-    the volume. OSError ELOOP."""
-    fd = os.open(place, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if stat.S_ISLNK(os.fstat(fd).st_mode):
-            raise OSError(errno.ELOOP, "a symbolic link by now", place)
-        os.chmod(b"/proc/self/fd/%d" % fd, mode)
-    finally:
-        os.close(fd)
 
 
 def write_all(fd: int, content: memoryview) -> None:
