@@ -14,6 +14,7 @@ from storagemirror.wire.envelope import ENVELOPES
 from storagemirror.wire.messages import FrameType
 from tests.fuzz.campaign import Case, Fuzzer
 from tests.fuzz.frames import TYPES
+from tests.fuzz.trial import remove
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.bin"))
 SECONDS = 10
@@ -22,8 +23,10 @@ SECONDS = 10
 @pytest.fixture(scope="module")
 def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzer]:
     mask = os.umask(0o022)
-    yield Fuzzer(tmp_path_factory.mktemp("fuzz"))
+    directory = tmp_path_factory.mktemp("fuzz")
+    yield Fuzzer(directory)
     os.umask(mask)
+    remove(directory)
 
 
 def test_hostile_peers_made_of_chance_get_nothing_but_named_errors_and_stay_in_the_volume(fuzzer: Fuzzer) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from storagemirror.fs.syscalls import syncfs
 from storagemirror.sync.requests import Changes
 from tests.support import trees
 from tests.support.engine import joined, mirror
-from tests.support.power_disk import PowerDisk, cut, mounted_after
+from tests.support.power_disk import PowerDisk, cut, mounted_after, power_disk
 
 LARGE = "large"
 """A file of which a delta is written in place, where the file system shares no blocks."""
@@ -159,6 +160,22 @@ def cut_and_repair(story: Story, directory: Path, rnd: random.Random) -> Outcome
     finally:
         image.unlink()
     return Outcome(lost.written, lost.lost, marked, lying)
+
+
+def cut_while_repairing(story: Story, directory: Path, rnd: random.Random) -> Outcome:
+    """A cut, and another in the middle of the run that repairs what the first one left."""
+    image = directory / "first.img"
+    cut(story.disk, rnd.randint(story.begin, story.end), image, rnd)
+    again = directory / f"again{rnd.randrange(1 << 30)}"
+    with power_disk(again, story.disk.kind, 0, image_of=image) as disk:
+        begin = disk.now()
+        with joined(story.source, disk.path, sync_at_end=False) as pair:
+            pair.mirror()
+            end = disk.now()
+    image.unlink()
+    outcome = cut_and_repair(Story(disk, story.source, [], begin, max(begin, end)), directory, rnd)
+    shutil.rmtree(again)
+    return outcome
 
 
 def _check_marked(story: Story, at: int, found: dict[str, Facts]) -> int:
