@@ -89,10 +89,6 @@ class Script:
         """See `Stream`."""
         return True
 
-    def transmitted(self) -> tuple[int, float] | None:
-        """See `Stream`."""
-        return None
-
     def close(self) -> None:
         """See `Stream`."""
         with self._news:
