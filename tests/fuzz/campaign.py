@@ -155,6 +155,9 @@ def main() -> int:
     parser.add_argument("--replay", type=Path, nargs="*", help="play these files instead")
     arguments = parser.parse_args()
     faulthandler.enable()
+    # The engine changes the working directory.
+    arguments.findings = arguments.findings.absolute()
+    arguments.replay = [path.absolute() for path in arguments.replay or []]
     shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     directory = Path(tempfile.mkdtemp(prefix="storagemirror-fuzz-", dir=shm))
     try:
