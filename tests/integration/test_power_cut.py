@@ -25,7 +25,7 @@ def test_what_was_marked_survives_a_power_cut_and_the_next_run_repairs_the_rest(
     rnd = random.Random()
     (tmp_path / "source").mkdir()
     with power_disk(tmp_path / "disk", kind, mebibytes, options) as disk:
-        story = tell(disk, tmp_path / "source", rnd)
+        story = tell(disk, tmp_path / "source", rnd, steps=8)
     assert story.end > story.begin, "the disk was written"
     for _ in range(2):
         cut_and_repair(story, tmp_path, rnd)

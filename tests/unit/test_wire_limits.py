@@ -9,11 +9,12 @@ import pytest
 from xxhash import xxh3_128_digest
 
 from storagemirror.contract import Role
-from storagemirror.entry import DEPTH_LIMIT, NAME_MAX, PATH_LIMIT, Entry, is_name, is_path
+from storagemirror.entry import DEPTH_LIMIT, NAME_MAX, PATH_LIMIT, Entry, Identity, is_name, is_path
 from storagemirror.errors import ProtocolError
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.inbox import DIGEST_CREDIT, Inbox
 from storagemirror.wire import messages as m
+from storagemirror.wire.connection import Connection
 from storagemirror.wire.content import Pack
 from storagemirror.wire.frame import HEADER, LARGEST_FRAME, LIMITS, FrameReader
 from storagemirror.wire.messages import FrameType
@@ -119,46 +120,60 @@ def test_digests_are_taken_as_far_as_there_is_credit() -> None:
     held = inbox()
     held.expect_mirror(digests=True)
     for number in range(DIGEST_CREDIT):
-        held._take(digests(number, 1))
+        held._take(digests(number, 1), 40)
     with pytest.raises(ProtocolError, match="credit"):
-        held._take(digests(DIGEST_CREDIT, 1))
+        held._take(digests(DIGEST_CREDIT, 1), 40)
+
+
+MIB = 1 << 20
+ENTRY = Entry(b"n", 0o100644)
+"""One object, however often it is listed, and sizes that are only said: nothing is really held in these."""
 
 
 def test_listings_are_taken_up_to_a_gibibyte() -> None:
     held = inbox()
     held._wanted[b"d"] = []
-    entry = Entry(b"n", 0o100644, leader=b"l" * 65_000)  # one object: nothing is really held here
-    for _ in range((1 << 30) // (65_081 * 1000)):
-        held._take(m.Listing(b"d", None, [entry] * 1000, last=False))
+    for _ in range(1023):
+        held._take(m.Listing(b"d", None, [ENTRY], last=False), MIB)
     with pytest.raises(ProtocolError, match="bytes of listings"):
-        held._take(m.Listing(b"d", None, [entry] * 1000, last=False))
+        held._take(m.Listing(b"d", None, [ENTRY], last=False), MIB)
 
 
 def test_listings_that_were_taken_up_make_room_for_others() -> None:
     held = inbox()
-    entry = Entry(b"n", 0o100644, leader=b"l" * 65_000)
-    for _ in range(40):
+    for _ in range(2000):
         held._wanted[b"d"] = []
-        held._take(m.Listing(b"d", b"", [entry] * 1000))
+        held._take(m.Listing(b"d", b"", [ENTRY]), MIB)
         assert held.listing(wait=True) is not None
 
 
 def test_failures_are_taken_up_to_a_quarter_of_a_gibibyte_and_reading_makes_room() -> None:
     held = inbox()
-    failed = m.Failed(b"", m.FailureReason.OTHER, "x" * (1 << 16))
-    for _ in range(4_096):
-        held._take(failed)
-    assert len(held.reports()) == 4_096
-    for _ in range(4_096):
-        held._take(failed)
+    failed = m.Failed(b"", m.FailureReason.OTHER, "")
+    for _ in range(256):
+        held._take(failed, MIB)
+    assert len(held.reports()) == 256
+    for _ in range(256):
+        held._take(failed, MIB)
     with pytest.raises(ProtocolError, match="failures"):
-        held._take(failed)
+        held._take(failed, MIB)
 
 
 def test_wanted_directories_are_taken_up_to_a_quarter_of_a_gibibyte() -> None:
     held = inbox()
-    wanted = m.ManifestWant([b"p" * (60_000 - 80)] * 30)
-    for _ in range((256 << 20) // (60_000 * 30 + 80)):
-        held._take(wanted)
+    for _ in range(255):
+        held._take(m.ManifestWant([b"p"]), MIB)
+    held.recalled()
+    held._take(m.ManifestWant([b"p"]), MIB)
     with pytest.raises(ProtocolError, match="wanted directories"):
-        held._take(wanted)
+        held._take(m.ManifestWant([b"p"]), MIB)
+
+
+def test_what_an_event_had_on_the_wire_is_known_for_the_limits() -> None:
+    source, target = Connection(Role.SOURCE), Connection(Role.TARGET)
+    data = source.send(m.Hello(1, Role.SOURCE, "p", "v", 1, 1, Identity(1)))
+    view = target.writable()
+    view[: len(data)] = data
+    target.written(len(data))
+    assert isinstance(target.next_event(), m.Hello)
+    assert target.event_bytes == len(data) - HEADER.size

@@ -164,6 +164,11 @@ class Channel:
                 if not isinstance(event, Ping):
                     return event
 
+    @property
+    def event_bytes(self) -> int:
+        """Of the payload of what `receive` gave last, uncompressed. For the thread that receives."""
+        return self._connection.event_bytes
+
     def heard_ns(self) -> int | None:
         """What the peer's clock said at the latest when its last byte came: nanoseconds since the Unix epoch.
 

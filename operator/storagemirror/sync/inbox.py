@@ -32,7 +32,7 @@ _REPORT_BYTES = 256 << 20
 _LISTED_BYTES = 1 << 30
 """Of listings that lie here, at most: ten million entries."""
 _ENTRY_BYTES = 80
-"""What an entry costs beside its name, and what it carries."""
+"""What an entry costs beside what it has on the wire."""
 _RECALLED_BYTES = 256 << 20
 
 
@@ -48,8 +48,8 @@ class Inbox:
         self._all_digests = True
         self._credit = 0
         self._used = 0
-        self._wanted: dict[bytes, list[m.Listing]] = {}
-        self._listed: deque[list[m.Listing]] = deque()
+        self._wanted: dict[bytes, list[tuple[m.Listing, int]]] = {}
+        self._listed: deque[list[tuple[m.Listing, int]]] = deque()
         self._looked: deque[m.Looked] = deque()
         self._looks = 0
         self._cleared: m.Cleared | None = None
@@ -59,7 +59,7 @@ class Inbox:
         self._listed_bytes = 0
         self._report_bytes = 0
         self._recalled_bytes = 0
-        self._recalled: deque[m.ManifestWant] = deque()
+        self._recalled: deque[tuple[m.ManifestWant, int]] = deque()
         self._kept: m.Kept | None = None
         self._block_sums: deque[m.BlockSums] = deque()
         self._blocks = 0
@@ -75,7 +75,7 @@ class Inbox:
             while True:
                 event = self._channel.receive()
                 with self._changed:
-                    self._take(event)
+                    self._take(event, self._channel.event_bytes)
                     self._changed.notify_all()
         except StorageMirrorError as e:
             self.fail(e)
@@ -87,7 +87,8 @@ class Inbox:
             self._error = self._error or error
             self._changed.notify_all()
 
-    def _take(self, event: object) -> None:
+    def _take(self, event: object, size: int) -> None:
+        """`size`: bytes that it had on the wire."""
         match event:
             case m.Digests():
                 self._take_digests(event)
@@ -96,10 +97,11 @@ class Inbox:
                     raise ProtocolError(f"a listing of {event.path[:300]!r} that was not asked for")
                 if not event.entries and not event.last:
                     raise ProtocolError("a listing that goes on, without an entry")
-                self._listed_bytes += _weight_of(event)
+                weight = size + _ENTRY_BYTES * len(event.entries)
+                self._listed_bytes += weight
                 if self._listed_bytes > _LISTED_BYTES:
                     raise ProtocolError(f"more than {_LISTED_BYTES} bytes of listings at once")
-                self._wanted[event.path].append(event)
+                self._wanted[event.path].append((event, weight))
                 if event.last:
                     self._listed.append(self._wanted.pop(event.path))
             case m.Looked():
@@ -116,8 +118,9 @@ class Inbox:
                     raise ProtocolError(f"an answer to mark {event.number}, which was not sent")
                 self._marked = event
             case m.ManifestWant():
-                self._recalled.append(event)
-                self._recalled_bytes += _bytes_of(event)
+                weight = size + _ENTRY_BYTES * (1 + len(event.directories))
+                self._recalled.append((event, weight))
+                self._recalled_bytes += weight
                 if self._recalled_bytes > _RECALLED_BYTES:
                     raise ProtocolError(f"more than {_RECALLED_BYTES} bytes of wanted directories at once")
             case m.Kept():
@@ -131,7 +134,7 @@ class Inbox:
                 self.asking.take(event)
             case m.Failed() | m.NotKept():
                 self._reports.append(event)
-                self._report_bytes += len(event.path) + (len(event.message) if isinstance(event, m.Failed) else 0)
+                self._report_bytes += size
                 if len(self._reports) > _REPORTS or self._report_bytes > _REPORT_BYTES:
                     raise ProtocolError(f"more than {_REPORTS} failures, or {_REPORT_BYTES} bytes of them, at once")
             case m.Hold():
@@ -259,9 +262,10 @@ class Inbox:
             return None
         with self._changed:
             frames = self._listed.popleft()
-            self._listed_bytes -= sum(map(_weight_of, frames))
-        entries = [entry for frame in frames for entry in frame.entries]
-        return frames[0].path, frames[0].attributes, entries
+            self._listed_bytes -= sum(weight for _, weight in frames)
+        entries = [entry for frame, _ in frames for entry in frame.entries]
+        first, _ = frames[0]
+        return first.path, first.attributes, entries
 
     def look(self, paths: list[bytes]) -> m.Looked:
         """Ask what the target has at `paths`, and wait for the answer."""
@@ -314,8 +318,8 @@ class Inbox:
         """The next list of directories that the target wants of a manifest."""
         self.wait(lambda: bool(self._recalled))
         with self._changed:
-            taken = self._recalled.popleft()
-            self._recalled_bytes -= _bytes_of(taken)
+            taken, weight = self._recalled.popleft()
+            self._recalled_bytes -= weight
         return taken
 
     def kept(self) -> m.Kept:
@@ -324,15 +328,6 @@ class Inbox:
         if self._kept is None:
             raise AssertionError("waited for it")
         return self._kept
-
-
-def _weight_of(listing: m.Listing) -> int:
-    """Bytes that a listing costs while it lies here, about."""
-    return sum(_ENTRY_BYTES + len(e.name) + len(e.content) + len(e.leader) + len(e.xattrs) for e in listing.entries)
-
-
-def _bytes_of(wanted: m.ManifestWant) -> int:
-    return sum(_ENTRY_BYTES + len(path) for path in wanted.directories) + _ENTRY_BYTES
 
 
 def failure(reason: m.FailureReason, message: str) -> StorageMirrorError | None:
