@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.power_disk import power_disk
-from tests.support.powercut import Outcome, cut_and_repair, tell
+from tests.support.powercut import Outcome, cut_and_repair, cut_while_repairing, tell
 
 FILE_SYSTEMS = (("ext4", 96, "defaults"), ("xfs", 320, "defaults"), ("ext4", 96, "data=writeback,commit=1"))
 """Kind, MiB, mount options. With data=writeback ext4 lets a file's size and time go before its content."""
 _CUTS = 10
 """Of one recorded session."""
+_TWICE = 3
+"""Each third: the power is cut again while the next run repairs."""
 
 
 def rounds(count: int, seed: int, directory: Path) -> Iterator[tuple[str, Outcome]]:
@@ -34,8 +36,10 @@ def rounds(count: int, seed: int, directory: Path) -> Iterator[tuple[str, Outcom
         (place / "source").mkdir(parents=True)
         with power_disk(place / "disk", kind, mebibytes, options) as disk:
             story = tell(disk, place / "source", rnd)
-        for _ in range(min(_CUTS, count - number)):
-            yield f"{kind} {options}", cut_and_repair(story, place, rnd)
+        for cuts in range(1, min(_CUTS, count - number) + 1):
+            twice = cuts % _TWICE == 0
+            outcome = (cut_while_repairing if twice else cut_and_repair)(story, place, rnd)
+            yield f"{kind} {options}{', twice' if twice else ''}", outcome
             number += 1
 
 

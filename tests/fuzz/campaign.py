@@ -29,7 +29,7 @@ import msgspec
 from storagemirror.contract import Role
 from tests.fuzz.frames import Frame
 from tests.fuzz.recorded import Session, record, scenarios
-from tests.fuzz.trial import Found, Ground, Hang, against_source, against_target, against_wire, script
+from tests.fuzz.trial import Found, Ground, Hang, against_source, against_target, against_wire, remove, script
 
 WIRE, TARGET, SOURCE = "wire", "target", "source"
 _WEIGHTS = {WIRE: 30, TARGET: 45, SOURCE: 25}
@@ -155,14 +155,20 @@ def main() -> int:
     parser.add_argument("--replay", type=Path, nargs="*", help="play these files instead")
     arguments = parser.parse_args()
     faulthandler.enable()
+    # The engine changes the working directory.
+    arguments.findings = arguments.findings.absolute()
+    arguments.replay = [path.absolute() for path in arguments.replay or []]
     shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="storagemirror-fuzz-", dir=shm, ignore_cleanup_errors=True) as directory:
-        fuzzer = Fuzzer(Path(directory))
+    directory = Path(tempfile.mkdtemp(prefix="storagemirror-fuzz-", dir=shm))
+    try:
+        fuzzer = Fuzzer(directory)
         if arguments.replay:
             for path in arguments.replay:
                 print(path.name, fuzzer.play(msgspec.msgpack.decode(path.read_bytes(), type=Case)))
             return 0
         return _run(fuzzer, arguments)
+    finally:
+        remove(directory)
 
 
 def _run(fuzzer: Fuzzer, arguments: argparse.Namespace) -> int:

@@ -9,13 +9,16 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+import lz4.block
 import msgspec
+import zstandard
 from msgspec import inspect as t
 from xxhash import xxh3_128_digest
 
 from storagemirror.contract import Role
 from storagemirror.wire.connection import MESSAGES
 from storagemirror.wire.content import ContentDigest, Record
+from storagemirror.wire.envelope import ENVELOPES
 from storagemirror.wire.frame import HEADER, LIMITS
 from storagemirror.wire.messages import FrameType
 from storagemirror.wire.moves import MOVES, State
@@ -54,7 +57,11 @@ class Frames:
             return Frame(kind, self._pack(self._records()), after)
         if kind is FrameType.DATA:
             return Frame(kind, self._data(), after)
-        if kind is FrameType.BEGIN:
+        if kind in ENVELOPES:
+            return self.wrapped(self.make(self.rnd.choice(list(TYPES))), kind)[0]
+        if kind not in TYPES:
+            return Frame(kind, self.rnd.randbytes(self.rnd.choice((0, 1, 20, 1000))), after)
+        if kind in (FrameType.BEGIN, FrameType.DELTA):
             self._digest = ContentDigest()
         made = self.values.make(TYPES[kind])
         if kind is FrameType.END and isinstance(made, list) and len(made) > 1 and self.rnd.random() < 0.8:
@@ -68,8 +75,10 @@ class Frames:
         """What stands in place of a recorded frame: it changed, twice, not at all, cut, or with another before it."""
         rnd = self.rnd
         roll = rnd.random()
-        if roll < 0.62:
+        if roll < 0.55:
             return [self._mutated(frame)]
+        if roll < 0.62:
+            return self.wrapped(frame if rnd.random() < 0.5 else self._mutated(frame), rnd.choice(sorted(ENVELOPES)))
         if roll < 0.70:
             return [frame] * rnd.choice((2, 2, 3, 20))
         if roll < 0.78:
@@ -86,6 +95,8 @@ class Frames:
 
     def _mutated(self, frame: Frame) -> Frame:
         kind = FrameType(frame.kind)
+        if kind not in TYPES and kind not in (FrameType.PACK, FrameType.DATA):
+            return self.make(kind, frame.after)
         if kind is FrameType.DATA:
             return Frame(kind, self._data(), frame.after)
         if kind is FrameType.PACK:
@@ -100,6 +111,25 @@ class Frames:
         for _ in range(self.rnd.choice((1, 1, 1, 2, 4))):
             value = self.values.mutate(value, TYPES[kind])
         return Frame(kind, encoded(value), frame.after)
+
+    def wrapped(self, frame: Frame, kind: FrameType) -> list[Frame]:
+        """`frame` compressed, or in pieces; now and then with a length, a type or a codec that it is not."""
+        rnd = self.rnd
+        inner = FrameType(frame.kind) if rnd.random() < 0.9 else rnd.choice(list(FrameType))
+        length = len(frame.payload) if rnd.random() < 0.9 else rnd.choice((0, 1, 1 << 20, (1 << 32) - 1))
+        if kind is FrameType.FRAGMENT:
+            size = max(1, len(frame.payload) // rnd.choice((1, 2, 5)))
+            pieces = [frame.payload[at : at + size] for at in range(0, len(frame.payload), size)] or [b""]
+            head = bytes([inner]) + length.to_bytes(4, "little")
+            return [Frame(kind, head + piece, frame.after) for piece in pieces]
+        codec = rnd.choice((1, 2))
+        content = (
+            lz4.block.compress(frame.payload, store_size=False) if codec == 1 else zstandard.compress(frame.payload)
+        )
+        if rnd.random() < 0.1:
+            content = bytes(byte ^ (rnd.random() < 0.02) for byte in content[:2000])
+        told = codec if rnd.random() < 0.95 else rnd.choice((0, 3, 255))
+        return [Frame(kind, bytes([inner, told]) + length.to_bytes(4, "little") + content, frame.after)]
 
     def _records(self) -> list[Any]:
         records = self.values.make(RECORDS)

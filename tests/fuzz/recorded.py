@@ -6,9 +6,12 @@ every frame that both sides send of themselves.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -87,7 +90,9 @@ def plant(root: Path, generation: int = 0) -> None:
     for number in range(6):
         (root / "d" / f"f{number}").write_bytes(b"%d" % (number * (1 + generation * (number % 2))) * 100)
     (root / "a/f2").write_bytes(b"two" * (1 + generation))
-    (root / "big").write_bytes(os.urandom(64) * 5_000 + bytes([generation]))
+    (root / "big").write_bytes(_large(generation))
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        subprocess.run(["chattr", "+d", str(root / "d/f3")], check=True, capture_output=True)
     os.symlink("a/f2", root / "link")
     os.link(root / "a/f2", root / "hard")
     os.mkfifo(root / "fifo")
@@ -98,6 +103,12 @@ def plant(root: Path, generation: int = 0) -> None:
         (root / "a/b/gone").write_bytes(b"gone")
         (root / "d/f5").unlink()
         (root / "d/f5").mkdir()
+
+
+def _large(generation: int) -> bytes:
+    """Of which most stays what it was, and some is a hole."""
+    content = random.Random(5).randbytes(640_000)
+    return content[:200_000] + bytes([generation]) * 70_000 + bytes(70_000 * generation) + content[200_000:]
 
 
 def mirror_and_mark(session: SourceSession, source: Path) -> None:
@@ -114,7 +125,7 @@ def live(session: SourceSession, source: Path) -> None:
         os.rename(source / "d/f1", source / "d/g1")
     (source / "d/f2").unlink(missing_ok=True)
     (source / "a/live").write_bytes(b"live" * 1000)
-    (source / "big").write_bytes(os.urandom(300_000))
+    (source / "big").write_bytes(_large(2))
     (source / "tree/in").mkdir(parents=True, exist_ok=True)
     (source / "tree/in/file").write_bytes(b"in a tree")
     paths = frozenset({b"d/f2", b"a/live", b"big", b"hard", b"a", b"link"})

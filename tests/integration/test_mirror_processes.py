@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from storagemirror.clock import Clock
 from storagemirror.contract import Role
 from storagemirror.entry import Attributes, Identity
 from storagemirror.errors import Disconnected, ProtocolError, StorageMirrorError
@@ -353,18 +354,18 @@ def test_a_target_that_becomes_read_only_says_so(source: Path, tmp_path: Path) -
 class Liar:
     """A source that says what it likes to a real target."""
 
-    def __init__(self, target: Path, expect: Expectation | None = None) -> None:
+    def __init__(self, target: Path, expect: Expectation | None = None, clock: Clock | None = None) -> None:
         ours, theirs = socket.socketpair()
         self.socket = ours
         self.connection = Connection(Role.SOURCE)
         self.failure: list[StorageMirrorError] = []
         self.volume = TargetVolume.open(str(target))
         stream = SocketStream(theirs, silence=2)
-        session = TargetSession(self.volume, stream, expect or expectation(), Recorder())
+        self.session = TargetSession(self.volume, stream, expect or expectation(), Recorder(), clock)
 
         def serve() -> None:
             try:
-                session.serve()
+                self.session.serve()
             except StorageMirrorError as e:
                 self.failure.append(e)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.power_disk import power_disk
-from tests.support.powercut import cut_and_repair, tell
+from tests.support.powercut import cut_and_repair, cut_while_repairing, tell
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,8 @@ def test_what_was_marked_survives_a_power_cut_and_the_next_run_repairs_the_rest(
     rnd = random.Random()
     (tmp_path / "source").mkdir()
     with power_disk(tmp_path / "disk", kind, mebibytes, options) as disk:
-        story = tell(disk, tmp_path / "source", rnd)
+        story = tell(disk, tmp_path / "source", rnd, steps=8)
     assert story.end > story.begin, "the disk was written"
-    for _ in range(3):
+    for _ in range(2):
         cut_and_repair(story, tmp_path, rnd)
+    cut_while_repairing(story, tmp_path, rnd)

@@ -105,14 +105,20 @@ def _loop(path: Path) -> str:
 
 
 @contextmanager
-def power_disk(directory: Path, kind: str, mebibytes: int, options: str = "defaults") -> Iterator[PowerDisk]:
-    """A new file system of `kind`, mounted with `options`; unmounted in good order afterwards (its log stays)."""
+def power_disk(
+    directory: Path, kind: str, mebibytes: int, options: str = "defaults", *, image_of: Path | None = None
+) -> Iterator[PowerDisk]:
+    """A new file system of `kind`, or the one in the image `image_of`, mounted with `options`; unmounted in good order
+    afterwards (its log stays)."""
     path, front = directory / "mounted", directory / "front"
     base, image, log = directory / "base.img", directory / "live.img", directory / "writes.log"
     path.mkdir(parents=True)
     front.mkdir()
-    _run("truncate", "-s", f"{mebibytes}M", str(base))
-    _run(f"mkfs.{kind}", "-q", str(base))
+    if image_of is None:
+        _run("truncate", "-s", f"{mebibytes}M", str(base))
+        _run(f"mkfs.{kind}", "-q", str(base))
+    else:
+        _run("cp", "--sparse=always", str(image_of), str(base))
     _run("cp", "--sparse=always", str(base), str(image))
     log.touch()
     command = [sys.executable, os.path.abspath(__file__), str(front), str(image), str(log)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from storagemirror.fs.syscalls import syncfs
 from storagemirror.sync.requests import Changes
 from tests.support import trees
 from tests.support.engine import joined, mirror
-from tests.support.power_disk import PowerDisk, cut, mounted_after
+from tests.support.power_disk import PowerDisk, cut, mounted_after, power_disk
+
+LARGE = "large"
+"""A file of which a delta is written in place, where the file system shares no blocks."""
 
 Facts = tuple[int, int, str]
 
@@ -93,10 +97,10 @@ class Application:
                 (self.root / name).write_bytes(rnd.randbytes(rnd.choice((10, 3_000, 40_000, 400_000))))
                 paths.update({name.encode(), name.rpartition("/")[0].encode()})
                 continue
-            name = rnd.choice(files)
+            name = rnd.choice(files) if rnd.random() < 0.9 else LARGE
             if not (self.root / name).exists():
                 continue
-            if roll < 0.85:
+            if roll < 0.85 or name == LARGE:
                 size = (self.root / name).stat().st_size
                 with open(self.root / name, "r+b") as file:  # the same size, in place: nothing but the time tells
                     file.seek(rnd.randrange(size) if size else 0)
@@ -118,6 +122,7 @@ def _write_back(path: Path) -> None:
 def tell(disk: PowerDisk, source: Path, rnd: random.Random, steps: int = 12) -> Story:
     """Mirror `source` onto the disk, and change it, with marks in between."""
     trees.many(source, 60, seed=rnd.randrange(1 << 30), size=20_000)
+    (source / LARGE).write_bytes(rnd.randbytes(12 << 20))
     marks: list[Mark] = []
     begin = disk.now()
     application = Application(source, rnd)
@@ -155,6 +160,22 @@ def cut_and_repair(story: Story, directory: Path, rnd: random.Random) -> Outcome
     finally:
         image.unlink()
     return Outcome(lost.written, lost.lost, marked, lying)
+
+
+def cut_while_repairing(story: Story, directory: Path, rnd: random.Random) -> Outcome:
+    """A cut, and another in the middle of the run that repairs what the first one left."""
+    image = directory / "first.img"
+    cut(story.disk, rnd.randint(story.begin, story.end), image, rnd)
+    again = directory / f"again{rnd.randrange(1 << 30)}"
+    with power_disk(again, story.disk.kind, 0, image_of=image) as disk:
+        begin = disk.now()
+        with joined(story.source, disk.path, sync_at_end=False) as pair:
+            pair.mirror()
+            end = disk.now()
+    image.unlink()
+    outcome = cut_and_repair(Story(disk, story.source, [], begin, max(begin, end)), directory, rnd)
+    shutil.rmtree(again)
+    return outcome
 
 
 def _check_marked(story: Story, at: int, found: dict[str, Facts]) -> int:

@@ -69,6 +69,12 @@ def test_every_frame_has_a_limit_and_a_message_or_a_content() -> None:
     assert set(MESSAGES) | {FrameType.PACK, FrameType.DATA} | ENVELOPES == set(FrameType)
 
 
+def test_what_a_target_owes_from_before_a_mirror_it_may_say_while_it_compares() -> None:
+    """Found by the fuzzer: it reads ahead, so that MIRROR may have come before it answers what stood before it."""
+    idle, comparing = MOVES[Role.TARGET][State.IDLE], MOVES[Role.TARGET][State.COMPARING]
+    assert set(idle) <= set(comparing)
+
+
 @pytest.mark.parametrize("role", list(Role))
 def test_every_state_can_be_left_in_good_order_or_by_an_abort(role: Role) -> None:
     for state, moves in MOVES[role].items():

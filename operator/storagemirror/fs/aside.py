@@ -29,6 +29,7 @@ from storagemirror.fs import xattrs
 from storagemirror.fs.kept import DIVERGED, KEPT, PARENT, Record, Tally, count, is_parent, mark, record_name, walk
 from storagemirror.fs.place import raise_if_full
 from storagemirror.fs.scan import ignore, read_attributes
+from storagemirror.fs.syscalls import chmod_no_follow
 from storagemirror.fs.target import TargetVolume
 from storagemirror.fs.tree import Tree
 from storagemirror.fs.unshare import shared, unshare
@@ -91,7 +92,7 @@ class Aside:
         moved = -1
         if stat.S_ISDIR(found.st_mode):
             with contextlib.suppress(OSError):
-                os.chmod(name, stat.S_IMODE(found.st_mode) | 0o700, dir_fd=directory)
+                chmod_no_follow(xattrs.path_of(directory, name), stat.S_IMODE(found.st_mode) | 0o700)
             moved = os.open(name, _DIRECTORY, dir_fd=directory)
         try:
             yield

@@ -27,6 +27,7 @@ from storagemirror.fs import xattrs
 from storagemirror.fs.newfiles import NewFiles
 from storagemirror.fs.scan import Report
 from storagemirror.fs.shortfall import Lack, Shortfall
+from storagemirror.fs.syscalls import chmod_no_follow
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 Put = Callable[[int | bytes, dict[bytes, bytes], View, Callable[[NotKeptKind], None]], None]
@@ -152,7 +153,10 @@ class Placer:
             return
         for inherited in (xattrs.ACL_DEFAULT, xattrs.ACL_ACCESS):
             with contextlib.suppress(OSError):
-                os.removexattr(place, inherited)
+                if isinstance(place, int):
+                    os.removexattr(place, inherited)
+                else:
+                    os.removexattr(place, inherited, follow_symlinks=False)
 
     def leave(self, fd: int, path: bytes, attributes: Attributes, *, fresh: bool) -> None:
         """The attributes of the directory `fd`: nothing in it changes any more."""
@@ -197,7 +201,10 @@ class Placer:
 
     def _mode(self, place: int | bytes, attributes: Attributes, path: bytes) -> None:
         try:
-            os.chmod(place, attributes.mode & 0o7777)
+            if isinstance(place, int):
+                os.fchmod(place, attributes.mode & 0o7777)
+            else:
+                chmod_no_follow(place, attributes.mode & 0o7777)
         except PermissionError:
             self._report(NotKeptKind.MODE, path)
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import platform
+import stat
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -62,6 +63,18 @@ def has_openat2() -> bool:
     finally:
         os.close(root)
     return True
+
+
+def chmod_no_follow(path: bytes, mode: int) -> None:
+    """Of what is at `path`, which somebody may make a symbolic link at any moment: chmod(2) would follow it, out of
+    the volume. OSError, ELOOP for a link."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            raise OSError(errno.ELOOP, "a symbolic link by now", path)
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)
+    finally:
+        os.close(fd)
 
 
 def syncfs(fd: int) -> None:

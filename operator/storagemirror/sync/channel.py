@@ -17,6 +17,8 @@ TICK_SECONDS = 0.5
 """After so long a silence a Ping is sent, so that something comes at least every second; a peer that wants to hear us
 more often gets it sooner (`beat`)."""
 LEAST_SECONDS = 0.1
+GREETING_SECONDS = 30.0
+"""Within so long the peer's greeting must have come whole. (It may come as slowly as it likes later: a link may be.)"""
 LAST_WORD_SECONDS = 5.0
 GOODBYE_SECONDS = 0.5
 """How long a goodbye may wait for a frame that is being sent, and then for the way to the peer."""
@@ -142,12 +144,16 @@ class Channel:
             self._shaper.pacer.take(len(frame), wait=False)
             self._put(frame)
 
-    def receive(self) -> Event:
-        """The next event that is no Ping. `Disconnected` at the end of the stream, or when the peer is silent."""
+    def receive(self, within: float | None = None) -> Event:
+        """The next event that is no Ping. `Disconnected` at the end of the stream, when the peer is silent, or when it
+        has not come `within` seconds although bytes come."""
+        end = None if within is None else self._clock.monotonic() + within
         while True:
             with self._state:
                 event = self._connection.next_event()
             if event is None:
+                if end is not None and self._clock.monotonic() > end:
+                    raise Disconnected(f"the peer's greeting has not come within {within:g} s")
                 view = self._connection.writable()
                 count = self._stream.receive_into(view)
                 if count == 0:
@@ -157,6 +163,11 @@ class Channel:
                 self._learn(event)
                 if not isinstance(event, Ping):
                     return event
+
+    @property
+    def event_bytes(self) -> int:
+        """Of the payload of what `receive` gave last, uncompressed. For the thread that receives."""
+        return self._connection.event_bytes
 
     def heard_ns(self) -> int | None:
         """What the peer's clock said at the latest when its last byte came: nanoseconds since the Unix epoch.

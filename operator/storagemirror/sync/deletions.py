@@ -142,8 +142,11 @@ class Deletions:
         for path in paths:
             if not in_the_way and self.orphans.stays(path):
                 continue
-            self._doomed.add(guard.path_hash(path))
-            self._doomed_entries += self.volume.count(path, self._is_new)
+            entries = self.volume.count(path, self._is_new)
+            # What is not there is not remembered: a source may name more of that than there is memory.
+            if entries or self.volume.tree.lstat(path) is not None:
+                self._doomed.add(guard.path_hash(path))
+            self._doomed_entries += entries
 
     def clear(self, base: int | None) -> int:
         """All was announced: how many entries may go; `Held` when that is too many of `base`."""

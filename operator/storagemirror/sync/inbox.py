@@ -28,10 +28,15 @@ from storagemirror.wire import messages as m
 DIGEST_CREDIT = 8
 """Frames of digests that may be on their way at once."""
 _REPORTS = 1_000_000
-_ENTRIES = 10_000_000
-_RECALLED = 2_000
 _ORPHANS = 100_000
 """Directories that only the target has and that are remembered, in case they were moved."""
+_REPORT_BYTES = 256 << 20
+"""Of failures that lie here, at most."""
+_LISTED_BYTES = 1 << 30
+"""Of listings that lie here, at most: ten million entries."""
+_ENTRY_BYTES = 80
+"""What an entry costs beside what it has on the wire."""
+_RECALLED_BYTES = 256 << 20
 
 
 class Inbox:
@@ -46,14 +51,18 @@ class Inbox:
         self._all_digests = True
         self._credit = 0
         self._used = 0
-        self._wanted: dict[bytes, list[m.Listing]] = {}
-        self._listed: deque[list[m.Listing]] = deque()
+        self._wanted: dict[bytes, list[tuple[m.Listing, int]]] = {}
+        self._listed: deque[list[tuple[m.Listing, int]]] = deque()
         self._looked: deque[m.Looked] = deque()
         self._looks = 0
         self._cleared: m.Cleared | None = None
         self._mirrored: m.Mirrored | None = None
         self._marked: m.Marked | None = None
-        self._recalled: deque[m.ManifestWant] = deque()
+        self._marking = 0
+        self._listed_bytes = 0
+        self._report_bytes = 0
+        self._recalled_bytes = 0
+        self._recalled: deque[tuple[m.ManifestWant, int]] = deque()
         self._kept: m.Kept | None = None
         self._block_sums: deque[m.BlockSums] = deque()
         self._blocks = 0
@@ -73,7 +82,7 @@ class Inbox:
             while True:
                 event = self._channel.receive()
                 with self._changed:
-                    self._take(event)
+                    self._take(event, self._channel.event_bytes)
                     self._changed.notify_all()
         except StorageMirrorError as e:
             self.fail(e)
@@ -85,17 +94,21 @@ class Inbox:
             self._error = self._error or error
             self._changed.notify_all()
 
-    def _take(self, event: object) -> None:
+    def _take(self, event: object, size: int) -> None:
+        """`size`: bytes that it had on the wire."""
         match event:
             case m.Digests():
                 self._take_digests(event)
             case m.Listing():
                 if event.path not in self._wanted:
                     raise ProtocolError(f"a listing of {event.path[:300]!r} that was not asked for")
-                frames = self._wanted[event.path]
-                frames.append(event)
-                if sum(len(frame.entries) for frame in frames) > _ENTRIES:
-                    raise ProtocolError(f"more than {_ENTRIES} entries in one directory")
+                if not event.entries and not event.last:
+                    raise ProtocolError("a listing that goes on, without an entry")
+                weight = size + _ENTRY_BYTES * len(event.entries)
+                self._listed_bytes += weight
+                if self._listed_bytes > _LISTED_BYTES:
+                    raise ProtocolError(f"more than {_LISTED_BYTES} bytes of listings at once")
+                self._wanted[event.path].append((event, weight))
                 if event.last:
                     self._listed.append(self._wanted.pop(event.path))
             case m.Looked():
@@ -108,11 +121,15 @@ class Inbox:
             case m.Mirrored():
                 self._mirrored = event
             case m.Marked():
+                if event.number > self._marking:
+                    raise ProtocolError(f"an answer to mark {event.number}, which was not sent")
                 self._marked = event
             case m.ManifestWant():
-                self._recalled.append(event)
-                if len(self._recalled) > _RECALLED:
-                    raise ProtocolError(f"more than {_RECALLED} lists of wanted directories at once")
+                weight = size + _ENTRY_BYTES * (1 + len(event.directories))
+                self._recalled.append((event, weight))
+                self._recalled_bytes += weight
+                if self._recalled_bytes > _RECALLED_BYTES:
+                    raise ProtocolError(f"more than {_RECALLED_BYTES} bytes of wanted directories at once")
             case m.Kept():
                 self._kept = event
             case m.Moved():
@@ -129,8 +146,9 @@ class Inbox:
                 self.asking.take(event)
             case m.Failed() | m.NotKept():
                 self._reports.append(event)
-                if len(self._reports) > _REPORTS:
-                    raise ProtocolError(f"more than {_REPORTS} failures at once")
+                self._report_bytes += size
+                if len(self._reports) > _REPORTS or self._report_bytes > _REPORT_BYTES:
+                    raise ProtocolError(f"more than {_REPORTS} failures, or {_REPORT_BYTES} bytes of them, at once")
             case m.Hold():
                 raise Held(event.message, reason=event.reason.value, token=event.token, hint=event.hint)
             case m.Abort():
@@ -144,10 +162,14 @@ class Inbox:
         self._credit -= 1
         if self._credit < 0:
             raise ProtocolError("more digests than there was credit for")
+        if not event.directories and not event.last:
+            raise ProtocolError("digests that go on, without a directory")
         for directory in event.directories:
+            key = walk_key(directory.path)
+            if self._passed is not None and key <= self._passed:
+                raise ProtocolError(f"the directory {directory.path[:300]!r} is out of order")
+            self._passed = key
             self._digests[directory.path] = directory
-        if event.directories:
-            self._passed = walk_key(event.directories[-1].path)
         self._all_digests = event.last
 
     # -- the session's thread
@@ -179,9 +201,12 @@ class Inbox:
 
     def reports(self) -> list[m.Failed | m.NotKept]:
         """What the target could not do since the last call."""
-        taken = []
-        while self._reports:
-            taken.append(self._reports.popleft())
+        if not self._reports:
+            return []
+        with self._changed:
+            taken = list(self._reports)
+            self._reports.clear()
+            self._report_bytes = 0
         return taken
 
     def expect_mirror(self, *, digests: bool) -> None:
@@ -203,7 +228,10 @@ class Inbox:
             return self._all_digests or path in self._digests or (self._passed is not None and self._passed > key)
 
         if not known():
-            self._forget_before(key)
+            with self._changed:
+                if not known():  # then the walk has not passed `key`: all that lies here is before it, and stale
+                    self._remember(self._digests)
+                    self._digests.clear()
             self._grant()
             self.wait(known)
         return self._digests.pop(path, None)
@@ -224,12 +252,6 @@ class Inbox:
     def _remember(self, passed: dict[bytes, m.DirectoryDigest]) -> None:
         room = _ORPHANS - len(self.orphans)
         self.orphans.update(itertools.islice(passed.items(), max(0, room)))
-
-    def _forget_before(self, key: bytes) -> None:
-        """The walk is past these: directories that the source does not have."""
-        if len(self._digests) > 10_000:
-            self._remember({path: d for path, d in self._digests.items() if walk_key(path) < key})
-            self._digests = {path: d for path, d in self._digests.items() if walk_key(path) >= key}
 
     def _grant(self) -> None:
         with self._changed:
@@ -258,9 +280,12 @@ class Inbox:
             self.wait(lambda: bool(self._listed) or not self._wanted)
         if not self._listed:
             return None
-        frames = self._listed.popleft()
-        entries = [entry for frame in frames for entry in frame.entries]
-        return frames[0].path, frames[0].attributes, entries
+        with self._changed:
+            frames = self._listed.popleft()
+            self._listed_bytes -= sum(weight for _, weight in frames)
+        entries = [entry for frame, _ in frames for entry in frame.entries]
+        first, _ = frames[0]
+        return first.path, first.attributes, entries
 
     def look(self, paths: list[bytes]) -> m.Looked:
         """Ask what the target has at `paths`, and wait for the answer."""
@@ -308,6 +333,11 @@ class Inbox:
             raise AssertionError("waited for it")
         return answer
 
+    def expect_mark(self, number: int) -> None:
+        """Mark `number` is about to be sent."""
+        with self._changed:
+            self._marking = number
+
     def marked(self, number: int) -> m.Marked:
         """The answer to mark `number`."""
         self.wait(lambda: self._marked is not None and self._marked.number >= number)
@@ -318,7 +348,10 @@ class Inbox:
     def recalled(self) -> m.ManifestWant:
         """The next list of directories that the target wants of a manifest."""
         self.wait(lambda: bool(self._recalled))
-        return self._recalled.popleft()
+        with self._changed:
+            taken, weight = self._recalled.popleft()
+            self._recalled_bytes -= weight
+        return taken
 
     def kept(self) -> m.Kept:
         """The answer to ManifestEnd."""

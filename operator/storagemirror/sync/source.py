@@ -29,7 +29,7 @@ from storagemirror.fs.scan import Scanner
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.advice import about_reading, about_writing
 from storagemirror.sync.asking import Asking
-from storagemirror.sync.channel import GOODBYE_SECONDS, Channel
+from storagemirror.sync.channel import GOODBYE_SECONDS, GREETING_SECONDS, Channel
 from storagemirror.sync.deltas import Deltas
 from storagemirror.sync.differing import Difference, Differing
 from storagemirror.sync.flagging import Flagging
@@ -139,7 +139,7 @@ class SourceSession:
         us yet), `VolumeFull`, `Disconnected`, `ProtocolError`.
         """
         self._channel.send(msgspec.structs.replace(self._hello, now_ns=self._clock.now_ns()))
-        answer = self._channel.receive()
+        answer = self._channel.receive(GREETING_SECONDS)
         match answer:
             case m.Welcome():
                 self._let_in(answer)
@@ -359,6 +359,7 @@ class SourceSession:
         Settler(sender, self._clock).settle(resend=False)
         sender.flush()
         self._marks += 1
+        self._inbox.expect_mark(self._marks)
         self._channel.send(m.Mark(self._marks, through_ns))
         answer = self._inbox.marked(self._marks)
         self._hear()

@@ -24,7 +24,7 @@ from storagemirror.sync.ahead import AHEAD, Ahead
 from storagemirror.sync.answers import listing, looked
 from storagemirror.sync.applier import Applier
 from storagemirror.sync.bases import Bases
-from storagemirror.sync.channel import Channel
+from storagemirror.sync.channel import GREETING_SECONDS, Channel
 from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.durability import Durability
 from storagemirror.sync.inbox import aborted
@@ -98,7 +98,7 @@ class TargetSession:
         """
         self._volume.report = self._report
         try:
-            hello = self._channel.receive()
+            hello = self._channel.receive(GREETING_SECONDS)
             if not isinstance(hello, m.Hello):
                 raise ProtocolError(f"expected Hello, got {type(hello).__name__}")
             if hello.look:

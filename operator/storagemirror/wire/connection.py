@@ -98,6 +98,8 @@ class Connection:
         self.state = {Role.SOURCE: State.START, Role.TARGET: State.START}
         self._reader = FrameReader(ahead)
         self._opener = Opener()
+        self.event_bytes = 0
+        """Of the payload of the latest event, uncompressed."""
 
     def send(self, message: m.Message) -> bytes:
         """The frame of `message`."""
@@ -144,6 +146,7 @@ class Connection:
         if frame is None:
             return None
         kind, payload = frame
+        self.event_bytes = payload.nbytes
         self._move(self.role.peer, kind)
         if kind is FrameType.PACK:
             return Pack(payload)

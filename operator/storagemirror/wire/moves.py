@@ -100,8 +100,8 @@ TARGET: Moves = {
         **_stay(
             State.COMPARING,
             *(F.PING, F.DIGESTS, F.LISTING, F.CLEARED, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT),
-            *(F.SUMMED, F.TALLIED, F.EXAMINED),  # asked for before the mirror began
-            *(F.BLOCK_SUMS, F.MOVED),
+            *(F.SUMMED, F.TALLIED, F.EXAMINED),  # asked for before the mirror was read
+            *(F.BLOCK_SUMS, F.MOVED, F.MANIFEST_WANT, F.KEPT),
         ),
         F.MIRRORED: State.IDLE,
         F.HOLD: State.DONE,
