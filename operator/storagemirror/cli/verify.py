@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from storagemirror.cli import transfer
 from storagemirror.cli.ends import add_ends, add_terms, opened, terms_of
 from storagemirror.cli.progress import JsonLines, Terminal, add_output
 from storagemirror.cli.verdict import Verdict, report
@@ -50,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"tell the first N differences by name (default {NAMES}, at most 1000); all are counted",
     )
     add_terms(parser)
+    transfer.configure(parser)
     add_output(parser)
 
 
@@ -82,6 +84,7 @@ def _verify(args: argparse.Namespace, output: JsonLines | Terminal) -> Verdict:
         if not (args.repair and found.differing):
             return Verdict(found, not_kept)
         with opened(source, args.target, terms, output, keys=args.keys) as session:
+            session.govern(transfer.transfer_of(args))
             mirrored = session.mirror(MirrorOptions())
             for at in range(0, len(found.damaged), _LIST):
                 session.resend(list(found.damaged[at : at + _LIST]))

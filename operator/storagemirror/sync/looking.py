@@ -19,6 +19,9 @@ from storagemirror.sync.summing import Summing
 from storagemirror.sync.walker import Walker
 from storagemirror.wire import messages as m
 
+FEATURES = (m.FEATURE_SUMS, m.FEATURE_VERIFY, m.FEATURE_COMPRESS)
+"""What such a session has use for."""
+
 
 class Looking:
     """Serves one such connection; for the session's thread."""
@@ -40,9 +43,11 @@ class Looking:
             epoch=self._expect.epoch,
             view=self._view,
             has_entries=not self._volume.is_empty(),
-            features=m.FEATURES,
+            features=FEATURES,
             software=__version__,
         )
+        if m.FEATURE_COMPRESS in hello.features:
+            self._channel.agree()
         self._channel.send(welcome)
         self._channel.start_ticking()
         while self._take(self._channel.receive()):
