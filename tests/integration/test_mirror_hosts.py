@@ -193,6 +193,10 @@ def test_a_source_of_another_pair_is_not_let_in(source: Path, target: Path, keys
 # -- interrupted
 
 
+SLOWLY = ("--bwlimit", "30Mi", "--compress", "off")
+"""So that there is a middle, however fast the machine is."""
+
+
 def big(source: Path) -> None:
     """`many` is sent first, and the large file takes a while."""
     trees.many(source / "many", 400)
@@ -205,7 +209,7 @@ def test_a_source_that_is_killed_goes_on_at_the_next_run(
 ) -> None:
     big(source)
     with serving(target, keys / "target") as there:
-        client = start("mirror", source, there.address, "--keys", keys / "source", "--quiet")
+        client = start("mirror", source, there.address, "--keys", keys / "source", "--quiet", *SLOWLY)
         until(lambda: (target / "many").exists() or client.poll() is not None)
         client.kill()
         client.communicate()
@@ -219,7 +223,7 @@ def test_a_source_that_is_killed_goes_on_at_the_next_run(
 def test_a_serve_that_is_killed_is_told_and_the_next_run_goes_on(source: Path, target: Path, keys: Path) -> None:
     big(source)
     with serving(target, keys / "target") as there:
-        client = start("mirror", source, there.address, "--keys", keys / "source", "--json")
+        client = start("mirror", source, there.address, "--keys", keys / "source", "--json", *SLOWLY)
         until(lambda: (target / "many").exists() or client.poll() is not None)
         there.process.kill()
         out, _ = client.communicate(timeout=30)
@@ -234,7 +238,7 @@ def test_a_serve_that_is_killed_is_told_and_the_next_run_goes_on(source: Path, t
 def test_an_interrupted_source_says_goodbye(number: signal.Signals, source: Path, target: Path, keys: Path) -> None:
     big(source)
     with serving(target, keys / "target") as there:
-        client = start("mirror", source, there.address, "--keys", keys / "source", "--quiet")
+        client = start("mirror", source, there.address, "--keys", keys / "source", "--quiet", *SLOWLY)
         until(lambda: (target / "many").exists() or client.poll() is not None)
         client.send_signal(number)
         _, said = client.communicate(timeout=30)
@@ -247,7 +251,7 @@ def test_an_interrupted_source_says_goodbye(number: signal.Signals, source: Path
 def test_a_serve_that_is_told_to_stop_keeps_what_has_come(source: Path, target: Path, keys: Path) -> None:
     big(source)
     with serving(target, keys / "target") as there:
-        client = start("mirror", source, there.address, "--keys", keys / "source", "--quiet")
+        client = start("mirror", source, there.address, "--keys", keys / "source", "--quiet", *SLOWLY)
         until(lambda: (target / "many").exists() or client.poll() is not None)
         assert there.stop() == 0
         client.communicate(timeout=30)

@@ -289,6 +289,20 @@ def test_what_one_side_cannot_read_is_not_called_equal(common: Path) -> None:
     assert told(result) == {"open/file": ["unreadable"], "shut": ["unreadable"]}
 
 
+def test_under_the_rules_of_the_mirror_what_they_leave_is_no_difference(
+    source: Path, target: Path, verify: Verify
+) -> None:
+    (source / "many" / "scratch.tmp").write_text("x")
+    (target / "many" / "other.tmp").write_text("y")
+    (target / "kept").write_text("an orphan")
+    time.sleep(0.1)
+    assert set(told(verify()[1])) >= {"many/scratch.tmp", "many/other.tmp", "kept"}
+    status, result = verify("--exclude", "*.tmp", "--orphans", "keep")
+    # The directories' own times have moved with the names in them.
+    assert (set(told(result)), result["orphans"]) == ({".", "many"}, 1), result
+    assert status == 1
+
+
 # -- while it changes
 
 

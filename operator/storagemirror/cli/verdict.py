@@ -83,6 +83,8 @@ def _sentence(verdict: Verdict) -> str:
         f"; {found.entries:,} entries compared, {found.files:,} files ({size(found.content_bytes)}) by checksum, "
         f"{size(found.content_bytes / seconds)}/s, in {seconds:.1f} s"
     )
+    if found.orphans:
+        text += f"; {found.orphans:,} are in DST alone, and kept"
     if found.changing:
         text += f"; {found.changing:,} were being changed, and say nothing"
     return text
@@ -101,6 +103,7 @@ def _json(verdict: Verdict, names: int) -> dict[str, object]:
         "first": [_difference(difference) for difference in found.first[:names]],
         "changing": found.changing,
         "settled": found.settled,
+        "orphans": found.orphans,
         "notLookedAtAgain": found.unseen,
         "repaired": verdict.repaired,
         "left": [_difference(difference) for difference in verdict.left[:names]],

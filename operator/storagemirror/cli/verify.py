@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
+from storagemirror.cli import transfer
 from storagemirror.cli.ends import add_ends, add_terms, opened, terms_of
 from storagemirror.cli.progress import JsonLines, Terminal, add_output
+from storagemirror.cli.selecting import add_selecting, compare_of, selecting_of
 from storagemirror.cli.verdict import Verdict, report
 from storagemirror.clock import SystemClock
 from storagemirror.errors import StorageMirrorError
@@ -21,6 +24,9 @@ side; DST may be any directory, whoever made it.
 
 What differs is looked at once more at the end. Where SRC was changed meanwhile, that is told as `changing`, and is no
 difference. Of a directory that only one side has, what is in it is not told.
+
+Under the rules of a mirror (--exclude, --orphans ...) say the same rules: what is left out is not compared, and what
+orphans are kept is counted apart.
 
 --repair then mirrors what differs, and sends those files whose content alone differs: no mirror would find these, as
 their size and time are equal. What may be deleted, and whose copy DST is, is as with `mirror`.
@@ -50,6 +56,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"tell the first N differences by name (default {NAMES}, at most 1000); all are counted",
     )
     add_terms(parser)
+    add_selecting(parser)
+    transfer.configure(parser)
     add_output(parser)
 
 
@@ -74,19 +82,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace, output: JsonLines | Terminal) -> Verdict:
-    terms = terms_of(args)
+    terms = replace(terms_of(args), under=selecting_of(args))
+    keeps = terms.under.keeps
     with SourceVolume.open(args.source) as source:
         with opened(source, args.target, terms, output, keys=args.keys, look=True) as session:
-            found = Verifying(session, source, SystemClock(), output.progress).run()
+            found = Verifying(session, source, SystemClock(), output.progress, keeps).run()
             not_kept = session.not_kept.counts()
         if not (args.repair and found.differing):
             return Verdict(found, not_kept)
         with opened(source, args.target, terms, output, keys=args.keys) as session:
-            mirrored = session.mirror(MirrorOptions())
+            session.govern(transfer.transfer_of(args))
+            mirrored = session.mirror(MirrorOptions(compare_of(args)))
             for at in range(0, len(found.damaged), _LIST):
                 session.resend(list(found.damaged[at : at + _LIST]))
             session.mark(mirrored.started_ns)
-            left = Verifying(session, source, SystemClock()).recheck(list(found.paths))
+            left = Verifying(session, source, SystemClock(), keeps_orphans=keeps).recheck(list(found.paths))
         return Verdict(found, mirrored.not_kept, repaired=_repaired(found, len(left)), left=tuple(left))
 
 

@@ -6,11 +6,13 @@ process may do and what the file system answers, not by trying (`fs.abilities.ex
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from storagemirror import __version__
 from storagemirror.errors import ProtocolError
 from storagemirror.fs.abilities import expected
 from storagemirror.fs.target import TargetVolume
-from storagemirror.sync.admission import check_hello
+from storagemirror.sync.admission import agree, check_hello
 from storagemirror.sync.answers import listing
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.inbox import aborted
@@ -18,6 +20,9 @@ from storagemirror.sync.requests import Expectation
 from storagemirror.sync.summing import Summing
 from storagemirror.sync.walker import Walker
 from storagemirror.wire import messages as m
+
+FEATURES = (m.FEATURE_SUMS, m.FEATURE_VERIFY, m.FEATURE_COMPRESS, m.FEATURE_TERMS)
+"""What such a session has use for."""
 
 
 class Looking:
@@ -35,14 +40,18 @@ class Looking:
     def serve(self, hello: m.Hello) -> None:
         """Returns when the source has said goodbye. Raises as `TargetSession.serve`."""
         check_hello(self._expect, hello)
+        # What is told under rules is what a mirror under them would see; nothing of the target's own terms is at stake.
+        agree(self._volume, replace(self._expect, terms=None), hello)
         welcome = m.Welcome(
             version=m.PROTOCOL_VERSION,
             epoch=self._expect.epoch,
             view=self._view,
             has_entries=not self._volume.is_empty(),
-            features=m.FEATURES,
+            features=FEATURES,
             software=__version__,
         )
+        if m.FEATURE_COMPRESS in hello.features:
+            self._channel.agree()
         self._channel.send(welcome)
         self._channel.start_ticking()
         while self._take(self._channel.receive()):

@@ -75,6 +75,8 @@ class Verified:
     """Entries that differ, and were changed on the source meanwhile."""
     settled: int
     """Entries that differed at first, and no more at the second look."""
+    orphans: int
+    """Entries that only the target has, where these are kept."""
     unseen: int
     """Differences beyond `REMEMBERED`: not looked at again, and counted in `differing`."""
     paths: tuple[bytes, ...]
@@ -91,9 +93,12 @@ class Verifying:
     volume: SourceVolume
     clock: Clock
     progress: Callable[[Progress], None] = lambda progress: None
+    keeps_orphans: bool = False
+    """What only the target has is no difference, but counted apart."""
     _suspects: dict[bytes, frozenset[How]] = field(default_factory=dict)
     _here: set[bytes] = field(default_factory=set)
     _beyond: int = 0
+    _orphans: int = 0
     _told: float = 0.0
     _before: int = 0
 
@@ -116,6 +121,7 @@ class Verifying:
             first=tuple(differences[:FIRST]),
             changing=changing,
             settled=settled,
+            orphans=self._orphans,
             unseen=self._beyond,
             paths=tuple(d.path for d in differences),
             damaged=tuple(d.path for d in differences if How.CONTENT in d.how and not d.how & {How.SIZE, How.TIME}),
@@ -176,6 +182,8 @@ class Verifying:
                 kinds = compare(mine, theirs) | (self._suspects[path] & {How.LINKS})
                 if not kinds or (kinds == {How.LINKS} and (mine is None or theirs is None)):
                     settled += 1
+                elif self.keeps_orphans and How.ONLY_THERE in kinds:
+                    self._orphans += 1
                 elif self._is_changing(path, mine, theirs, started_ns):
                     changing += 1
                 else:
