@@ -107,6 +107,7 @@ def joined(
     clock: Clock | None = None,
     restoring: bool = True,
     terms: Terms = EXACT,
+    look: bool = False,
 ) -> Iterator[Pair]:
     """Both ends, shaken hands, and what is kept aside done unless `restoring` is False. What the target's end died of
     is in `failure` afterwards."""
@@ -126,7 +127,7 @@ def joined(
     session = SourceSession(
         reader,
         SocketStream(ours, silence=silence),
-        hello(PAIR, VOLUME, epoch, 1, reader.identity, origin=origin_of(reader), terms=terms),
+        hello(PAIR, VOLUME, epoch, 1, reader.identity, origin=origin_of(reader), terms=terms, look=look),
         seen,
     )
     pair = Pair(session, seen, seen_by_target, writer, reader)

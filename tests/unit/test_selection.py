@@ -127,7 +127,7 @@ PATHS = [
 ]
 """A directory ends in a slash."""
 
-EXAMPLES = int(os.environ.get("STORAGEMIRROR_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("STORAGEMIRROR_EXAMPLES", "40"))
 
 pieces = st.sampled_from(["a", "b", "c", "ab", "*", "?", "[ab]", "[!a]", ".", "*a*", "\\a"])
 # Two stars within a name are one to git's documentation, and not to git.

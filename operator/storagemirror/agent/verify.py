@@ -110,7 +110,7 @@ class Verifier:
         while more:
             suspects: list[bytes] = []
             more = yield from proving.compare(rest, suspects)
-            suspects = yield from self._again(proving, suspects)
+            suspects = session.owed((yield from self._again(proving, suspects)))
             found.differing += len(suspects)
             found.first.extend(suspects[: FIRST_NAMES - len(found.first)])
             if order.repair and suspects:

@@ -20,6 +20,7 @@ VERBS = {
     "serve": "be the target of mirrors from other hosts",
     "verify": "compare two sides by checksum, and say what differs",
     "keys": "make the certificates with which two hosts know each other",
+    "size": "what a mirror would cost: files, bytes, time; nothing is sent or written",
     "agent": "the process in a sync pod (started by the operator)",
     "operator": "reconcile MirrorPairs (started by the chart)",
     "release": "let go of every pod that the operator holds on to (run by helm uninstall)",

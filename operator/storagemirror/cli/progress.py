@@ -10,7 +10,7 @@ import msgspec
 
 from storagemirror.entry import NotKeptKind, printable
 from storagemirror.errors import Held, StorageMirrorError
-from storagemirror.sync.left import LeftKind
+from storagemirror.sync.left import LeftAlone, LeftKind
 from storagemirror.sync.observer import Event, EventKind, NotKeptCount, Progress, SilentObserver
 from storagemirror.sync.requests import MirrorResult
 
@@ -39,6 +39,15 @@ _LEFT = {
     LeftKind.NEWER: "files that are newer in DST",
     LeftKind.ORPHAN: "entries that SRC does not have",
 }
+
+
+def left_lines(left: tuple[LeftAlone, ...]) -> list[str]:
+    """What was left as it is, for people."""
+    lines = []
+    for found in left:
+        names = ", ".join(found.first_printable())
+        lines.append(f"left alone: {found.count:,} {_LEFT[found.kind]}{': ' if names else ''}{names}")
+    return lines
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -124,9 +133,8 @@ class Terminal(SilentObserver):
         """What came of it."""
         self._clear()
         self._not_kept(result.not_kept)
-        for left in result.left_alone:
-            names = ", ".join(left.first_printable())
-            print(f"left alone: {left.count:,} {_LEFT[left.kind]}{': ' if names else ''}{names}", file=self._err)
+        for line in left_lines(result.left_alone):
+            print(line, file=self._err)
         if self._quiet:
             return
         if result.spared_bytes:

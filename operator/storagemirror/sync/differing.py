@@ -88,6 +88,15 @@ class Differing:
     """Of a directory only one side has, what is in it is not told. One whose own attributes differ is told with no
     `how`: they are to be looked at."""
     found: Found = field(default_factory=Found)
+    absent: Callable[[Scanned], None] | None = None
+    """Told of each directory that the target does not have; what is in it is gone through then."""
+    listed: Callable[[Scanned, bytes, list[Entry]], None] | None = None
+    """Told of both sides of each directory that differs, in place of `tell`."""
+    doomed: list[tuple[bytes, bool]] = field(default_factory=list)
+    """What a mirror would delete, and whether it is in the way of something: the target counts it at the end."""
+    cleared: int = 0
+    """Entries that would go."""
+    answer: m.Mirrored = field(default_factory=lambda: m.Mirrored(0, 0))
     _stack: list[bytes] = field(default_factory=list)
     _pending: dict[bytes, tuple[Scanned, int]] = field(default_factory=dict)
     _pending_entries: int = 0
@@ -105,10 +114,22 @@ class Differing:
         while self._pending:
             self._listings(wait=True)
         self.inbox.finish_digests()
+        self._count_doomed()
         # Not a full one: it is no comparison after which the copy is whole.
         self.channel.send(m.MirrorEnd(self.found.entries, False))
-        self.inbox.mirrored()
+        self.answer = self.inbox.mirrored()
         return self.found
+
+    def _count_doomed(self) -> None:
+        frames = [
+            (paths, in_the_way)
+            for in_the_way in (False, True)
+            for paths in frames_of([path for path, way in self.doomed if way is in_the_way])
+        ]
+        for number, (paths, in_the_way) in enumerate(frames, 1):
+            self.channel.send(m.Doomed(paths, number == len(frames), self.found.entries, in_the_way))
+        if frames:
+            self.cleared = self.inbox.cleared().entries
 
     def _directory(self, path: bytes) -> None:
         theirs = self.inbox.digest(path)
@@ -124,6 +145,12 @@ class Differing:
             return
         except BadInput:
             self.scanner.report(NotKeptKind.NAME, path)
+            return
+        if theirs is None and self.absent is not None:
+            self._stack.extend(join(path, name) for name in reversed(mine.subdirectories))
+            self.found.entries += len(mine.entries)
+            self.found.bytes += mine.content_bytes
+            self.absent(mine)
             return
         if theirs is None:
             # It is no directory there, which is told with the directory above; or it cannot be read.
@@ -154,6 +181,9 @@ class Differing:
             path, attributes, entries = listing
             mine, weight = self._pending.pop(path)
             self._pending_entries -= weight
+            if self.listed is not None:
+                self.listed(mine, attributes or b"", entries)
+                continue
             if attributes is None:
                 self.tell(Difference(path, frozenset()))  # gone, or unreadable, since
                 continue

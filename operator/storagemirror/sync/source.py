@@ -48,6 +48,7 @@ from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 from storagemirror.sync.resend import resend
 from storagemirror.sync.sender import Sender
 from storagemirror.sync.settler import Settler
+from storagemirror.sync.sizing import Size, Sizing
 from storagemirror.sync.stream import Stream
 from storagemirror.sync.sums import Summer
 from storagemirror.terms import EXACT, Terms
@@ -404,6 +405,36 @@ class SourceSession:
             seen = differing.run()
             self._hear()
             return seen
+
+    def size(self, compare: CompareBy) -> Size:
+        """What a mirror would cost; sends nothing. For a session that said it would only look. Raises as `mirror`."""
+        with self._explained():
+            _, welcome = self._ready()
+            self._volume.check_identity()
+            began = self._clock.monotonic()
+            sizing = Sizing(compare)
+            scanner = self._volume.scanner(welcome.view, self._not_kept)
+            differing = Differing(self._inbox, self._channel, scanner, welcome, lambda difference: None)
+            differing.absent, differing.listed, differing.doomed = sizing.absent, sizing.listed, sizing.doomed
+            found = differing.run()
+            took = self._clock.monotonic() - began
+            self._hear()
+            answer = differing.answer
+            return Size(
+                entries=found.entries,
+                bytes_total=found.bytes,
+                new_files=sizing.new_files,
+                new_bytes=sizing.new_bytes,
+                changed_files=sizing.changed_files,
+                changed_bytes=sizing.changed_bytes,
+                others=sizing.others,
+                metadata=sizing.metadata,
+                deleted=differing.cleared,
+                left_alone=sizing.left(answer.orphans, answer.first_orphans),
+                not_kept=self._tally.counts(),
+                compare_seconds=took,
+                estimated_seconds=took + sizing.seconds(self._volume, self._clock),
+            )
 
     def is_file(self, path: bytes) -> bool:
         """Whether a regular file is there now, on this file system."""
