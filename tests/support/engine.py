@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storagemirror.clock import Clock
-from storagemirror.contract import CompareBy, RestoreOrder, TargetPolicy
+from storagemirror.contract import CompareBy, KeepOrder, RestoreOrder, TargetPolicy
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import StorageMirrorError
 from storagemirror.fs.source import SourceVolume
@@ -107,6 +107,7 @@ def joined(
     clock: Clock | None = None,
     restoring: bool = True,
     terms: Terms = EXACT,
+    keep: KeepOrder | None = None,
 ) -> Iterator[Pair]:
     """Both ends, shaken hands, and what is kept aside done unless `restoring` is False. What the target's end died of
     is in `failure` afterwards."""
@@ -128,6 +129,7 @@ def joined(
         SocketStream(ours, silence=silence),
         hello(PAIR, VOLUME, epoch, 1, reader.identity, origin=origin_of(reader), terms=terms),
         seen,
+        keep=keep,
     )
     pair = Pair(session, seen, seen_by_target, writer, reader)
 
@@ -155,9 +157,10 @@ def mirror(
     *,
     terms: Terms = EXACT,
     compare: CompareBy = CompareBy.SIZE_AND_TIME,
+    keep: KeepOrder | None = None,
 ) -> MirrorResult:
     """One mirror, from start to end."""
-    with joined(source, target, expect, terms=terms) as pair:
+    with joined(source, target, expect, terms=terms, keep=keep) as pair:
         result = pair.mirror(compare)
         pair.source.mark(result.started_ns)
         return result

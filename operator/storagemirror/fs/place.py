@@ -44,6 +44,10 @@ class Placer:
         self._numbers = itertools.count()
         self._acls = view.acls
 
+    def look_with(self, view: View) -> None:
+        """What the session compares: beyond what the volume can hold no more than the source asks for."""
+        self._view, self._acls = view, view.acls
+
     def temporary_name(self) -> bytes:
         """One that was not given before."""
         return b"%d" % next(self._numbers)
@@ -191,6 +195,8 @@ class Placer:
         for kind in refused:
             self._report(kind, path)
         there = xattrs.values_at(place, xattrs.names_at(place), self._view, lambda kind: None)
+        if xattrs.ACCESS_TIME in attributes.xattrs:
+            there[xattrs.ACCESS_TIME] = attributes.xattrs[xattrs.ACCESS_TIME]
         kinds = tuple(dict.fromkeys(refused))
         lack = Lack(kinds, xattrs.digest(attributes.xattrs), xattrs.digest(there))
         lacks.note(lacks.attributes, path, lack)
@@ -202,7 +208,8 @@ class Placer:
             self._report(NotKeptKind.MODE, path)
 
     def _times(self, place: int | bytes, attributes: Attributes, path: bytes) -> None:
-        times = (attributes.mtime_ns, attributes.mtime_ns)
+        access = attributes.xattrs.get(xattrs.ACCESS_TIME) if attributes.xattrs else None
+        times = (int.from_bytes(access, "little", signed=True) if access else attributes.mtime_ns, attributes.mtime_ns)
         try:
             if isinstance(place, int):
                 os.utime(place, ns=times)

@@ -173,7 +173,11 @@ class Sender:
 
     def wrong_time(self, attributes: Attributes) -> Attributes:
         """With a time that is no file's: what bears it differs."""
-        return msgspec.structs.replace(attributes, mtime_ns=attributes.mtime_ns - self.view.time_grain_ns)
+        grain = self.view.time_grain_ns
+        wrong = attributes.mtime_ns - grain
+        if wrong < self.view.oldest_ns:
+            wrong = attributes.mtime_ns + grain
+        return msgspec.structs.replace(attributes, mtime_ns=wrong)
 
     def rounded(self, attributes: Attributes) -> Attributes:
         """With the time as the target can keep it."""
