@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_128
 
-from storagemirror.entry import Attributes, Entry, NotKeptKind, split
+from storagemirror.entry import Attributes, Entry, split
 from storagemirror.fs.blocks import BLOCK, PIECE, SUM, ZERO_SUM, BlockReader, Piece, blocks_in
 from storagemirror.fs.source import unchanged
 from storagemirror.sync.inbox import Inbox
@@ -139,8 +139,7 @@ class Deltas:
                 sender.flush()
         except OSError as e:
             if e.errno not in _GONE:
-                kind = NotKeptKind.OTHER_FILE_SYSTEM if e.errno == errno.EXDEV else NotKeptKind.UNREADABLE
-                sender.report(kind, file.path)
+                sender.unreadable(file.path, e)
         finally:
             theirs.pass_over()
             if exists:
@@ -152,6 +151,8 @@ class Deltas:
         attributes = sender.rounded(file.attributes)
         sender.channel.send(m.Delta(number, path, sender.wrong_time(attributes), before.st_size))
         digest, sums = ContentDigest(), xxh3_128()
+        if sender.flagging is not None:
+            sender.flagging.seen(path, fd)
         try:
             size = self._pieces(fd, before.st_size, theirs, digest, sums)
         except OSError:
