@@ -110,7 +110,10 @@ class Placer:
         temporary = self.temporary_name()
         try:
             os.mknod(temporary, stat.S_IFMT(attributes.mode) | 0o600, device, dir_fd=self._temporary)
-        except PermissionError:
+        except OSError as e:
+            # EINVAL: XFS holds minor numbers of 18 bits alone.
+            if e.errno not in (errno.EPERM, errno.EINVAL):
+                raise
             self._report(NotKeptKind.DEVICE, join(path, name))
             return
         self._finish_special(temporary, attributes, join(path, name))

@@ -24,6 +24,8 @@ ACL_ACCESS = b"system.posix_acl_access"
 ACL_DEFAULT = b"system.posix_acl_default"
 CAPABILITY = b"security.capability"
 SELINUX = b"security.selinux"
+_XFS_ACLS = (b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT")
+"""XFS shows its ACLs a second time, in its own format. What is left of them elsewhere would be a stale ACL one day."""
 
 ACCESS_TIME = b"access-time"
 """No extended attribute (none has a name without a namespace): the access time of a file, where that is kept too.
@@ -54,7 +56,7 @@ def in_view(name: bytes, view: View) -> bool | None:
         return view.selinux or None
     if name == ACCESS_TIME:
         return view.access_times
-    if name.startswith(b"system."):
+    if name.startswith(b"system.") or name in _XFS_ACLS:
         return None
     return view.trusted_xattrs
 
