@@ -135,6 +135,15 @@ class OrphansOrder(_Wire, frozen=True, kw_only=True):
     ignore_deletes: bool = False
 
 
+class KeepOrder(_Wire, frozen=True, kw_only=True):
+    """What is kept only where it is asked for."""
+
+    access_times: bool = False
+    """Of regular files."""
+    selinux: bool = False
+    """Their labels, `security.selinux`."""
+
+
 class MirrorOrder(_Wire, frozen=True, kw_only=True):
     """How to mirror."""
 
@@ -147,6 +156,8 @@ class MirrorOrder(_Wire, frozen=True, kw_only=True):
     compare: CompareBy = CompareBy.SIZE_AND_TIME
     rules: tuple[RuleOrder, ...] = ()
     orphans: OrphansOrder = OrphansOrder()
+    keep: KeepOrder = KeepOrder()
+    """Source: beyond what is always kept."""
 
     def terms(self) -> Terms:
         """As the engine takes them; what a pattern means is looked at there."""

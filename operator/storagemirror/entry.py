@@ -149,6 +149,14 @@ class View(msgspec.Struct, frozen=True, array_like=True):
     uid: Id = 0
     """Where owners cannot be kept: to whom everything on the target belongs."""
     gid: Id = 0
+    oldest_ns: TimeNs = -(1 << 63)
+    """Earlier times become this one: the target's file system has none earlier."""
+    latest_ns: TimeNs = (1 << 63) - 1
+    """Later times become this one."""
+    selinux: bool = False
+    """`security.selinux`. Only where the source asks for it."""
+    access_times: bool = False
+    """Of regular files. Only where the source asks for it."""
 
 
 class Attributes(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -186,6 +194,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def kind(self) -> Kind:
         """ValueError when the type bits are those of no type."""
         return Kind(stat.S_IFMT(self.mode))
+
+
+def within(time_ns: int, view: View) -> int:
+    """A time as the view's file system can hold it; its grain aside."""
+    return min(max(time_ns, view.oldest_ns), view.latest_ns)
 
 
 def join(directory: bytes, name: bytes) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storagemirror.clock import Clock
-from storagemirror.contract import CompareBy, RestoreOrder, TargetPolicy
+from storagemirror.contract import CompareBy, KeepOrder, RestoreOrder, TargetPolicy
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import StorageMirrorError
 from storagemirror.fs.source import SourceVolume
@@ -108,6 +108,7 @@ def joined(
     restoring: bool = True,
     terms: Terms = EXACT,
     look: bool = False,
+    keep: KeepOrder | None = None,
 ) -> Iterator[Pair]:
     """Both ends, shaken hands, and what is kept aside done unless `restoring` is False. What the target's end died of
     is in `failure` afterwards."""
@@ -129,6 +130,7 @@ def joined(
         SocketStream(ours, silence=silence),
         hello(PAIR, VOLUME, epoch, 1, reader.identity, origin=origin_of(reader), terms=terms, look=look),
         seen,
+        keep=keep,
     )
     pair = Pair(session, seen, seen_by_target, writer, reader)
 
@@ -156,9 +158,10 @@ def mirror(
     *,
     terms: Terms = EXACT,
     compare: CompareBy = CompareBy.SIZE_AND_TIME,
+    keep: KeepOrder | None = None,
 ) -> MirrorResult:
     """One mirror, from start to end."""
-    with joined(source, target, expect, terms=terms) as pair:
+    with joined(source, target, expect, terms=terms, keep=keep) as pair:
         result = pair.mirror(compare)
         pair.source.mark(result.started_ns)
         return result

@@ -68,7 +68,7 @@ def failing_disk(directory: Path, name: str) -> Iterator[FailingDisk]:
 
 
 def _serve(beneath: str, mounted: str, orders: str) -> None:
-    import mfusepy  # type: ignore[import-untyped]
+    import mfusepy
 
     class Shown(mfusepy.Operations):  # type: ignore[misc]
         use_ns = True

@@ -31,7 +31,7 @@ _NAME = "disk"
 
 def serve(directory: str, image: str, log: str) -> None:
     """Until it is unmounted."""
-    import mfusepy  # type: ignore[import-untyped]
+    import mfusepy
 
     store = os.open(image, os.O_RDWR)
     size = os.fstat(store).st_size

@@ -287,7 +287,7 @@ class SourceAgent:
         who = hello(
             order.pair_uid, order.volume, order.epoch, order.instance, volume.identity, origin=origin, terms=terms
         )
-        session = SourceSession(volume, stream, who, self._view)
+        session = SourceSession(volume, stream, who, self._view, keep=order.mirror.keep)
         session.beat(order.beat.interval_seconds)
         session.govern(order.transfer)
         with self._lock:

@@ -74,6 +74,21 @@ class Volume(ApiModel):
     target: TargetVolume = Field(description="Where the copy is kept.")
 
 
+class Keep(ApiModel):
+    """What is kept only where it is asked for. All else that the target can hold is always kept."""
+
+    access_times: bool = Field(
+        default=False,
+        description="Keep the access times of regular files too. Each file that was read on the source since is then "
+        "one whose attributes are sent.",
+    )
+    selinux: bool = Field(
+        default=False,
+        description="Keep SELinux labels (security.selinux), where the target's kernel and the agent's privilege "
+        "allow. Kubernetes gives each volume the label of its pod by itself.",
+    )
+
+
 class Mirror(ApiModel):
     """How the full comparison of both sides behaves, and its guards."""
 
@@ -131,6 +146,7 @@ class Mirror(ApiModel):
         description="true: what is deleted on the source stays on the target, and so does everything else that only "
         "the target has, whatever orphans says.",
     )
+    keep: Keep = Field(default=Keep(), description="What is kept only where it is asked for.")
 
 
 class MirrorPairSpec(ApiModel):

@@ -15,10 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from storagemirror.agent.tls import Tls
-from storagemirror.contract import AGENT_PORT, FIRST_EPOCH, Role, TargetPolicy, peer_name
+from storagemirror.contract import AGENT_PORT, FIRST_EPOCH, KeepOrder, Role, TargetPolicy, peer_name
 from storagemirror.errors import COMMAND_LINE, BadInput, Disconnected, Passing, Refused, StorageMirrorError, VolumeError
 from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
@@ -63,6 +63,8 @@ class Terms:
     pair: str = ""
     under: MirrorTerms = EXACT
     """Rules, and what becomes of orphans: of the source's side, which tells the other."""
+    keep: KeepOrder = field(default_factory=KeepOrder)
+    """Beyond what is always kept; the source says it."""
 
     def expectation(self) -> Expectation:
         """As the session wants it."""
@@ -147,6 +149,14 @@ def add_terms(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_keep(parser: argparse.ArgumentParser) -> None:
+    """What is kept only where it is asked for."""
+    parser.add_argument("--atimes", action="store_true", help="keep the access times of files too")
+    parser.add_argument(
+        "--selinux", action="store_true", help="keep SELinux labels (security.selinux) too, where DST takes them"
+    )
+
+
 def terms_of(args: argparse.Namespace) -> Terms:
     """What the command line says. `BadInput` when it is for the other side to say."""
     percent = 50 if args.max_delete_percent is None else args.max_delete_percent
@@ -158,7 +168,8 @@ def terms_of(args: argparse.Namespace) -> Terms:
             reason=COMMAND_LINE,
             hint=f"Give them to the `storagemirror serve` at {args.target}.",
         )
-    return Terms(args.adopt, percent, args.confirm, not args.no_sync, args.pair)
+    keep = KeepOrder(access_times=getattr(args, "atimes", False), selinux=getattr(args, "selinux", False))
+    return Terms(args.adopt, percent, args.confirm, not args.no_sync, args.pair, keep=keep)
 
 
 def _percent(text: str) -> int:
@@ -188,7 +199,9 @@ def opened(
     with interruptible():
         if isinstance(target, Address):
             tls = checked_keys(keys, Role.SOURCE, terms.pair)
-            session = _met(target, tls, terms, lambda stream: SourceSession(source, stream, said, observer))
+            session = _met(
+                target, tls, terms, lambda stream: SourceSession(source, stream, said, observer, keep=terms.keep)
+            )
             try:
                 yield session
             finally:
@@ -196,7 +209,7 @@ def opened(
             return
         refuse_nested(source, target)
         connection, child = _start(target, terms)
-        session = SourceSession(source, SocketStream(connection), said, observer)
+        session = SourceSession(source, SocketStream(connection), said, observer, keep=terms.keep)
         try:
             session.handshake()
             yield session

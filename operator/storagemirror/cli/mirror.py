@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 
 from storagemirror.cli import transfer
-from storagemirror.cli.ends import Address, add_ends, add_terms, make_target, opened, terms_of
+from storagemirror.cli.ends import Address, add_ends, add_keep, add_terms, make_target, opened, terms_of
 from storagemirror.cli.progress import JsonLines, Terminal, add_output
 from storagemirror.cli.selecting import add_selecting, compare_of, selecting_of
 from storagemirror.errors import StorageMirrorError
@@ -52,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_ends(parser, "directory that becomes equal to SRC")
     add_terms(parser)
     add_selecting(parser)
+    add_keep(parser)
     transfer.configure(parser)
     add_output(parser)
 

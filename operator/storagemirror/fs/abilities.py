@@ -13,6 +13,7 @@ from storagemirror.fs import xattrs
 from storagemirror.fs.identity import facts
 
 _PROBE = b"probe"
+_OLDEST, _LATEST = View().oldest_ns, View().latest_ns
 _PROBE_TIME_NS = 1_600_000_000_123_456_789
 _ACL = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", tag, permissions, who)
@@ -88,6 +89,7 @@ def probe(directory: int) -> View:
         capabilities = _takes(fd, xattrs.CAPABILITY, _CAPABILITY)
         trusted = _takes(fd, b"trusted.storagemirror.probe", b"1")
         grain = _time_grain(fd)
+        oldest, latest = _time_range(fd)
         owner = _may_give_away(fd)
     finally:
         os.close(fd)
@@ -102,7 +104,20 @@ def probe(directory: int) -> View:
         time_grain_ns=grain,
         uid=0 if owner else found.st_uid,
         gid=0 if owner else found.st_gid,
+        oldest_ns=oldest,
+        latest_ns=latest,
     )
+
+
+def takes_labels(directory: int) -> bool:
+    """Whether SELinux labels can be set here: not without SELinux in the kernel, or the privilege."""
+    try:
+        os.setxattr(directory, xattrs.SELINUX, os.getxattr(directory, xattrs.SELINUX))
+    except OSError as e:
+        if e.errno != errno.ENODATA:
+            return False
+        return _takes(directory, xattrs.SELINUX, b"system_u:object_r:unlabeled_t:s0")
+    return True
 
 
 def _takes(fd: int, name: bytes, value: bytes) -> bool:
@@ -131,6 +146,15 @@ def _may_make_devices(directory: int) -> bool:
         return False
     os.unlink(_PROBE, dir_fd=directory)
     return True
+
+
+def _time_range(fd: int) -> tuple[int, int]:
+    """The earliest and the latest time that the file system holds (Linux cuts others off), as far as 64 bits go."""
+    ends = []
+    for end in (_OLDEST, _LATEST):
+        os.utime(fd, ns=(end, end))
+        ends.append(min(max(os.fstat(fd).st_mtime_ns, _OLDEST), _LATEST))
+    return ends[0], ends[1]
 
 
 def _time_grain(fd: int) -> int:

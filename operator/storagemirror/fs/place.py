@@ -45,6 +45,10 @@ class Placer:
         self._numbers = itertools.count()
         self._acls = view.acls
 
+    def look_with(self, view: View) -> None:
+        """What the session compares: beyond what the volume can hold no more than the source asks for."""
+        self._view, self._acls = view, view.acls
+
     def temporary_name(self) -> bytes:
         """One that was not given before."""
         return b"%d" % next(self._numbers)
@@ -107,7 +111,10 @@ class Placer:
         temporary = self.temporary_name()
         try:
             os.mknod(temporary, stat.S_IFMT(attributes.mode) | 0o600, device, dir_fd=self._temporary)
-        except PermissionError:
+        except OSError as e:
+            # EINVAL: XFS holds minor numbers of 18 bits alone.
+            if e.errno not in (errno.EPERM, errno.EINVAL):
+                raise
             self._report(NotKeptKind.DEVICE, join(path, name))
             return
         self._finish_special(temporary, attributes, join(path, name))
@@ -195,6 +202,8 @@ class Placer:
         for kind in refused:
             self._report(kind, path)
         there = xattrs.values_at(place, xattrs.names_at(place), self._view, lambda kind: None)
+        if xattrs.ACCESS_TIME in attributes.xattrs:
+            there[xattrs.ACCESS_TIME] = attributes.xattrs[xattrs.ACCESS_TIME]
         kinds = tuple(dict.fromkeys(refused))
         lack = Lack(kinds, xattrs.digest(attributes.xattrs), xattrs.digest(there))
         lacks.note(lacks.attributes, path, lack)
@@ -209,7 +218,8 @@ class Placer:
             self._report(NotKeptKind.MODE, path)
 
     def _times(self, place: int | bytes, attributes: Attributes, path: bytes) -> None:
-        times = (attributes.mtime_ns, attributes.mtime_ns)
+        access = attributes.xattrs.get(xattrs.ACCESS_TIME) if attributes.xattrs else None
+        times = (int.from_bytes(access, "little", signed=True) if access else attributes.mtime_ns, attributes.mtime_ns)
         try:
             if isinstance(place, int):
                 os.utime(place, ns=times)

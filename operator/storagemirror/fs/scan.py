@@ -24,6 +24,7 @@ from storagemirror.entry import (
     NotKeptKind,
     View,
     join,
+    within,
 )
 from storagemirror.fs import xattrs
 from storagemirror.fs.marker import marker_beneath
@@ -106,6 +107,8 @@ class Scanner:
         attributes = read_attributes(fd, self.view, self.report, path)
         if not self.view.owner and (attributes.uid, attributes.gid) != (self.view.uid, self.view.gid):
             self.report(NotKeptKind.OWNER, path)
+        if within(attributes.mtime_ns, self.view) != attributes.mtime_ns:
+            self.report(NotKeptKind.TIMES, path)
         own = digest_of(attributes, self.view, self._excused(path, xattrs.digest(attributes.xattrs)))
         names = self._names(fd, path)
         listed = xattrs.list_names(fd, names) if self._looks_at_xattrs() else {}
@@ -188,11 +191,15 @@ class Scanner:
                 return None
             content = b"%d:%d" % (os.major(found.st_rdev), os.minor(found.st_rdev))
         leader = self.leaders.leader(found.st_ino, join(path, name)) if found.st_nlink > 1 else b""
-        digest = self._xattr_digest(fd, path, name, attributes) if attributes else b""
+        digest = b""
+        if attributes or view.access_times:
+            digest = self._xattr_digest(fd, path, name, attributes or [], found)
         if self.lacks is not None:
             digest = self._excused(join(path, name), digest)
             leader = leader or self._excused_leader(join(path, name))
         mtime = found.st_mtime_ns
+        if not view.oldest_ns <= mtime <= view.latest_ns:
+            mtime = self._within(mtime, path, name)
         if view.time_grain_ns != 1:
             mtime -= mtime % view.time_grain_ns
         if self.distrust_after_ns is not None and found.st_ctime_ns >= self.distrust_after_ns and stat.S_ISREG(mode):
@@ -217,11 +224,16 @@ class Scanner:
             self.report(NotKeptKind.OWNER, join(path, name))
         return 0, 0
 
-    def _xattr_digest(self, fd: int, path: bytes, name: bytes, names: list[bytes]) -> bytes:
+    def _within(self, time_ns: int, path: bytes, name: bytes) -> int:
+        self.report(NotKeptKind.TIMES, join(path, name) if name else path)
+        return within(time_ns, self.view)
+
+    def _xattr_digest(self, fd: int, path: bytes, name: bytes, names: list[bytes], found: os.stat_result) -> bytes:
         def report(kind: NotKeptKind) -> None:
             self.report(kind, join(path, name))
 
-        return xattrs.digest(xattrs.values_at(xattrs.path_of(fd, name), names, self.view, report))
+        values = xattrs.values_at(xattrs.path_of(fd, name), names, self.view, report) if names else {}
+        return xattrs.digest(values | xattrs.access_time(found, self.view))
 
 
 def attributes_digest(fd: int, view: View) -> bytes:
@@ -235,7 +247,8 @@ def digest_of(attributes: Attributes, view: View, extended: bytes | None = None)
     if extended is None:
         extended = xattrs.digest(attributes.xattrs)
     owner = (attributes.uid, attributes.gid) if view.owner else (0, 0)
-    mtime = attributes.mtime_ns - attributes.mtime_ns % view.time_grain_ns
+    mtime = within(attributes.mtime_ns, view)
+    mtime -= mtime % view.time_grain_ns
     return xxh3_128_digest(_encode((attributes.mode, *owner, mtime, extended)))
 
 

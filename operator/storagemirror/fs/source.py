@@ -8,7 +8,7 @@ import platform
 import stat
 from typing import NamedTuple
 
-from storagemirror.entry import STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, join
+from storagemirror.entry import STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, join, within
 from storagemirror.errors import VolumeError
 from storagemirror.fs import xattrs
 from storagemirror.fs.identity import Facts, facts, identity
@@ -197,7 +197,13 @@ class SourceDirectory:
             values = xattrs.values_at(place, names, view, lambda kind: self._report(kind, self._path_of(name)))
         if not view.owner and (found.st_uid, found.st_gid) != (view.uid, view.gid):
             self._report(NotKeptKind.OWNER, self._path_of(name))
-        return Attributes(found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, values)
+        mtime = found.st_mtime_ns
+        if not view.oldest_ns <= mtime <= view.latest_ns:
+            self._report(NotKeptKind.TIMES, self._path_of(name))
+            mtime = within(mtime, view)
+        if view.access_times:
+            values |= xattrs.access_time(found, view)
+        return Attributes(found.st_mode, found.st_uid, found.st_gid, mtime, values)
 
     def _path_of(self, name: bytes) -> bytes:
         return join(self.path, name) if name else self.path

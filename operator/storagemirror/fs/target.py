@@ -16,7 +16,7 @@ from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Attributes, Ide
 from storagemirror.errors import VolumeError
 from storagemirror.fs import marker as state
 from storagemirror.fs import redo
-from storagemirror.fs.abilities import probe
+from storagemirror.fs.abilities import probe, takes_labels
 from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.locks import Locks
@@ -50,6 +50,8 @@ class TargetVolume:
         """What is mirrored; None: everything. Of the session that goes on."""
         self.distrust_after_ns: int | None = None
         """Files changed since may have lost content in a crash; until a full mirror has looked at them again."""
+        self.takes_labels = False
+        """SELinux's; known after `claim`."""
         self.locks = Locks(tree)
         self.shortfall = Shortfall()
         """What an earlier session could not keep; read by the session."""
@@ -130,6 +132,7 @@ class TargetVolume:
                     os.removexattr(place, inherited)
         self._clear_temporary()
         self.view = probe(self._temporary)
+        self.takes_labels = takes_labels(self._temporary)
         redo.recover(self._state, self.tree, Placer(self._temporary, self.view, ignore))
         if made:
             with contextlib.suppress(OSError):

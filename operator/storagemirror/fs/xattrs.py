@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterable
 
 from xxhash import xxh3_128
 
-from storagemirror.entry import NotKeptKind, View
+from storagemirror.entry import NotKeptKind, View, within
 
 _working_directory = threading.Lock()
 _NONE = frozenset({errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.EPERM, errno.EACCES, errno.ELOOP})
@@ -23,6 +24,12 @@ ACL_ACCESS = b"system.posix_acl_access"
 ACL_DEFAULT = b"system.posix_acl_default"
 CAPABILITY = b"security.capability"
 SELINUX = b"security.selinux"
+_XFS_ACLS = (b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT")
+"""XFS shows its ACLs a second time, in its own format. What is left of them elsewhere would be a stale ACL one day."""
+
+ACCESS_TIME = b"access-time"
+"""No extended attribute (none has a name without a namespace): the access time of a file, where that is kept too.
+8 bytes, nanoseconds since the Unix epoch, little-endian, signed."""
 
 LARGEST = 1 << 20
 """Bytes of all attributes of one entry, at most: more cannot be carried."""
@@ -45,7 +52,11 @@ def in_view(name: bytes, view: View) -> bool | None:
         return view.acls
     if name == CAPABILITY:
         return view.capabilities
-    if name == SELINUX or name.startswith(b"system."):
+    if name == SELINUX:
+        return view.selinux or None
+    if name == ACCESS_TIME:
+        return view.access_times
+    if name.startswith(b"system.") or name in _XFS_ACLS:
         return None
     return view.trusted_xattrs
 
@@ -125,6 +136,14 @@ def digest(values: dict[bytes, bytes]) -> bytes:
     return state.digest()
 
 
+def access_time(found: os.stat_result, view: View) -> dict[bytes, bytes]:
+    """That of a regular file, as if it were an attribute; empty where it is not kept."""
+    if not view.access_times or not stat.S_ISREG(found.st_mode):
+        return {}
+    time_ns = within(found.st_atime_ns, view)
+    return {ACCESS_TIME: (time_ns - time_ns % view.time_grain_ns).to_bytes(8, "little", signed=True)}
+
+
 def path_of(fd: int, name: bytes) -> bytes:
     """A path to `name` in the directory `fd` for calls that take no directory's descriptor."""
     return b"/proc/self/fd/%d/%s" % (fd, name) if name else b"/proc/self/fd/%d" % fd
@@ -133,6 +152,8 @@ def path_of(fd: int, name: bytes) -> bytes:
 def write(place: int | bytes, wanted: dict[bytes, bytes], view: View, report: Callable[[NotKeptKind], None]) -> None:
     """Set the attributes in `wanted`; what is refused is reported, never passed over in silence."""
     for name, value in wanted.items():
+        if name == ACCESS_TIME:
+            continue  # set with the other time
         if not in_view(name, view):
             report(kind_of(name))
             continue
@@ -153,7 +174,7 @@ def write(place: int | bytes, wanted: dict[bytes, bytes], view: View, report: Ca
 def replace(place: int | bytes, wanted: dict[bytes, bytes], view: View, report: Callable[[NotKeptKind], None]) -> None:
     """As `write`, and remove what is there, in view, and not wanted."""
     for name in names_at(place):
-        if name in wanted or not in_view(name, view):
+        if name in wanted or name == SELINUX or not in_view(name, view):  # a label may change, and never go
             continue
         try:
             if isinstance(place, int):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storagemirror.api.durations import age_seconds
 from storagemirror.api.mirrorpair import Mirror
-from storagemirror.contract import CompareBy, MirrorOrder, OrphansOrder, RuleOrder, TargetPolicy
+from storagemirror.contract import CompareBy, KeepOrder, MirrorOrder, OrphansOrder, RuleOrder, TargetPolicy
 from storagemirror.plan.view import View
 
 
@@ -27,6 +27,7 @@ def mirror_order(view: View) -> MirrorOrder:
         compare=compare,
         rules=tuple(RuleOrder(include=rule.include, exclude=rule.exclude) for rule in mirror.rules or ()),
         orphans=OrphansOrder() if restoring else _orphans(mirror),
+        keep=KeepOrder(access_times=mirror.keep.access_times, selinux=mirror.keep.selinux),
     )
 
 

@@ -269,7 +269,7 @@ def welcome(volume: TargetVolume, admitted: Admitted, manifest: int = 0) -> m.We
         has_entries=admitted.has_entries,
         entries=admitted.marker.entries,
         synced_through_ns=synced.through_ns if synced is not None else 0,
-        features=m.FEATURES,
+        features=(*m.FEATURES, m.FEATURE_SELINUX) if volume.takes_labels else m.FEATURES,
         software=__version__,
         manifest=manifest,
     )

@@ -173,7 +173,11 @@ class Sender:
 
     def wrong_time(self, attributes: Attributes) -> Attributes:
         """With a time that is no file's: what bears it differs."""
-        return msgspec.structs.replace(attributes, mtime_ns=attributes.mtime_ns - self.view.time_grain_ns)
+        grain = self.view.time_grain_ns
+        wrong = attributes.mtime_ns - grain
+        if wrong < self.view.oldest_ns:
+            wrong = attributes.mtime_ns + grain
+        return msgspec.structs.replace(attributes, mtime_ns=wrong)
 
     def rounded(self, attributes: Attributes) -> Attributes:
         """With the time as the target can keep it."""
@@ -227,7 +231,9 @@ class Sender:
         return size
 
     def special(self, directory: SourceDirectory, name: bytes, found: os.stat_result) -> None:
-        """A symbolic link, FIFO, socket or device. OSError when it is gone."""
+        """A symbolic link, FIFO, socket or device. OSError when it is gone, or something else by now."""
+        if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+            raise OSError(errno.ENOENT, "something else by now", name)
         attributes = self.rounded(directory.special_attributes(name, found))
         mode = found.st_mode
         if stat.S_ISLNK(mode):
@@ -243,7 +249,9 @@ class Sender:
         self._count(0)
 
     def touch(self, directory: SourceDirectory, name: bytes, found: os.stat_result) -> None:
-        """The attributes alone of what is no directory. OSError when it is gone."""
+        """The attributes alone of what is no directory. OSError when it is gone, or is one by now."""
+        if stat.S_ISDIR(found.st_mode):
+            raise OSError(errno.ENOENT, "a directory by now", name)
         attributes = self.rounded(directory.special_attributes(name, found))
         self._add(Touch(name, attributes), len(name) + _size_of(attributes))
         self.counts.metadata += 1

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import msgspec
 
 from storagemirror.clock import Clock, SystemClock
-from storagemirror.contract import CompareBy, Role, TransferOrder
+from storagemirror.contract import CompareBy, KeepOrder, Role, TransferOrder
 from storagemirror.entry import Identity, NotKeptKind, Origin, printable
 from storagemirror.errors import (
     Disconnected,
@@ -23,10 +23,11 @@ from storagemirror.errors import (
     VolumeError,
     VolumeFull,
 )
-from storagemirror.fs.selection import selection_of
 from storagemirror.fs.contents import nothing
 from storagemirror.fs.scan import Scanner
+from storagemirror.fs.selection import selection_of
 from storagemirror.fs.source import SourceVolume
+from storagemirror.fs.xattrs import SELINUX
 from storagemirror.sync.advice import about_reading, about_writing
 from storagemirror.sync.asking import Asking
 from storagemirror.sync.channel import GOODBYE_SECONDS, GREETING_SECONDS, Channel
@@ -106,10 +107,13 @@ class SourceSession:
         hello: m.Hello,
         observer: Observer,
         clock: Clock | None = None,
+        *,
+        keep: KeepOrder | None = None,
     ) -> None:
         """`BadInput` when the rules of `hello` cannot be meant."""
         volume.selection = selection_of(hello.terms.rules)
         self._volume = volume
+        self._keep = keep if keep is not None else KeepOrder()
         self._hello = hello
         self._observer = observer
         self._clock = clock if clock is not None else SystemClock()
@@ -169,7 +173,12 @@ class SourceSession:
                 reason="PeerTooOld",
                 hint="Let it be replaced with one of this release.",
             )
-        self._welcome = welcome
+        view = msgspec.structs.replace(
+            welcome.view,
+            selinux=self._keep.selinux and m.FEATURE_SELINUX in welcome.features,
+            access_times=self._keep.access_times and m.FEATURE_FLAGS in welcome.features,
+        )
+        self._welcome = welcome = msgspec.structs.replace(welcome, view=view)
         if m.FEATURE_COMPRESS in welcome.features:
             self._channel.agree()
         self._sender = Sender(self._channel, self._volume, welcome.view, self._not_kept, lambda files, size: None)
@@ -263,6 +272,10 @@ class SourceSession:
         self._observer.event(Event(EventKind.MIRROR_STARTED))
         self._tally.clear()
         self._left.clear()
+        if self._keep.selinux and not welcome.view.selinux:
+            self._not_kept(NotKeptKind.XATTR, SELINUX)
+        if self._keep.access_times and not welcome.view.access_times:
+            self._not_kept(NotKeptKind.TIMES, b"")
         started = self._clock.now_ns()
         if options.sync_source:
             self._volume.sync()

@@ -69,6 +69,8 @@ class TargetSession:
         self._admitted: Admitted | None = None
         self._walker: Walker | None = None
         self._scanner: Scanner | None = None
+        self._view: View | None = None
+        """As the source compares; known when it has begun to."""
         self._summing: Summing | None = None
         self._bases = Bases(volume.tree, self._channel.send)
         self._keeping: Keeping | None = None
@@ -308,7 +310,7 @@ class TargetSession:
                 self._mark(event)
             case m.Sum() | m.Tally() | m.Examine():
                 if self._summing is None:
-                    self._summing = Summing(self._volume.tree, self._volume.view, self._channel.send)
+                    self._summing = Summing(self._volume.tree, self._view or self._volume.view, self._channel.send)
                 self._summing.take(event)
             case m.Abort():
                 self.goodbye = True
@@ -318,7 +320,7 @@ class TargetSession:
 
     def _scanning(self) -> Scanner:
         if self._scanner is None:
-            self._scanner = self._volume.scanner(self._volume.view)
+            self._scanner = self._volume.scanner(self._view if self._view is not None else self._volume.view)
         return self._scanner
 
     # -- a mirror
@@ -333,7 +335,9 @@ class TargetSession:
         self._applier.live = not self._whole
         self._deletions.begin_mirror()
         self._deletions.orphans.begin(whole=self._whole)
-        self._scanner = self._volume.scanner(_within(message.view, self._volume.view))
+        self._view = _within(message.view, self._volume)
+        self._volume.placer.look_with(self._view)
+        self._scanner = self._volume.scanner(self._view)
         self._walker = Walker(self._scanner, message.scopes, self._channel.send)
         if message.digests:
             self._walker.start()
@@ -406,8 +410,9 @@ class TargetSession:
             self._durability.finish()
 
 
-def _within(asked: View, able: View) -> View:
+def _within(asked: View, volume: TargetVolume) -> View:
     """What the source asked to look at, as far as this target can."""
+    able = volume.view
     return msgspec.structs.replace(
         asked,
         owner=asked.owner and able.owner,
@@ -417,4 +422,7 @@ def _within(asked: View, able: View) -> View:
         capabilities=asked.capabilities and able.capabilities,
         trusted_xattrs=asked.trusted_xattrs and able.trusted_xattrs,
         time_grain_ns=max(asked.time_grain_ns, able.time_grain_ns),
+        oldest_ns=max(asked.oldest_ns, able.oldest_ns),
+        latest_ns=min(asked.latest_ns, able.latest_ns),
+        selinux=asked.selinux and volume.takes_labels,
     )
