@@ -56,6 +56,8 @@ def _measure(args: argparse.Namespace, base: Path) -> Report:
         start = time.monotonic()
         report.outcomes.append(shop.run(case, args.rounds))
         report.commands = shop.commands
+        if args.json:
+            report.write(args.json)  # what is measured is kept, whatever comes
         print(f"{case.title}: {args.rounds} rounds in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         if all(later.data is not case.data for later in cases[i + 1 :]) and case.data.name != "D1":
             shop.forget(case.data)

@@ -2,8 +2,8 @@
 
 A file system that others work on, or that trees were deleted from, makes files slowly (2 ms instead of 0.05 were seen):
 ext4 looks for inodes that were not freed a moment ago. That says nothing about a copier, but drowns what does. The
-image is removed as soon as it is mounted, the device is let go of with the last mount, and the mount lives in a mount
-namespace of this process: whatever ends it leaves nothing.
+image is removed as soon as it is mounted, the device is let go of with the last mount, and the mount and all processes
+live in namespaces that end with this program: killed, it leaves an empty directory.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ class NoRoom(Exception):
 
 
 def enter() -> None:
-    """Start this program again within a network and a mount namespace of its own; returns when it runs there."""
+    """Start this program again within namespaces of its own (network, mounts, processes); returns when it runs there."""
     if os.environ.get(_INSIDE):
         return
     if os.geteuid() != 0:
         raise NoRoom("expected to be root: the bench makes a network and a file system of its own")
     os.environ[_INSIDE] = "1"
-    os.execvp("unshare", ["unshare", "--net", "--mount", "--", sys.executable, *sys.orig_argv[1:]])
+    words = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+    os.execvp(words[0], [*words, sys.executable, *sys.orig_argv[1:]])
 
 
 @contextmanager
