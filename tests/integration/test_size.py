@@ -45,7 +45,7 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def everything_of(root: Path) -> dict[str, tuple[int, ...]]:
     """Each entry's times of modification and change, and its inode: what a write of any kind moves."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for here, directories, files in os.walk(root):
         for name in (*directories, *files, "."):
             seen = os.lstat(os.path.join(here, name))
