@@ -32,6 +32,7 @@ def test_a_pair_of_five_lines_gets_the_defaults_that_are_right_for_most(apiserve
             "orphans": {"policy": "Delete"},
             "ignoreDeletes": False,
         },
+        "transfer": {"bandwidth": [], "compression": "Auto", "timeZone": "UTC"},
         "agents": {
             "privilege": "Baseline",
             "resources": {"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "512Mi"}},
