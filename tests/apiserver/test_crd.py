@@ -25,7 +25,14 @@ def test_a_pair_of_five_lines_gets_the_defaults_that_are_right_for_most(apiserve
         "volumes": [volume()],
         "monitoring": {"interval": "1s", "missed": 5},
         "failover": {"approval": "Manual", "sufficientProof": ["Proven"], "maxLag": "30s", "start": "Scale"},
-        "mirror": {"target": "Empty", "maxDeletePercent": 50},
+        "mirror": {
+            "target": "Empty",
+            "maxDeletePercent": 50,
+            "compare": "SizeAndTime",
+            "orphans": {"policy": "Delete"},
+            "ignoreDeletes": False,
+        },
+        "transfer": {"bandwidth": [], "compression": "Auto", "timeZone": "UTC"},
         "agents": {
             "privilege": "Baseline",
             "resources": {"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "512Mi"}},
@@ -72,6 +79,13 @@ GOOD = {
     "a volume's name of 63 characters": pair(volume("v" * 63)),
     "claims of 253 characters": pair(volume(source="s" * 253, target="t" * 253)),
     "no deletion allowed": pair(mirror={"maxDeletePercent": 0}),
+    "rules in their order": pair(
+        mirror={"rules": [{"exclude": "*"}, {"include": "*/"}, {"include": "*.txt"}, {"exclude": "\\!odd"}]}
+    ),
+    "a hundred rules": pair(mirror={"rules": [{"exclude": f"{n:03}" + "x" * 253} for n in range(100)]}),
+    "orphans moved aside when they are old": pair(mirror={"orphans": {"policy": "Move", "olderThan": "30d"}}),
+    "deletions ignored, and told of": pair(mirror={"ignoreDeletes": True, "orphans": {"policy": "Report"}}),
+    "by content": pair(mirror={"compare": "Checksum"}),
 }
 
 
@@ -117,6 +131,27 @@ BAD = {
     ),
     "101 percent": (pair(mirror={"maxDeletePercent": 101}), "should be less than or equal to 100"),
     "a negative percentage": (pair(mirror={"maxDeletePercent": -1}), "should be greater than or equal to 0"),
+    "a rule that says nothing": (pair(mirror={"rules": [{}]}), "a rule says either include or exclude"),
+    "a rule that says both": (
+        pair(mirror={"rules": [{"include": "a", "exclude": "b"}]}),
+        "a rule says either include or exclude",
+    ),
+    "a rule of git's to include": (pair(mirror={"rules": [{"exclude": "!a"}]}), "say include instead of exclude"),
+    "a comment among the rules": (pair(mirror={"rules": [{"exclude": "# a"}]}), "would be a comment"),
+    "an empty rule": (pair(mirror={"rules": [{"exclude": ""}]}), "rules[0].exclude"),
+    "a rule of 257 characters": (pair(mirror={"rules": [{"exclude": "x" * 257}]}), "rules[0].exclude"),
+    "101 rules": (pair(mirror={"rules": [{"exclude": f"{n}"} for n in range(101)]}), "at most 100 items"),
+    "an age for orphans that stay": (
+        pair(mirror={"orphans": {"policy": "Keep", "olderThan": "30d"}}),
+        "olderThan says when orphans go",
+    ),
+    "an age that is none": (pair(mirror={"orphans": {"olderThan": "a month"}}), "orphans.olderThan"),
+    "an unknown policy for orphans": (pair(mirror={"orphans": {"policy": "Archive"}}), 'supported values: "Delete"'),
+    "deletions ignored and moved aside": (
+        pair(mirror={"ignoreDeletes": True, "orphans": {"policy": "Move"}}),
+        "with ignoreDeletes orphans stay where they are",
+    ),
+    "an unknown way to compare": (pair(mirror={"compare": "Size"}), 'supported values: "SizeAndTime"'),
     "an unknown target policy": (pair(mirror={"target": "Overwrite"}), 'supported values: "Empty", "Adopt"'),
     "a privilege that does not exist": (
         pair(agents={"privilege": "Privileged"}),

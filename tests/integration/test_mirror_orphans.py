@@ -141,6 +141,24 @@ def test_what_stands_in_the_way_is_moved_aside_where_orphans_stay(source: Path, 
     assert aside(target) == [f"d0/f{number}" for number in sorted(range(0, 30, 3), key=str)]
 
 
+@pytest.mark.parametrize("terms", [KEEP, MOVE, IGNORE], ids=["Keep", "Move", "ignoreDeletes"])
+def test_what_was_renamed_while_nobody_watched_stays_under_its_old_name(
+    source: Path, target: Path, terms: Terms
+) -> None:
+    trees.write(source / "large", os.urandom(300_000))
+    mirror(source, target, terms=terms)
+    os.rename(source / "large", source / "renamed")
+    os.rename(source / "d0", source / "moved")
+    mirror(source, target, terms=terms)
+    assert rsync_without_delete(source, target) == ""
+    if terms is MOVE:
+        assert trees.rsync_differences(source, target) == ""
+        assert len(aside(target)) == 1 + 10
+    else:
+        assert (target / "large").stat().st_size == 300_000
+        assert (target / "d0/f0").read_text() == "0"
+
+
 def test_what_rules_leave_out_is_not_moved_aside(source: Path, target: Path) -> None:
     terms = Terms((Rule(False, b"*.tmp"),), OrphanPolicy.MOVE)
     mirror(source, target, terms=terms)

@@ -194,8 +194,23 @@ def test_live_renames_obey_rules(source: Path, target: Path) -> None:
         assert (target / "moved/file").read_text() == "plain/file"
         assert (target / "also-moved/file").exists()
         assert (target / "mixed/cache/mine").read_text() == "mine", "it is left alone where it is"
-        subprocess.run(["rm", "-r", target / "mixed"], check=True)
-        assert rsync_says(source, target, *FILTERS) == ""
+        assert rsync_says(source, target, *FILTERS, "--exclude=/mixed") == ""
+
+
+def test_what_was_renamed_while_nobody_watched_obeys_rules(source: Path, target: Path) -> None:
+    for name in ("plain/file", "mixed/file", "mixed/cache/x", "to/be"):
+        trees.write(source / name, name * 1000)
+    mirror(source, target, terms=RULES)
+    trees.write(target / "mixed/cache/mine", "mine")
+    for old, new in (("plain", "moved"), ("mixed", "also-moved"), ("to", "cache")):
+        os.rename(source / old, source / new)
+    trees.write(source / "moved/left.tmp", "left out")
+    mirror(source, target, terms=RULES)
+    assert (target / "mixed/cache/mine").read_text() == "mine", "it is left alone where it is"
+    assert not (target / "moved/left.tmp").exists()
+    assert not (target / "cache").exists()
+    assert not (target / "to").exists()
+    assert rsync_says(source, target, *FILTERS, "--exclude=/mixed") == ""
 
 
 def test_many_rules_cost_less_than_the_look_itself(source: Path) -> None:

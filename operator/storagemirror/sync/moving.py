@@ -19,6 +19,8 @@ def move_all(volume: TargetVolume, deletions: Deletions, moves: m.Moves) -> m.Mo
 
 def _move(volume: TargetVolume, deletions: Deletions, move: m.Move) -> bool:
     try:
+        if not deletions.orphans.may_rename(move.old, move.new):
+            return False  # what has the old name stays under it
         if _digest(volume, move) != move.digest or volume.tree.lstat(move.new) is not None:
             return False
         os.close(volume.enter(split(move.new)[0])[0])
