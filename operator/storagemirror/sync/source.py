@@ -52,7 +52,7 @@ from storagemirror.sync.settler import Settler
 from storagemirror.sync.sizing import Size, Sizing
 from storagemirror.sync.stream import Stream
 from storagemirror.sync.sums import Summer
-from storagemirror.terms import EXACT, Terms
+from storagemirror.terms import EXACT, OrphanPolicy, Terms
 from storagemirror.wire import messages as m
 
 log = logging.getLogger("storagemirror.agent")
@@ -513,10 +513,13 @@ class SourceSession:
 
     def _finding_renames(self) -> Renamed | None:
         sender, welcome = self._ready()
-        if m.FEATURE_MOVE not in welcome.features:
+        terms = self._hello.terms
+        goes = terms.orphans is OrphanPolicy.DELETE and not terms.keeps  # else what is orphaned stays under its name
+        if m.FEATURE_MOVE not in welcome.features or not goes:
             return None
         seen = sender.flagging.seen if sender.flagging is not None else nothing
-        return Renamed(self._inbox, Scanner(self._volume.tree, welcome.view), seen)
+        scanner = Scanner(self._volume.tree, welcome.view, selection=self._volume.selection)
+        return Renamed(self._inbox, scanner, seen)
 
     def _compare(self, scopes: tuple[bytes, ...]) -> tuple[Comparison, m.Mirrored]:
         sender, welcome = self._ready()
