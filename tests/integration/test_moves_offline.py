@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storagemirror.sync.requests import MirrorResult
+from storagemirror.terms import OrphanPolicy, Rule, Terms
 from tests.support import trees
 from tests.support.engine import expectation, joined, mirror
 
@@ -251,3 +252,28 @@ def test_whatever_was_moved_the_target_is_equal(
     mirror(source, target, expectation(max_delete_percent=100))
     assert trees.differences(source, target) == []
     shutil.rmtree(place)
+
+
+def test_where_orphans_are_kept_nothing_is_renamed_away(source: Path, target: Path) -> None:
+    terms = Terms(orphans=OrphanPolicy.KEEP)
+    trees.write(source / "old", "content")
+    trees.many(source / "tree", 20)
+    mirror(source, target, terms=terms)
+    (source / "old").rename(source / "new")
+    (source / "tree").rename(source / "moved")
+    mirror(source, target, terms=terms)
+    assert (target / "old").read_text() == (target / "new").read_text() == "content"
+    assert len(list((target / "tree").rglob("*"))) == len(list((target / "moved").rglob("*")))
+
+
+def test_what_rules_leave_out_is_not_moved_along(source: Path, target: Path) -> None:
+    terms = Terms(rules=(Rule(False, b"*.log"),))
+    trees.many(source / "tree", 20)
+    trees.write(source / "stays", "stays")
+    mirror(source, target, terms=terms)
+    trees.write(target / "tree/the target's own.log", "x")
+    os.utime(target / "tree", ns=(0, os.stat(source / "tree").st_mtime_ns))
+    (source / "tree").rename(source / "moved")
+    mirror(source, target, expectation(max_delete_percent=100), terms=terms)
+    assert (target / "tree/the target's own.log").read_text() == "x"
+    assert trees.differences(source / "moved", target / "moved") == []

@@ -108,6 +108,17 @@ class IncomingDelta:
         if self._whole:
             punch_hole(self._fd, offset, length)
 
+    def copy(self, offset: int, start: int, length: int) -> None:
+        """What the base has at `start`; as `write`."""
+        if start + length > self._base.found.st_size:
+            raise ValueError(f"expected bytes that the base has, got {start} to {start + length}")
+        self._piece(offset, length, hole=False)
+        try:
+            redo.copy_range(self._base.fd, self._fd, start, length, offset)
+        except OSError as e:
+            raise_if_full(e)
+            raise
+
     def _piece(self, offset: int, length: int, *, hole: bool) -> None:
         if offset < self._told:
             raise ValueError(f"expected a piece at {self._told} or beyond, got {offset}")

@@ -15,6 +15,7 @@ As long as one is left nothing else is written in place, so that it never meets 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -106,16 +107,17 @@ def apply(plan: Plan, content: int, directory: int, name: bytes, placer: Placer)
     placer.touch(directory, split(plan.path)[0], name, plan.attributes)
 
 
-def copy_range(source: int, target: int, offset: int, length: int) -> None:
-    """Copy bytes to where they are in the other file. OSError; also when `source` ends before."""
+def copy_range(source: int, target: int, offset: int, length: int, to: int | None = None) -> None:
+    """Copy bytes to where they are in the other file, or to `to`. OSError; also when `source` ends before."""
+    to = offset if to is None else to
     while length:
         try:
-            count = os.copy_file_range(source, target, min(length, 1 << 30), offset, offset)
+            count = os.copy_file_range(source, target, min(length, 1 << 30), offset, to)
         except OSError:
-            count = os.pwrite(target, os.pread(source, min(length, _COPY), offset), offset)
+            count = os.pwrite(target, os.pread(source, min(length, _COPY), offset), to)
         if count == 0:
-            raise OSError(5, "the file is shorter than it was", None)
-        offset, length = offset + count, length - count
+            raise OSError(errno.EIO, "the file is shorter than it was", None)
+        offset, to, length = offset + count, to + count, length - count
 
 
 def recover(state: int, tree: Tree, placer: Placer) -> list[bytes]:

@@ -292,6 +292,19 @@ class Applier:
         except (OSError, ValueError) as e:
             self._drop(incoming.path, e)
 
+    def copy(self, message: m.Copy) -> None:
+        """What its base has elsewhere."""
+        self._digest.add_copy(message.offset, message.start, message.length)
+        incoming = self._incoming
+        if incoming is None:
+            return
+        if not isinstance(incoming, IncomingDelta):
+            raise ProtocolError("expected a Copy within a Delta alone")
+        try:
+            incoming.copy(message.offset, message.start, message.length)
+        except (OSError, VolumeFull, ValueError) as e:
+            self._drop(incoming.path, e)
+
     def data(self, data: Data) -> None:
         """A piece of it."""
         self._digest.add(data.offset, data.content)

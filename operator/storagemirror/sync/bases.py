@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from storagemirror.entry import split
 from storagemirror.errors import BadInput, ProtocolError, StorageMirrorError
-from storagemirror.fs.blocks import BLOCK, PIECE, SUM, BlockReader
+from storagemirror.fs.blocks import BLOCK, PIECE, SUM, BlockReader, Piece
 from storagemirror.fs.patch import Base, open_base
 from storagemirror.fs.tree import Tree
 from storagemirror.wire import messages as m
@@ -120,6 +120,7 @@ class Bases:
         if fd < 0:
             return m.BlockSums(question.number, question.first, None, b"")
         sums: list[bytes] = []
+        anchors: list[bytes] = []
         try:
             size = os.fstat(fd).st_size
             at, end = question.first * BLOCK, min(size, (question.first + question.count) * BLOCK)
@@ -129,10 +130,18 @@ class Bases:
                 if piece.length < min(PIECE, end - at):
                     break  # it was cut meanwhile
                 sums.append(piece.sums)
+                anchors.append(_anchor(piece))
                 at += PIECE
         except OSError:
-            return m.BlockSums(question.number, question.first, size, b"".join(sums))  # the rest is sent
-        return m.BlockSums(question.number, question.first, size, b"".join(sums)[: question.count * SUM])
+            pass  # the rest is sent
+        told = b"".join(sums)[: question.count * SUM]
+        return m.BlockSums(question.number, question.first, size, told, b"".join(anchors))
+
+
+def _anchor(piece: Piece) -> bytes:
+    """Of its first block. A hole has one that nobody looks for, and so has what is too short."""
+    content = bytes(piece.content[: m.ANCHOR]) if piece.content is not None else b""
+    return content if len(content) == m.ANCHOR else bytes(m.ANCHOR)
 
 
 def _close(fd: int) -> None:

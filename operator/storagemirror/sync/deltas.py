@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from xxhash import xxh3_128
 from storagemirror.entry import Attributes, Entry, split
 from storagemirror.fs.blocks import BLOCK, PIECE, SUM, ZERO_SUM, BlockReader, Piece, blocks_in
 from storagemirror.fs.source import unchanged
+from storagemirror.sync import shifts
 from storagemirror.sync.inbox import Inbox
 from storagemirror.sync.sender import Sender, Unsettled
 from storagemirror.wire import messages as m
@@ -78,7 +80,7 @@ class Deltas:
 
     def add(self, path: bytes, size: int) -> None:
         """This one differs; both sides have about so many bytes of it."""
-        self._wanted.append(_Wanted(path, blocks_in(size)))
+        self._wanted.append(_Wanted(path, blocks_in(size + shifts.LIMIT)))
 
     @property
     def many(self) -> bool:
@@ -173,18 +175,40 @@ class Deltas:
     def _pieces(self, fd: int, size: int, theirs: _Theirs, digest: ContentDigest, sums: xxh3_128) -> int:
         """Send what differs; the size up to which the file could be read."""
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        reader = BlockReader(fd, size)
+        reader, moved = BlockReader(fd, size), shifts.Shifts(fd, size, theirs)
         for offset in range(0, size, PIECE):
             piece = reader.read(offset)
             sums.update(piece.sums)
             known = theirs.sums(offset // BLOCK, blocks_in(piece.length))
             if piece.sums != known:
+                if piece.content is not None and shifts.all_differ(piece.sums, known):
+                    shift = moved.find(offset, offset)
+                    if shift:
+                        end = self._moved(moved, offset, shift, digest)
+                        sums.reset()
+                        sums.update(b"".join(reader.read(at).sums for at in range(0, size, PIECE)))
+                        return end
                 for begin, end, hole in _differing(piece, known, reader, offset):
                     self._send(offset + begin, end - begin, None if hole else piece.content, begin, digest)
             self.sender.sent(0, piece.length)
             if piece.length < min(PIECE, size - offset):
                 return offset + piece.length  # it was cut short meanwhile
         return size
+
+    def _moved(self, moved: shifts.Shifts, offset: int, shift: int, digest: ContentDigest) -> int:
+        """Send the rest of a file whose content has moved; the size up to which it could be read."""
+        channel = self.sender.channel
+        for stretch in moved.stretches(offset, shift):
+            if isinstance(stretch, shifts.Same):
+                digest.add_copy(stretch.offset, stretch.start, stretch.length)
+                channel.send(m.Copy(stretch.offset, stretch.start, stretch.length))
+                self.sender.sent(0, stretch.length)
+                continue
+            digest.add(stretch.offset, stretch.content)
+            channel.send_data(stretch.offset, stretch.content)
+            self.sender.counts.bytes += stretch.content.nbytes
+            self.sender.sent(0, stretch.content.nbytes)
+        return moved.end
 
     def _send(self, offset: int, length: int, content: memoryview | None, begin: int, digest: ContentDigest) -> None:
         sender = self.sender
@@ -227,25 +251,42 @@ class _Theirs:
     """Answers that have not been taken."""
     has_base: bool = False
     """The target keeps it open until it hears of a Delta, or that there is none."""
-    _answer: m.BlockSums | None = None
+    _answers: deque[m.BlockSums] = field(default_factory=lambda: deque(maxlen=3))
+    """The last ones: content may have moved by less than one of them covers."""
 
     def begin(self) -> None:
         """Take the first answer."""
         self._next()
-        self.has_base = self._answer is not None and self._answer.size is not None
+        self.has_base = self._answers[-1].size is not None
 
     def _next(self) -> None:
-        self._answer = self._deltas._answer()
+        self._answers.append(self._deltas._answer())
         self._left -= 1
 
-    def sums(self, first: int, count: int) -> bytes:
-        """Of these blocks of one piece, as far as the target has them. `first` only ever grows."""
-        while self._left and self._answer is not None and first >= self._answer.first + m.BLOCKS_COUNT:
+    def _reach(self, block: int) -> None:
+        while self._left and block >= self._answers[-1].first + m.BLOCKS_COUNT:
             self._next()
-        if self._answer is None:
-            return b""
-        at = (first - self._answer.first) * SUM
-        return self._answer.sums[at : at + count * SUM]
+
+    def sums(self, first: int, count: int) -> bytes:
+        """Of these blocks, as far as the target has them, and they were not told long ago."""
+        self._reach(first + count - 1)
+        found = b""
+        for answer in self._answers:
+            if answer.first <= first < answer.first + m.BLOCKS_COUNT:
+                at = (first - answer.first) * SUM
+                part = answer.sums[at : at + count * SUM]
+                found += part
+                first, count = first + len(part) // SUM, count - len(part) // SUM
+        return found
+
+    def anchors(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """See `shifts.Known`."""
+        self._reach(end // BLOCK)
+        for answer in list(self._answers):
+            for number in range(len(answer.anchors) // m.ANCHOR):
+                offset = (answer.first + number * m.ANCHOR_BLOCKS) * BLOCK
+                if begin <= offset < end:
+                    yield offset, answer.anchors[number * m.ANCHOR : (number + 1) * m.ANCHOR]
 
     def pass_over(self) -> None:
         """The rest is not needed."""

@@ -19,9 +19,9 @@ def move_all(volume: TargetVolume, deletions: Deletions, moves: m.Moves) -> m.Mo
 
 def _move(volume: TargetVolume, deletions: Deletions, move: m.Move) -> bool:
     try:
-        if not deletions.orphans.may_rename(move.old, move.new):
-            return False  # what has the old name stays under it
-        if _digest(volume, move) != move.digest or volume.tree.lstat(move.new) is not None:
+        if volume.tree.lstat(move.new) is not None or not deletions.orphans.may_rename(move.old, move.new):
+            return False
+        if _digest(volume, move) != move.digest:
             return False
         os.close(volume.enter(split(move.new)[0])[0])
         return deletions.rename(move.old, move.new)

@@ -514,10 +514,12 @@ class SourceSession:
     def _finding_renames(self) -> Renamed | None:
         sender, welcome = self._ready()
         terms = self._hello.terms
-        if m.FEATURE_MOVE not in welcome.features or terms.keeps or terms.orphans is not OrphanPolicy.DELETE:
-            return None  # what has the old name stays under it
+        goes = terms.orphans is OrphanPolicy.DELETE and not terms.keeps  # else what is orphaned stays under its name
+        if m.FEATURE_MOVE not in welcome.features or not goes:
+            return None
         seen = sender.flagging.seen if sender.flagging is not None else nothing
-        return Renamed(self._inbox, Scanner(self._volume.tree, welcome.view, selection=self._volume.selection), seen)
+        scanner = Scanner(self._volume.tree, welcome.view, selection=self._volume.selection)
+        return Renamed(self._inbox, scanner, seen)
 
     def _compare(self, scopes: tuple[bytes, ...]) -> tuple[Comparison, m.Mirrored]:
         sender, welcome = self._ready()

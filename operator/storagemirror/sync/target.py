@@ -231,6 +231,8 @@ class TargetSession:
                 self._applier.delta(event, self._bases.take(event.number))
             case m.Hole():
                 self._applier.hole(event)
+            case m.Copy():
+                self._applier.copy(event)
             case m.End():
                 self._applier.end(event)
             case m.Drop():

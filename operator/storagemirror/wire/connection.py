@@ -80,6 +80,7 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.LET_GO: m.LetGo,
     FrameType.MOVES: m.Moves,
     FrameType.MOVED: m.Moved,
+    FrameType.COPY: m.Copy,
     FrameType.EXAMINE: m.Examine,
     FrameType.EXAMINED: m.Examined,
 }

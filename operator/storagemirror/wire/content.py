@@ -241,6 +241,10 @@ class ContentDigest:
         """Zeros, in their place among the pieces."""
         self.add(offset, _OFFSET.pack(length))
 
+    def add_copy(self, offset: int, start: int, length: int) -> None:
+        """What the base has, in its place among the pieces."""
+        self.add(offset, _OFFSET.pack(start) + _OFFSET.pack(length))
+
     def digest(self) -> bytes:
         """16 bytes."""
         return self._hash.digest()

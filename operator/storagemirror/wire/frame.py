@@ -80,6 +80,7 @@ LIMITS: dict[FrameType, int] = {
     FrameType.LET_GO: 16,
     FrameType.MOVES: LIST_LIMIT,
     FrameType.MOVED: CONTROL_LIMIT,
+    FrameType.COPY: 32,
     FrameType.EXAMINE: LIST_LIMIT,
     FrameType.EXAMINED: LIST_LIMIT,
 }

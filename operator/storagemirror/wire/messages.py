@@ -56,6 +56,10 @@ SUM_WINDOW = 8
 """Sums that are not tallied yet, at most."""
 BLOCKS_COUNT = 1_024
 """Blocks in one question, at most: 64 MiB of a file."""
+ANCHOR = 32
+"""Bytes of one anchor."""
+ANCHOR_BLOCKS = 16
+"""From one to the next."""
 BLOCKS_WINDOW = 16
 """Blocks that are not answered yet, at most."""
 EXAMINE_PATHS = 200
@@ -366,6 +370,8 @@ class BlockSums(Message, frozen=True, array_like=True):
     """Of the base; None: there is no regular file that can be read, and no base."""
     sums: bytes
     """16 bytes each, of as many of the blocks as the base has."""
+    anchors: bytes = b""
+    """The first `ANCHOR` bytes of every 16th of these blocks, the first included, as far as the base has them."""
 
 
 class Delta(Message, frozen=True, array_like=True):
@@ -384,6 +390,15 @@ class Hole(Message, frozen=True, array_like=True):
     """Source: zeros, within a Delta. The checksum in End counts it as its length, 8 bytes, at its offset."""
 
     offset: Size
+    length: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+
+
+class Copy(Message, frozen=True, array_like=True):
+    """Source: at `offset` comes what the base has at `start`, within a Delta. The checksum in End counts it as start
+    and length, 8 bytes each, at its offset."""
+
+    offset: Size
+    start: Size
     length: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
 
@@ -650,6 +665,7 @@ class FrameType(IntEnum):
     LET_GO = 66
     MOVES = 67
     MOVED = 68
+    COPY = 69
     COMPRESSED = 70
     FRAGMENT = 71
     FLAGS = 90

@@ -63,7 +63,7 @@ SOURCE: Moves = {
         F.ABORT: State.DONE,
     },
     State.FILE: {
-        **_stay(State.FILE, F.PING, F.DATA, F.HOLE, F.BLOCKS),
+        **_stay(State.FILE, F.PING, F.DATA, F.HOLE, F.COPY, F.BLOCKS),
         F.END: State.IDLE,
         F.DROP: State.IDLE,
         F.BYE: State.DONE,
@@ -78,7 +78,7 @@ SOURCE: Moves = {
         F.ABORT: State.DONE,
     },
     State.COMPARING_FILE: {
-        **_stay(State.COMPARING_FILE, F.PING, F.CREDIT, F.DATA, F.HOLE, F.BLOCKS),
+        **_stay(State.COMPARING_FILE, F.PING, F.CREDIT, F.DATA, F.HOLE, F.COPY, F.BLOCKS),
         F.END: State.COMPARING,
         F.DROP: State.COMPARING,
         F.BYE: State.DONE,
