@@ -70,7 +70,7 @@ class TargetSession:
         self._walker: Walker | None = None
         self._scanner: Scanner | None = None
         self._summing: Summing | None = None
-        self._bases = Bases(volume.tree, self._channel.send)
+        self._bases = Bases(volume.tree, self._channel.send, volume.open_partial)
         self._keeping: Keeping | None = None
         self._whole = False
         self.goodbye = False
@@ -158,7 +158,7 @@ class TargetSession:
         if self._keeping is not None:
             self._keeping.close()
         if self._admitted is not None:
-            self._applier.drop()
+            self._applier.leave()
             if self._applier.sparing is not None:
                 self._applier.sparing.close()
             self._deletions.orphans.close()
@@ -357,6 +357,9 @@ class TargetSession:
         self._scanner = None
         first = self._applier.first
         full = message.full and self._whole
+        if full:
+            with contextlib.suppress(OSError):
+                self._volume.forget_partial()
         if full and (first is None or first.reason is not m.FailureReason.FULL):
             self._volume.distrust_after_ns = None
             self._deletions.compared(message.entries)
