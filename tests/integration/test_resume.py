@@ -59,13 +59,7 @@ def test_both_agents_are_replaced_in_the_middle_and_only_what_was_in_flight_is_s
     for number in range(1, times + 1):
         wait_for(passed(relay, 0.9 * number / (times + 1)), "the middle", 60, pair.tell)
         assert pair.source.phase() is not Phase.REPLICATING, "too late: everything was sent"
-        pair.source.kill()
-        pair.target.kill()
-        pair.target.give(instance=number + 1)
-        pair.target.start(instance=number + 1)
-        relay.upstream = pair.target.port()
-        pair.source.give(instance=number + 1)
-        pair.source.start(instance=number + 1)
+        kill_both(pair, relay, number + 1)
     pair.until(Phase.REPLICATING, 60)
     equal_soon(pair)
     again = relay.forth - WHOLE
@@ -89,3 +83,82 @@ def test_a_pause_in_the_middle_sends_nothing_again_but_what_was_in_flight(pair: 
     assert before < 0.9 * WHOLE, "too late: nearly everything was sent"
     again = relay.forth - WHOLE
     assert 0 < again < IN_FLIGHT + WHOLE // 50, f"{again} bytes were sent again"
+
+
+# -- a large file
+
+
+LARGE = 160 << 20
+
+
+@pytest.fixture
+def large(pair: AgentPair) -> Path:
+    path = pair.source.volume / "large"
+    path.write_bytes(os.urandom(LARGE))
+    return path
+
+
+def kill_both(pair: AgentPair, relay: Relay, number: int) -> None:
+    """And start others, of the next number."""
+    pair.source.kill()
+    pair.target.kill()
+    pair.target.give(instance=number)
+    pair.target.start(instance=number)
+    relay.upstream = pair.target.port()
+    pair.source.give(instance=number)
+    pair.source.start(instance=number)
+
+
+def kept(pair: AgentPair) -> Path:
+    return pair.target.volume / ".storagemirror" / "tmp" / "partial"
+
+
+@pytest.mark.parametrize("where", ["at the root", "beside others"])
+def test_a_large_file_goes_on_where_both_were_killed(pair: AgentPair, relay: Relay, large: Path, where: str) -> None:
+    if where == "beside others":
+        (pair.source.volume / "deep" / "er").mkdir(parents=True)
+        large.rename(pair.source.volume / "deep" / "er" / "large")
+        for number in range(100):
+            (pair.source.volume / f"f{number}").write_text("small")
+    begin(pair, relay)
+    wait_for(lambda: relay.forth >= 0.8 * LARGE, "most of it", 60, pair.tell)
+    assert pair.source.phase() is not Phase.REPLICATING, "too late: everything was sent"
+    kill_both(pair, relay, 2)
+    pair.until(Phase.REPLICATING, 60)
+    equal_soon(pair)
+    assert relay.forth < LARGE + IN_FLIGHT, f"{relay.forth - LARGE} bytes were sent again"
+    assert not kept(pair).exists()
+
+
+def test_what_came_of_it_is_not_believed(pair: AgentPair, relay: Relay, large: Path) -> None:
+    """The file that was kept is changed, and so is the source's: every block is compared."""
+    begin(pair, relay)
+    wait_for(lambda: relay.forth >= 0.5 * LARGE, "half of it", 60, pair.tell)
+    pair.source.kill()
+    pair.target.kill()
+    assert kept(pair).stat().st_size > 1 << 20
+    for path, offset in ((kept(pair), 1_000_000), (kept(pair), 7), (large, 2_000_000)):
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(b"something else")
+    with large.open("r+b") as file:
+        file.truncate(LARGE - 12_345)
+    pair.target.start()
+    relay.upstream = pair.target.port()
+    pair.source.start()
+    pair.until(Phase.REPLICATING, 60)
+    equal_soon(pair)
+    assert relay.forth < LARGE + IN_FLIGHT
+
+
+def test_what_came_of_a_file_that_is_gone_is_not_kept(pair: AgentPair, relay: Relay, large: Path) -> None:
+    begin(pair, relay)
+    wait_for(lambda: relay.forth >= 0.3 * LARGE, "some of it", 60, pair.tell)
+    pair.source.kill()
+    wait_for(kept(pair).exists, "what came", 10, pair.tell)
+    large.unlink()
+    (pair.source.volume / "other").write_text("x")
+    pair.source.start()
+    pair.until(Phase.REPLICATING, 60)
+    equal_soon(pair)
+    assert not kept(pair).exists()

@@ -26,7 +26,9 @@ def environment() -> dict[str, str]:
 def start(*arguments: object) -> subprocess.Popen[str]:
     """Any verb, as a process of its own."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(command(*arguments), stdout=pipe, stderr=pipe, text=True, env=environment())
+    # A shell that starts the tests in the background has SIGINT ignored, and that is inherited.
+    words = ["env", "--default-signal=INT", *command(*arguments)]
+    return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environment())
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -16,12 +16,16 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class IncomingFile:
     """Pieces are written where they belong; what is not written is a hole."""
 
-    def __init__(self, placer: Placer, temporary: int, path: bytes, attributes: Attributes) -> None:
+    def __init__(
+        self, placer: Placer, temporary: int, path: bytes, attributes: Attributes, *, keep_as: bytes | None = None
+    ) -> None:
+        """`keep_as`: a temporary name that a later session knows, if this one ends before the file is whole."""
         self.path = path
         self._placer = placer
         self._directory = temporary
         self._attributes = attributes
-        self._name = placer.temporary_name()
+        self._keep = keep_as is not None
+        self._name = placer.temporary_name() if keep_as is None else keep_as
         self._fd = os.open(self._name, _CREATE, 0o600, dir_fd=temporary)
 
     def write(self, offset: int, content: memoryview) -> None:
@@ -51,6 +55,14 @@ class IncomingFile:
             raise
         os.close(self._fd)
         self._fd = -1
+
+    def leave(self) -> None:
+        """The session ends: keep what has come, where it may be kept."""
+        if not self._keep:
+            self.drop()
+        elif self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def drop(self) -> None:
         """Forget it."""

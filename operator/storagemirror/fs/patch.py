@@ -38,9 +38,11 @@ RUNS_LIMIT = 1 << 20
 class Base:
     """The file that a delta starts from, open; and what it was when it was opened."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, partial: bool = False) -> None:
+        """`partial`: it is what has come of a file before (`storagemirror.fs.partial`), and has no name yet."""
         self.fd = fd
         self.found = os.fstat(fd)
+        self.partial = partial
 
     def unchanged(self) -> bool:
         """Whether nobody has written it since."""

@@ -15,7 +15,7 @@ import msgspec
 from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, split
 from storagemirror.errors import VolumeError
 from storagemirror.fs import marker as state
-from storagemirror.fs import redo
+from storagemirror.fs import partial, redo
 from storagemirror.fs.abilities import probe, takes_labels
 from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
@@ -165,7 +165,10 @@ class TargetVolume:
             ) from e
 
     def _clear_temporary(self) -> None:
+        resumable = partial.kept(self._state, self._temporary) is not None
         for name in os.listdir(b"/proc/self/fd/%d" % self._temporary):
+            if resumable and name == partial.NAME:
+                continue
             try:
                 os.unlink(name, dir_fd=self._temporary)
             except PermissionError:  # killed while it tried what flags can be set
@@ -306,12 +309,29 @@ class TargetVolume:
             with contextlib.suppress(OSError):
                 os.fchmod(fd, mode | 0o700)
 
-    def begin(self, path: bytes, attributes: Attributes) -> IncomingFile:
-        """A large file, written under a temporary name."""
-        return IncomingFile(self.placer, self._temporary, path, attributes)
+    def begin(self, path: bytes, attributes: Attributes, size: int = 0) -> IncomingFile:
+        """A large file of about `size` bytes, written under a temporary name."""
+        if size < partial.LEAST:
+            return IncomingFile(self.placer, self._temporary, path, attributes)
+        partial.remember(self._state, self._temporary, path)
+        return IncomingFile(self.placer, self._temporary, path, attributes, keep_as=partial.NAME)
 
-    def begin_delta(self, path: bytes, attributes: Attributes, base: Base) -> IncomingDelta:
+    def partial(self) -> tuple[bytes, int] | None:
+        """Path and size of a file that an earlier session did not finish; after `claim`."""
+        return partial.kept(self._state, self._temporary)
+
+    def open_partial(self, path: bytes) -> Base | None:
+        """What is kept of the file at `path`; None: nothing."""
+        return partial.open_base(self._state, self._temporary, path) if self._state >= 0 else None
+
+    def forget_partial(self) -> None:
+        """It is not needed. OSError."""
+        partial.forget(self._state, self._temporary)
+
+    def begin_delta(self, path: bytes, attributes: Attributes, base: Base) -> IncomingDelta | IncomingFile:
         """A large file that comes as what differs from `base`."""
+        if base.partial:
+            return partial.ResumedFile(self.placer, self._temporary, path, attributes, base)
         return IncomingDelta(path, attributes, base, placer=self.placer, state=self._state, temporary=self._temporary)
 
     def finish(self, incoming: IncomingFile | IncomingDelta, size: int) -> None:

@@ -262,6 +262,8 @@ def distrust(volume: TargetVolume, stored: Marker | None) -> None:
 def welcome(volume: TargetVolume, admitted: Admitted, manifest: int = 0) -> m.Welcome:
     """The answer to a source that is let in; `manifest`: what it held at that epoch is asked for, 0: nothing."""
     synced = admitted.synced
+    # Of a volume that is restored nothing is gone on with: what is there is compared with what was.
+    partial = volume.partial() if not manifest else None
     return m.Welcome(
         version=m.PROTOCOL_VERSION,
         epoch=admitted.marker.epoch,
@@ -272,4 +274,6 @@ def welcome(volume: TargetVolume, admitted: Admitted, manifest: int = 0) -> m.We
         features=(*m.FEATURES, m.FEATURE_SELINUX) if volume.takes_labels else m.FEATURES,
         software=__version__,
         manifest=manifest,
+        partial=partial[0] if partial is not None else b"",
+        partial_size=partial[1] if partial is not None else 0,
     )

@@ -11,6 +11,7 @@ from storagemirror.entry import NotKeptKind, join
 from storagemirror.errors import ProtocolError, VolumeError, VolumeFull
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.newfiles import NewFiles
+from storagemirror.fs.partial import ResumedFile
 from storagemirror.fs.patch import Base, IncomingDelta
 from storagemirror.fs.place import raise_if_full
 from storagemirror.fs.remove import in_the_way
@@ -264,7 +265,7 @@ class Applier:
         self._digest = ContentDigest()
         self._incoming, self._dropped = None, False
         try:
-            self._incoming = self.volume.begin(message.path, message.attributes)
+            self._incoming = self.volume.begin(message.path, message.attributes, message.size)
         except (OSError, VolumeFull) as e:
             self._drop(message.path, e)
 
@@ -285,7 +286,7 @@ class Applier:
         incoming = self._incoming
         if incoming is None:
             return
-        if not isinstance(incoming, IncomingDelta):
+        if not isinstance(incoming, IncomingDelta | ResumedFile):
             raise ProtocolError("expected a Hole within a Delta alone")
         try:
             incoming.hole(message.offset, message.length)
@@ -350,6 +351,14 @@ class Applier:
             if not self.volume.locks.yields(e, incoming.path):
                 raise
             self.volume.finish(incoming, size)
+
+    def leave(self) -> None:
+        """The session ends: what has come of a large file is kept where it can be gone on with."""
+        incoming, self._incoming = self._incoming, None
+        if isinstance(incoming, IncomingFile):
+            incoming.leave()
+        elif incoming is not None:
+            incoming.drop()
 
     def drop(self) -> None:
         """Forget the large file, if there is one."""

@@ -23,8 +23,15 @@ from storagemirror.wire import messages as m
 class Bases:
     """Answers `Blocks`. All but the reading is for the session's thread."""
 
-    def __init__(self, tree: Tree, send: Callable[[m.Message], None]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        send: Callable[[m.Message], None],
+        partial: Callable[[bytes], Base | None] = lambda path: None,
+    ) -> None:
+        """`partial`: what has come before of a file that is not there yet."""
         self._tree = tree
+        self._partial = partial
         self._send = send
         self._news = threading.Condition()  # guards what follows
         self._open: dict[int, Base] = {}
@@ -63,15 +70,23 @@ class Bases:
         if len(self._open) >= m.BLOCKS_WINDOW:
             raise ProtocolError(f"more than {m.BLOCKS_WINDOW} files were asked about at once")
         try:
-            directory = self._tree.open_directory(split(event.path)[0])
+            base = self._base(event.path) or self._partial(event.path)
+            if base is not None:
+                self._open[event.number] = base
+                self._reading = os.dup(base.fd)
         except (OSError, BadInput):
             return
+
+    def _base(self, path: bytes) -> Base | None:
+        """The file at `path`; None where nothing is. OSError: it is no file, or cannot be read."""
         try:
-            base = open_base(directory, event.path)
-            self._open[event.number] = base
-            self._reading = os.dup(base.fd)
-        except OSError:
-            return
+            directory = self._tree.open_directory(split(path)[0])
+        except FileNotFoundError:
+            return None
+        try:
+            return open_base(directory, path)
+        except FileNotFoundError:
+            return None
         finally:
             os.close(directory)
 

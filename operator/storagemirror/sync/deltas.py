@@ -61,6 +61,9 @@ class Deltas:
     inbox: Inbox
     able: bool
     """Whether the target understands deltas."""
+    partial: bytes = b""
+    """Path of the file of which the target has what came before; empty: of none."""
+    partial_size: int = 0
     _number: int = 0
     _wanted: list[_Wanted] = field(default_factory=list)
     _questions: Iterator[m.Blocks] = field(default_factory=lambda: iter(()))

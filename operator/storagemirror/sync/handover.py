@@ -118,6 +118,8 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
     if expect.restore is not None:
         _need_whole(settled)
     forgotten = _remember(volume, expect) if expect.restore is None else ""
+    with contextlib.suppress(OSError):
+        volume.forget_partial()  # nobody goes on with it: the other side is a source no more
     marker = _ours(volume, expect) or marker
     volume.write_marker(msgspec.structs.replace(marker, epoch=expect.epoch, promoted=expect.epoch))
     return dataclasses.replace(settled, forgotten=forgotten)

@@ -13,6 +13,7 @@ touched by all that.
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from storagemirror.sync.renamed import Renamed
 from storagemirror.sync.sender import Sender
 from storagemirror.sync.settler import Settler
 from storagemirror.wire import messages as m
+from storagemirror.wire.frame import SMALL_FILE
 
 _PENDING_DIRECTORIES = 256
 _PENDING_ENTRIES = 100_000
@@ -74,11 +76,15 @@ class Comparison:
     _links: dict[bytes, bytes] = field(default_factory=dict)
     _resent: set[int] = field(default_factory=set)
     _waiting: list[bytes] = field(default_factory=list)
+    _resumed: bytes = b""
+    """Path of a file that was sent before the walk."""
     _touched: set[bytes] = field(default_factory=set)
     _stack: list[tuple[bytes, bool]] = field(default_factory=list)
 
     def run(self, scopes: tuple[bytes, ...]) -> None:
         """Compare and send everything below `scopes`, deletions included. Raises what the target raises."""
+        if scopes == (b"",):
+            self._resume()
         for scope in sorted(scopes, key=walk_key, reverse=True):
             self._stack.append((scope, not self.has_entries))
         self._walk()
@@ -202,7 +208,7 @@ class Comparison:
         if is_file:
             if self.full:
                 return
-            found, leader = self.sender.file(directory, name, self.groups.leader)
+            found, leader = self._new_file(directory, name)
             if leader:
                 self._links[join(directory.path, name)] = leader
                 self.sender.sent(1, 0)
@@ -221,6 +227,28 @@ class Comparison:
                 self.sender.special(directory, name, found)
         self.found.entries += 1
         self.found.bytes += found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+    def _new_file(self, directory: SourceDirectory, name: bytes) -> tuple[os.stat_result, bytes]:
+        if self._resumed and self._resumed == join(directory.path, name):
+            return directory.lstat(name), b""
+        return self.sender.file(directory, name, self.groups.leader)
+
+    def _resume(self) -> None:
+        """Before all else: the file of which something has come before. What is sent later may break off, too, and the
+        target keeps one such file."""
+        path, self.deltas.partial = self.deltas.partial, b""
+        volume = self.sender.volume
+        if not path or not self.deltas.able or volume.selection is not None:
+            return
+        try:
+            found = volume.lstat(path)
+        except OSError:
+            return
+        if found is None or not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size <= SMALL_FILE:
+            return
+        self.deltas.add(path, min(found.st_size, self.deltas.partial_size))
+        self._touched |= self.deltas.send()
+        self._resumed = path
 
     # -- a directory that differs
 

@@ -186,7 +186,9 @@ class SourceSession:
         if m.FEATURE_FLAGS in welcome.features:
             through, flagged = welcome.flags_through_ns, welcome.flagged
             self._sender.flagging = Flagging(self._channel.send, self._sender.flush, through, flagged)
-        self._deltas = Deltas(self._sender, self._inbox, m.FEATURE_DELTA in welcome.features)
+        self._deltas = Deltas(
+            self._sender, self._inbox, m.FEATURE_DELTA in welcome.features, welcome.partial, welcome.partial_size
+        )
         threading.Thread(target=self._inbox.run, name="receiver", daemon=True).start()
         self._channel.start_ticking()
 

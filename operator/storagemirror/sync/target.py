@@ -72,7 +72,7 @@ class TargetSession:
         self._view: View | None = None
         """As the source compares; known when it has begun to."""
         self._summing: Summing | None = None
-        self._bases = Bases(volume.tree, self._channel.send)
+        self._bases = Bases(volume.tree, self._channel.send, volume.open_partial)
         self._keeping: Keeping | None = None
         self._whole = False
         self.goodbye = False
@@ -160,7 +160,7 @@ class TargetSession:
         if self._keeping is not None:
             self._keeping.close()
         if self._admitted is not None:
-            self._applier.drop()
+            self._applier.leave()
             if self._applier.sparing is not None:
                 self._applier.sparing.close()
             self._deletions.orphans.close()
@@ -363,6 +363,9 @@ class TargetSession:
         self._scanner = None
         first = self._applier.first
         full = message.full and self._whole
+        if full:
+            with contextlib.suppress(OSError):
+                self._volume.forget_partial()
         if full and (first is None or first.reason is not m.FailureReason.FULL):
             self._volume.distrust_after_ns = None
             self._deletions.compared(message.entries)

@@ -220,6 +220,8 @@ def _check(message: m.Message) -> None:
             root_too = False
             if len(paths) > m.SUM_PATHS:
                 raise ProtocolError(f"expected at most {m.SUM_PATHS} paths in a Sum, got {len(paths)}")
+        case m.Welcome():
+            paths = [message.partial]
         case m.Examine():
             paths = message.paths
             if len(paths) > m.EXAMINE_PATHS:

@@ -119,6 +119,10 @@ class Welcome(Message, frozen=True, array_like=True):
     """Inode flags of what the source did not change since then, by its clock, are known here; 0: of nothing."""
     flagged: bool = False
     """Something here may have flags: tell where there are none, too."""
+    partial: bytes = b""
+    """Path of a large file of which something has come before; empty: of none."""
+    partial_size: Size = 0
+    """How much of it at most."""
 
 
 class RefusalReason(StrEnum):
