@@ -173,18 +173,22 @@ class Deltas:
     def _pieces(self, fd: int, size: int, theirs: _Theirs, digest: ContentDigest, sums: xxh3_128) -> int:
         """Send what differs; the size up to which the file could be read."""
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        reader = BlockReader(fd, size)
-        for offset in range(0, size, PIECE):
-            piece = reader.read(offset)
-            sums.update(piece.sums)
-            known = theirs.sums(offset // BLOCK, blocks_in(piece.length))
-            if piece.sums != known:
-                for begin, end, hole in _differing(piece, known, reader, offset):
-                    self._send(offset + begin, end - begin, None if hole else piece.content, begin, digest)
-            self.sender.sent(0, piece.length)
-            if piece.length < min(PIECE, size - offset):
-                return offset + piece.length  # it was cut short meanwhile
-        return size
+        footprint = self.sender.volume.reading.large(fd, size)
+        reader = BlockReader(fd, size, footprint)
+        try:
+            for offset in range(0, size, PIECE):
+                piece = reader.read(offset)
+                sums.update(piece.sums)
+                known = theirs.sums(offset // BLOCK, blocks_in(piece.length))
+                if piece.sums != known:
+                    for begin, end, hole in _differing(piece, known, reader, offset):
+                        self._send(offset + begin, end - begin, None if hole else piece.content, begin, digest)
+                self.sender.sent(0, piece.length)
+                if piece.length < min(PIECE, size - offset):
+                    return offset + piece.length  # it was cut short meanwhile
+            return size
+        finally:
+            footprint.end()
 
     def _send(self, offset: int, length: int, content: memoryview | None, begin: int, digest: ContentDigest) -> None:
         sender = self.sender
