@@ -221,6 +221,8 @@ class TransferOrder(_Wire, frozen=True, kw_only=True):
     compression: Compression = Compression.AUTO
     level: int = 3
     """Of Zstd, 1 to 19."""
+    read_limit: int | None = None
+    """Source: bytes of content a second that are read; None: as fast as it goes."""
 
 
 class ProofStage(StrEnum):

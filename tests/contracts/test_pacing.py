@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 
 from storagemirror.contract import BandwidthWindow, Compression, Role, TransferOrder
-from storagemirror.entry import Attributes, Identity, View
+from storagemirror.entry import Attributes, Entry, Identity, View
 from storagemirror.errors import Disconnected
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.stream import SocketStream
@@ -196,3 +196,31 @@ def test_what_comes_in_pieces_and_compressed_is_whole() -> None:
     assert far.content == 8 * MIB
     assert channel.wire_bytes < 40 * KIB
     assert channel.wire_bytes + channel.spared_bytes > 8 * MIB
+
+
+def test_a_target_compresses_its_lists_once_its_source_has_compressed() -> None:
+    ours, theirs = socket.socketpair()
+    source, target = Channel(Role.SOURCE, SocketStream(ours)), Channel(Role.TARGET, SocketStream(theirs))
+    entries = [Entry(b"a name of many, number %d" % number, 0o100644) for number in range(2000)]
+    try:
+        source.send(m.Hello(1, Role.SOURCE, "pair", "data", 1, 1, Identity(2)))
+        target.receive()
+        source.agree()
+        target.agree()
+        target.send(m.Welcome(1, 1, View(), True))
+        source.receive()
+        source.send(m.Mirror(View()))
+        target.receive()
+        target.send(m.Listing(b"many", None, entries))
+        assert source.receive() == m.Listing(b"many", None, entries)
+        assert target.spared_bytes == 0
+        source.govern(limited(None, Compression.LZ4))
+        source.send(m.Want([b"a directory of many, number %d" % number for number in range(200)]))
+        target.receive()
+        assert source.spared_bytes > 0
+        target.send(m.Listing(b"many", None, entries))
+        assert source.receive() == m.Listing(b"many", None, entries)
+        assert target.spared_bytes > 10_000
+    finally:
+        source.close()
+        target.close()

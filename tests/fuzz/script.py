@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from storagemirror.errors import Disconnected
+from storagemirror.sync.stream import Transmitted
 from storagemirror.wire.frame import HEADER
 from storagemirror.wire.messages import FrameType
 from tests.fuzz.frames import Frame
@@ -51,7 +52,7 @@ class Script:
                 self._partial.clear()
                 self._heard += kind != FrameType.PING
 
-    def transmitted(self) -> tuple[int, float] | None:
+    def transmitted(self) -> Transmitted | None:
         """No network is in between."""
         return None
 

@@ -14,7 +14,7 @@ import pytest
 from storagemirror.entry import Attributes
 from storagemirror.fs import patch, redo
 from storagemirror.fs.blocks import BLOCK
-from storagemirror.fs.patch import open_base
+from storagemirror.fs.patch import IncomingDelta, open_base
 from storagemirror.fs.target import TargetVolume
 from tests.support.disks import Disk, disk
 from tests.support.mortal import killed_at
@@ -55,6 +55,7 @@ def _take(volume: Path) -> None:
         target.claim()
         directory = target.directory(b"")
         incoming = target.begin_delta(b"file", ATTRIBUTES, open_base(directory, b"file"))
+        assert isinstance(incoming, IncomingDelta)
         for offset in sorted([*CHANGES, 7 * MIB]):
             if offset in CHANGES:
                 incoming.write(offset, memoryview(CHANGES[offset]))

@@ -18,6 +18,7 @@ from storagemirror.agent.api import ApiClient
 from storagemirror.agent.context import Context
 from storagemirror.agent.heartbeat import Heartbeat
 from storagemirror.agent.orders import Orders
+from storagemirror.agent.priority import yield_to_others
 from storagemirror.agent.settings import Settings
 from storagemirror.agent.source import SourceAgent
 from storagemirror.agent.target import TargetAgent
@@ -65,6 +66,8 @@ class Process:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        if settings.role is Role.SOURCE:
+            yield_to_others()
         threads = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
             for name, work in (

@@ -17,6 +17,8 @@ import os
 import socket
 import threading
 
+import msgspec
+
 from storagemirror.agent.checking import Checker
 from storagemirror.agent.checks import Checks
 from storagemirror.agent.context import Backoff, Context
@@ -25,7 +27,19 @@ from storagemirror.agent.lag import Unsettled
 from storagemirror.agent.prove import Prover
 from storagemirror.agent.verify import Verifier
 from storagemirror.agent.view import facts_of, problem_of
-from storagemirror.contract import Action, Order, Peer, Phase, ProveOrder, Role, VerifyOrder, VolumeFacts, peer_name
+from storagemirror.contract import (
+    Action,
+    Order,
+    Peer,
+    Phase,
+    ProofStage,
+    ProveOrder,
+    Role,
+    TransferOrder,
+    VerifyOrder,
+    VolumeFacts,
+    peer_name,
+)
 from storagemirror.errors import (
     BadInput,
     Disconnected,
@@ -122,7 +136,7 @@ class SourceAgent:
     @staticmethod
     def _govern(session: SourceSession, order: Order) -> None:
         try:
-            session.govern(order.transfer)
+            session.govern(_transfer(order))
         except BadInput as e:  # the operator refuses it before; what held until now goes on
             log.warning("the order's limits are not taken up: %s", e.message)
 
@@ -289,7 +303,7 @@ class SourceAgent:
         )
         session = SourceSession(volume, stream, who, self._view, keep=order.mirror.keep)
         session.beat(order.beat.interval_seconds)
-        session.govern(order.transfer)
+        session.govern(_transfer(order))
         with self._lock:
             self._at_work = session
         self.reconsider()
@@ -310,3 +324,10 @@ class SourceAgent:
             with self._lock:
                 self._at_work = None
             session.close()
+
+
+def _transfer(order: Order) -> TransferOrder:
+    """As the order says; but while an application waits for the last of its data, nothing is read slowly."""
+    if order.prove is not None and order.prove.stage is ProofStage.FINAL:
+        return msgspec.structs.replace(order.transfer, read_limit=None)
+    return order.transfer

@@ -73,6 +73,11 @@ class Transfer(ApiModel):
             "timeZone must be one of the IANA database, such as Europe/Berlin",
             field=".timeZone",
         ),
+        rule(
+            "!has(self.readLimit) || quantity(string(self.readLimit)).compareTo(quantity('1Ki')) >= 0",
+            "readLimit must be at least 1Ki a second",
+            field=".readLimit",
+        ),
     )
 
     bandwidth: tuple[Window, ...] = Field(
@@ -101,4 +106,10 @@ class Transfer(ApiModel):
         ge=1,
         le=19,
         description="Of Zstd: 1 (fast) to 19 (small and slow). Left out: 3.",
+    )
+    read_limit: Quantity | None = Field(
+        default=None,
+        description="Bytes of content a second that an agent may read from the source's disk, such as 100Mi, so that "
+        "the application is not slowed down. Left out: no limit. It does not hold while a Failover waits for the "
+        "last of the data.",
     )

@@ -29,13 +29,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="auto (default: measures link and data, and compresses where that is faster), off, lz4, zstd or zstd:N, "
         "N from 1 (fast) to 19 (small); zstd is zstd:3",
     )
+    parser.add_argument(
+        "--read-limit",
+        type=_rate,
+        metavar="RATE",
+        help="read at most so many bytes of content a second from SRC, so that whoever works on its disk is not slowed "
+        "down",
+    )
 
 
 def transfer_of(args: argparse.Namespace) -> TransferOrder:
     """What they say."""
     compression, level = args.compress
     windows = () if args.bwlimit is None else (BandwidthWindow(limit=args.bwlimit),)
-    return TransferOrder(bandwidth=windows, compression=compression, level=level)
+    return TransferOrder(bandwidth=windows, compression=compression, level=level, read_limit=args.read_limit)
 
 
 def _rate(text: str) -> int:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from xxhash import xxh3_128, xxh3_128_digest
 
+from storagemirror.fs.reading import Footprint
+
 BLOCK = 64 << 10
 PIECE = 1 << 20
 SUM = 16
@@ -34,7 +36,9 @@ class Piece:
 class BlockReader:
     """Reads the open file `fd` up to `size`. For one thread."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, footprint: Footprint | None = None) -> None:
+        """`footprint` is told what is read; who gives it ends it."""
+        self._footprint = footprint
         self._fd = fd
         self._size = size
         self._buffer = memoryview(bytearray(min(PIECE, max(size, 1))))
@@ -49,9 +53,13 @@ class BlockReader:
             return Piece(None, 0, b"")
         if self.is_hole(offset, offset + want):
             return Piece(None, want, zero_sums(want))
+        if self._footprint is not None:
+            self._footprint.ahead(offset, want)
         got = 0
         while got < want and (count := os.preadv(self._fd, [self._buffer[got:want]], offset + got)):
             got += count
+        if self._footprint is not None:
+            self._footprint.read(offset + got)
         content = self._buffer[:got]
         return Piece(content, got, sums_of(content))
 

@@ -8,6 +8,7 @@ import os
 import msgspec
 
 from storagemirror.entry import Attributes
+from storagemirror.fs.behind import Behind
 from storagemirror.fs.place import Placer, raise_if_full
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,18 +28,20 @@ class IncomingFile:
         self._keep = keep_as is not None
         self._name = placer.temporary_name() if keep_as is None else keep_as
         self._fd = os.open(self._name, _CREATE, 0o600, dir_fd=temporary)
+        self._behind = Behind(self._fd, placer.memory)
 
     def write(self, offset: int, content: memoryview) -> None:
         """One piece; `VolumeFull` when there is no room."""
         rest = content
-        while rest.nbytes:
-            try:
+        try:
+            while rest.nbytes:
                 count = os.pwrite(self._fd, rest, offset)
-            except OSError as e:
-                raise_if_full(e)
-                raise
-            rest = rest[count:]
-            offset += count
+                self._behind.wrote(offset, count)
+                rest = rest[count:]
+                offset += count
+        except OSError as e:
+            raise_if_full(e)
+            raise
 
     def set_time(self, mtime_ns: int) -> None:
         """The modification time it gets in the end."""
@@ -47,6 +50,7 @@ class IncomingFile:
     def finish(self, fd: int, name: bytes, size: int) -> None:
         """Its size, its attributes, its name in the directory `fd`. When that fails: try again, or `drop` it."""
         try:
+            self._behind.end()
             os.ftruncate(self._fd, size)
             self._placer.finish_file(self._fd, self._attributes, self.path)
             os.rename(self._name, name, src_dir_fd=self._directory, dst_dir_fd=fd)

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from storagemirror.entry import Attributes, NotKeptKind, View, join
 from storagemirror.errors import VolumeFull
 from storagemirror.fs import xattrs
+from storagemirror.fs.behind import memory_limit
 from storagemirror.fs.newfiles import NewFiles
 from storagemirror.fs.scan import Report
 from storagemirror.fs.shortfall import Lack, Shortfall
@@ -43,6 +44,8 @@ class Placer:
         self._view = view
         self._report = report
         self._numbers = itertools.count()
+        self.memory = memory_limit()
+        """Bytes that this process may use, page cache included; None: no limit."""
         self._acls = view.acls
 
     def look_with(self, view: View) -> None:

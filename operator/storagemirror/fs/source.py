@@ -13,6 +13,7 @@ from storagemirror.errors import VolumeError
 from storagemirror.fs import xattrs
 from storagemirror.fs.identity import Facts, facts, identity
 from storagemirror.fs.marker import Marker, marker_beneath
+from storagemirror.fs.reading import Reading
 from storagemirror.fs.scan import Leaders, Report, Scanner
 from storagemirror.fs.selection import Selection
 from storagemirror.fs.syscalls import syncfs
@@ -42,6 +43,7 @@ class SourceVolume:
         self.tree = tree
         self.selection: Selection | None = None
         """What is mirrored; None: everything. Of the session that goes on."""
+        self.reading = Reading()
         self.identity: Identity = identity(tree.root)
         self.grain_ns = time_grain_ns(facts(tree.root).fs_type) if grain_ns is None else grain_ns
 
@@ -122,6 +124,7 @@ class SourceDirectory:
         self.path = path
         self._device = volume.tree.device
         self._selection = volume.selection
+        self._reading = volume.reading
         self._view = view
         self._looks_at_xattrs = view.acls or view.user_xattrs or view.capabilities or view.trusted_xattrs
         self._report = report
@@ -172,7 +175,7 @@ class SourceDirectory:
         size = before.st_size
         if room is None:
             room = memoryview(bytearray(size + 1))
-        have = os.preadv(fd, (room[: size + 1],), 0) if size else 0
+        have = self._reading.small(fd, size, room[: size + 1]) if size else 0
         while have < size and (more := os.preadv(fd, (room[have:size],), have)):
             have += more
         steady = have == size and unchanged(before, os.fstat(fd))

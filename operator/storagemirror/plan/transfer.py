@@ -26,4 +26,5 @@ def transfer_order(transfer: Transfer, volumes: int) -> TransferOrder:
         time_zone=transfer.time_zone,
         compression=transfer.compression,
         level=transfer.level or _DEFAULT_LEVEL,
+        read_limit=None if transfer.read_limit is None else max(1, int(quantity(transfer.read_limit)) // share),
     )

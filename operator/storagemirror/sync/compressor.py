@@ -5,9 +5,11 @@ one that does not, more of those that follow are not even tried. What was compre
 
 `Auto` compares what a byte costs either way, in seconds: 1/rate as it is, and the time to compress it plus share/rate
 compressed, where *rate* is what the link carries and *share* what is left of the content. The link's rate is the
-limit that is set, or what the kernel says: acknowledged bytes by the time in which something was on its way and the
-peer had room for it. (How long a send waits would not do: that is as long where the peer's disk is slow, and no
-compression helps there.) Where the kernel cannot say, as between two processes of one machine, there is no link.
+limit that is set, or what the kernel says, whichever of two is higher: bytes acknowledged by the time in which
+something was on its way and the peer had room for it, and the rate at which it saw them delivered lately. (The first
+alone is too low where little is sent: a peer takes up to 40 ms to acknowledge the last of it.) How long a send waits
+would not do: that is as long where the peer's disk is slow, and no compression helps there. Where the kernel cannot
+say, as between two processes of one machine, there is no link.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 
 from storagemirror.clock import Clock
 from storagemirror.contract import Compression
+from storagemirror.sync.stream import Transmitted
 from storagemirror.wire.envelope import Codec
 
 LEAST_BYTES = 512
@@ -30,7 +33,9 @@ _MOST_SKIPPED = 15
 
 _DECIDE_SECONDS = 2.0
 _TRIAL = 128 << 10
-_ENOUGH_BYTES, _ENOUGH_SECONDS = 1 << 20, 0.05
+_ENOUGH_BYTES = 1 << 20
+_LITTLE_BYTES, _LONG_SECONDS = 64 << 10, 0.5
+"""So much must have been carried before it says anything: a lot, or a little for long."""
 _FAST = 400_000_000
 """Bytes a second. No codec gains anything on a link that is faster than this: none is tried."""
 _MARGIN = 0.9
@@ -39,8 +44,6 @@ _PEER = 1.5
 """The other side has work with it too: a byte counts for so much of the time to compress it."""
 
 Compress = Callable[[bytes | memoryview], bytes]
-Transmitted = Callable[[], tuple[int, float] | None]
-"""Bytes that have arrived, and the seconds in which the link alone held them up; None where nobody can say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,9 @@ CANDIDATES = (LZ4, Method(Codec.ZSTD, 1), Method(Codec.ZSTD, 3))
 class Compressor:
     """Of one direction of one connection. Not for several threads at a time."""
 
-    def __init__(self, clock: Clock, transmitted: Transmitted, limit: Callable[[], int | None]) -> None:
+    def __init__(
+        self, clock: Clock, transmitted: Callable[[], Transmitted | None], limit: Callable[[], int | None]
+    ) -> None:
         self._clock = clock
         self._transmitted = transmitted
         self._limit = limit
@@ -78,7 +83,7 @@ class Compressor:
         self._prepared: dict[Method, Compress] = {}
         self._skip = self._failures = 0
         self._decide_at = 0.0
-        self._last: tuple[int, float] | None = None
+        self._last: Transmitted | None = None
         self._rate: float | None = None
 
     @property
@@ -173,11 +178,11 @@ class Compressor:
         if now is not None:
             last = self._last
             if last is None:
-                last = self._last = (0, 0.0)
-            size, seconds = now[0] - last[0], now[1] - last[1]
-            if size >= _ENOUGH_BYTES or seconds >= _ENOUGH_SECONDS:
+                last = self._last = Transmitted(0, 0.0, 0)
+            size, seconds = now.bytes - last.bytes, now.seconds - last.seconds
+            if size >= _ENOUGH_BYTES or (size >= _LITTLE_BYTES and seconds >= _LONG_SECONDS):
                 self._last = now
-                self._rate = size / seconds if seconds > 0 else float("inf")
+                self._rate = max(size / seconds if seconds > 0 else float("inf"), float(now.rate))
         if limit is None:
             return self._rate
         return min(self._rate, float(limit)) if self._rate is not None else float(limit)

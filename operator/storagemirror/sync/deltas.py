@@ -178,25 +178,29 @@ class Deltas:
     def _pieces(self, fd: int, size: int, theirs: _Theirs, digest: ContentDigest, sums: xxh3_128) -> int:
         """Send what differs; the size up to which the file could be read."""
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        reader, moved = BlockReader(fd, size), shifts.Shifts(fd, size, theirs)
-        for offset in range(0, size, PIECE):
-            piece = reader.read(offset)
-            sums.update(piece.sums)
-            known = theirs.sums(offset // BLOCK, blocks_in(piece.length))
-            if piece.sums != known:
-                if piece.content is not None and shifts.all_differ(piece.sums, known):
-                    shift = moved.find(offset, offset)
-                    if shift:
-                        end = self._moved(moved, offset, shift, digest)
-                        sums.reset()
-                        sums.update(b"".join(reader.read(at).sums for at in range(0, size, PIECE)))
-                        return end
-                for begin, end, hole in _differing(piece, known, reader, offset):
-                    self._send(offset + begin, end - begin, None if hole else piece.content, begin, digest)
-            self.sender.sent(0, piece.length)
-            if piece.length < min(PIECE, size - offset):
-                return offset + piece.length  # it was cut short meanwhile
-        return size
+        footprint = self.sender.volume.reading.large(fd, size)
+        reader, moved = BlockReader(fd, size, footprint), shifts.Shifts(fd, size, theirs)
+        try:
+            for offset in range(0, size, PIECE):
+                piece = reader.read(offset)
+                sums.update(piece.sums)
+                known = theirs.sums(offset // BLOCK, blocks_in(piece.length))
+                if piece.sums != known:
+                    if piece.content is not None and shifts.all_differ(piece.sums, known):
+                        shift = moved.find(offset, offset)
+                        if shift:
+                            end = self._moved(moved, offset, shift, digest)
+                            sums.reset()
+                            sums.update(b"".join(reader.read(at).sums for at in range(0, size, PIECE)))
+                            return end
+                    for begin, end, hole in _differing(piece, known, reader, offset):
+                        self._send(offset + begin, end - begin, None if hole else piece.content, begin, digest)
+                self.sender.sent(0, piece.length)
+                if piece.length < min(PIECE, size - offset):
+                    return offset + piece.length  # it was cut short meanwhile
+            return size
+        finally:
+            footprint.end()
 
     def _moved(self, moved: shifts.Shifts, offset: int, shift: int, digest: ContentDigest) -> int:
         """Send the rest of a file whose content has moved; the size up to which it could be read."""

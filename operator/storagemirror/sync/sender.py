@@ -217,17 +217,23 @@ class Sender:
         """Send the data of `fd` without its holes; the size up to which the file could be read."""
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         buffer = memoryview(bytearray(min(DATA_CHUNK, max(size, 1))))
-        for begin, end in data_extents(fd, size):
-            at = begin
-            while at < end:
-                count = os.preadv(fd, [buffer[: min(DATA_CHUNK, end - at)]], at)
-                if count == 0:
-                    return at  # it was cut short meanwhile
-                digest.add(at, buffer[:count])
-                self.channel.send_data(at, buffer[:count])
-                self.counts.bytes += count
-                self.sent(0, count)
-                at += count
+        footprint = self.volume.reading.large(fd, size)
+        try:
+            for begin, end in data_extents(fd, size):
+                at = begin
+                while at < end:
+                    footprint.ahead(at, min(DATA_CHUNK, end - at))
+                    count = os.preadv(fd, [buffer[: min(DATA_CHUNK, end - at)]], at)
+                    if count == 0:
+                        return at  # it was cut short meanwhile
+                    digest.add(at, buffer[:count])
+                    self.channel.send_data(at, buffer[:count])
+                    self.counts.bytes += count
+                    self.sent(0, count)
+                    at += count
+                    footprint.read(at)
+        finally:
+            footprint.end()
         return size
 
     def special(self, directory: SourceDirectory, name: bytes, found: os.stat_result) -> None:

@@ -7,14 +7,15 @@ so that Pings come between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from storagemirror.clock import Clock
 from storagemirror.contract import TransferOrder
 from storagemirror.errors import BadInput
-from storagemirror.sync.compressor import LZ4, Compressor, Method, Transmitted
+from storagemirror.sync.compressor import LZ4, Compressor, Method
 from storagemirror.sync.pacer import Pacer
 from storagemirror.sync.schedule import limit_at
+from storagemirror.sync.stream import Transmitted
 from storagemirror.wire.envelope import COMPRESSIBLE, Codec, compressed, fragment
 from storagemirror.wire.frame import FRAGMENT_CHUNK, HEADER
 from storagemirror.wire.messages import FrameType
@@ -27,7 +28,7 @@ _LEAST_PIECE = 256
 class Shaper:
     """Of one direction of one connection. Whoever sends calls `pieces`, one frame at a time."""
 
-    def __init__(self, clock: Clock, transmitted: Transmitted) -> None:
+    def __init__(self, clock: Clock, transmitted: Callable[[], Transmitted | None]) -> None:
         self.pacer = Pacer(clock)
         self.compressor = Compressor(clock, transmitted, self.pacer.rate)
         self.agreed = False

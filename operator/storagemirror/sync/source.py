@@ -41,6 +41,7 @@ from storagemirror.sync.live import LiveChanges, without_newer
 from storagemirror.sync.meter import Meter
 from storagemirror.sync.mirroring import Comparison, Found
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
+from storagemirror.sync.pacer import Pacer
 from storagemirror.sync.paths import frames_of
 from storagemirror.sync.proving import Proving, Want, files_of
 from storagemirror.sync.recalling import Recalling
@@ -119,6 +120,7 @@ class SourceSession:
         self._clock = clock if clock is not None else SystemClock()
         self._channel = Channel(Role.SOURCE, stream, self._clock)
         self._inbox = Inbox(self._channel)
+        self._reads = Pacer(self._clock)
         self._groups = LinkGroups()
         self._tally = NotKeptTally()
         self._sender: Sender | None = None
@@ -211,6 +213,9 @@ class SourceSession:
         """How what is sent is sent: for any thread, before and after `handshake`, at any time. `BadInput` when it
         names a time or a zone that there is not."""
         self._channel.govern(transfer)
+        limit = transfer.read_limit
+        self._reads.govern(lambda: limit)
+        self._volume.reading.before = None if limit is None else self._reads.take
 
     @property
     def wire_bytes(self) -> int:
@@ -242,6 +247,7 @@ class SourceSession:
     def leave(self) -> None:
         """Say goodbye, whatever is going on, and do no more: whoever works in this session gets `Disconnected`. For
         any thread; takes at most as long as a goodbye may."""
+        self._reads.lift()
         # In a thread of its own: a target that takes nothing would keep us from ending.
         goodbye = threading.Thread(target=self._channel.leave, name="goodbye", daemon=True)
         goodbye.start()
@@ -401,7 +407,7 @@ class SourceSession:
     def summer(self) -> Summer:
         """Reads our own files as the target reads its."""
         _, welcome = self._ready()
-        return Summer(self._volume.tree, welcome.view)
+        return Summer(self._volume.tree, welcome.view, self._volume.reading)
 
     def wait(self, seconds: float) -> None:
         """Until the target has answered what was asked, at most so long. Raises as `ping`."""

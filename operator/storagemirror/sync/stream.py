@@ -23,6 +23,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from storagemirror.errors import Disconnected
@@ -35,12 +36,24 @@ SLICE_SECONDS = 0.5
 
 _LAST_DATA = 52
 """Offset of tcpi_last_data_recv in struct tcp_info (linux/tcp.h): milliseconds since data came, as u32."""
-_BYTES_ACKED, _BUSY_TIME, _RWND_LIMITED = 120, 168, 176
-"""Likewise, as u64: bytes acknowledged; microseconds in which data was on its way, and of these in which the peer had
-no room for more."""
+_BYTES_ACKED, _DELIVERY_RATE, _RWND_LIMITED = 120, 160, 176
+"""Likewise, as u64: bytes acknowledged; bytes a second that were delivered lately, followed by the microseconds in
+which data was on its way, and of these in which the peer had no room for more."""
 _TLS_RECORD = 16 << 10
 """So much may lie read from the socket and not yet handed over by OpenSSL."""
 _LOOK_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Transmitted:
+    """What a connection has carried."""
+
+    bytes: int
+    """That the peer's machine has taken."""
+    seconds: float
+    """In which something was on its way while the peer had room for it."""
+    rate: int
+    """Bytes a second, lately, by the kernel's own estimate; 0: not known yet."""
 
 
 class Stream(Protocol):
@@ -66,9 +79,8 @@ class Stream(Protocol):
         """For how long nothing has come of the peer, whether or not anybody has read it."""
         ...
 
-    def transmitted(self) -> tuple[int, float] | None:
-        """Bytes that the peer's machine has taken so far, and for how many seconds they were on their way while it had
-        room for them: what the network alone needs. None where nobody can say."""
+    def transmitted(self) -> Transmitted | None:
+        """What the network alone has carried so far. None where nobody can say."""
         ...
 
     def delivered(self, seconds: float) -> bool:
@@ -152,7 +164,7 @@ class SocketStream:
             self._look()
         return self._monotonic() - self._arrived
 
-    def transmitted(self) -> tuple[int, float] | None:
+    def transmitted(self) -> Transmitted | None:
         """See `Stream`."""
         with self._lock:
             try:
@@ -162,8 +174,8 @@ class SocketStream:
         if len(info) < _RWND_LIMITED + 8:  # Linux before 4.10
             return None
         (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED)
-        busy, no_room = struct.unpack_from("=QQ", info, _BUSY_TIME)
-        return acknowledged, max(0, busy - no_room) / 1e6
+        rate, busy, no_room = struct.unpack_from("=QQQ", info, _DELIVERY_RATE)
+        return Transmitted(acknowledged, max(0, busy - no_room) / 1e6, rate)
 
     def delivered(self, seconds: float) -> bool:
         """See `Stream`."""

@@ -21,6 +21,7 @@ import msgspec
 from xxhash import xxh3_128, xxh3_128_digest
 
 from storagemirror.entry import Entry, View, split
+from storagemirror.fs.reading import Reading
 from storagemirror.fs.scan import Leaders, Scanner, ignore
 from storagemirror.fs.source import data_extents, unchanged
 from storagemirror.fs.tree import Tree
@@ -58,9 +59,10 @@ class Sum(msgspec.Struct, frozen=True):
 class Summer:
     """Reads files of one volume, a piece at a time."""
 
-    def __init__(self, tree: Tree, view: View) -> None:
+    def __init__(self, tree: Tree, view: View, reading: Reading | None = None) -> None:
         self.scanner = self._scanner = Scanner(tree, view, ignore, _NoLeaders())
         self._buffer = bytearray(PIECE)
+        self._reading = reading if reading is not None else Reading()
 
     def sum(self, path: bytes) -> Iterator[Sum | None]:
         """None after each piece that was read; the sum at last. Nothing at all: no regular file is there, or it cannot
@@ -86,11 +88,17 @@ class Summer:
         if not stat.S_ISREG(before.st_mode) or before.st_dev != self._scanner.tree.device:
             return
         content = ContentDigest()
-        for offset in _pieces(fd, before.st_size):
-            count = self._read(fd, offset, before.st_size)
-            if count:
-                content.add(offset, memoryview(self._buffer)[:count])
-            yield None
+        footprint = self._reading.large(fd, before.st_size)
+        try:
+            for offset in _pieces(fd, before.st_size):
+                footprint.ahead(offset, min(PIECE, before.st_size - offset))
+                count = self._read(fd, offset, before.st_size)
+                footprint.read(min(offset + PIECE, before.st_size))
+                if count:
+                    content.add(offset, memoryview(self._buffer)[:count])
+                yield None
+        finally:
+            footprint.end()
         directory, name = split(path)
         entry = self._scanner.look(above, directory, name)
         found = os.fstat(fd)

@@ -27,7 +27,7 @@ class NoRoom(Exception):
 
 
 def enter() -> None:
-    """Start this program again within namespaces of its own (network, mounts, processes); returns when it runs there."""
+    """Start this program again in namespaces of its own (network, mounts, processes); returns when it runs there."""
     if os.environ.get(_INSIDE):
         return
     if os.geteuid() != 0:
