@@ -37,6 +37,7 @@ Report = Callable[[NotKeptKind, bytes], None]
 _NEVER = 1 << 63
 """Nanoseconds: beyond every time that a file system tells."""
 
+_TYPE = 0o170000
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -116,7 +117,8 @@ class Scanner:
         subdirectories: list[bytes] = []
         hidden: list[bytes] = []
         total = 0
-        look = os.stat
+        look, append = os.stat, entries.append
+        plain, device = self._compares_plainly(), self.tree.device
         since = self.changed_since_ns if self.changed_since_ns is not None else _NEVER
         changed = [b""] if since is not _NEVER and os.fstat(fd).st_ctime_ns >= since else []
         excludes = self.selection.excludes if self.selection is not None else None
@@ -125,21 +127,46 @@ class Scanner:
                 found = look(name, dir_fd=fd, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            if excludes is not None and excludes(path, name, is_directory=stat.S_ISDIR(found.st_mode)):
+            mode = found.st_mode
+            if excludes is not None and excludes(path, name, is_directory=stat.S_ISDIR(mode)):
+                continue
+            # Nearly all entries are such files: as `_entry` would have it, without asking what cannot be.
+            if (
+                plain
+                and mode & _TYPE == stat.S_IFREG
+                and found.st_nlink == 1
+                and found.st_dev == device
+                and name not in listed
+            ):
+                size = found.st_size
+                append(Entry(name, mode, found.st_uid, found.st_gid, size, found.st_mtime_ns))
+                total += size
+                if found.st_ctime_ns >= since:
+                    changed.append(name)
                 continue
             entry = self._entry(fd, path, name, found, listed.get(name))
             if entry is None:
                 if found.st_dev != self.tree.device:
                     hidden.append(name)
                 continue
-            entries.append(entry)
+            append(entry)
             total += entry.size
-            if stat.S_ISDIR(found.st_mode):
+            if stat.S_ISDIR(mode):
                 subdirectories.append(name)
             elif found.st_ctime_ns >= since:
                 changed.append(name)
         digest = xxh3_128_digest(own + _encode(entries))
         return Scanned(path, own, entries, subdirectories, digest, total, attributes, changed, hidden)
+
+    def _compares_plainly(self) -> bool:
+        """Whether owner and time of a file are told as they are found."""
+        lacks = self.lacks
+        return (
+            self.view.owner
+            and self.view.time_grain_ns == 1
+            and self.distrust_after_ns is None
+            and (lacks is None or not (lacks.attributes or lacks.links))
+        )
 
     def _looks_at_xattrs(self) -> bool:
         view = self.view

@@ -15,8 +15,8 @@ from storagemirror.fs.tree import Tree
 from storagemirror.sync.observer import Progress
 
 REPORT_SECONDS = 0.5
-COUNT_AFTER_SECONDS = 2.0
-"""A mirror that is over sooner needs no totals; counting would only slow it down."""
+COUNT_AFTER_SECONDS = 5.0
+"""A mirror that is over sooner needs no totals; counting looks at every file once more, and slows it down."""
 _WINDOW_SECONDS = 5.0
 _SELDOM, _MUCH = 15, 64 << 10
 """The clock is looked at with each 16th entry, and with each that is large."""

@@ -41,6 +41,8 @@ _BYTES_ACKED, _DELIVERY_RATE, _RWND_LIMITED = 120, 160, 176
 which data was on its way, and of these in which the peer had no room for more."""
 _TLS_RECORD = 16 << 10
 """So much may lie read from the socket and not yet handed over by OpenSSL."""
+_AT_ONCE = 256 << 10
+"""Bytes that are sent or received before the other direction has its turn."""
 _LOOK_SECONDS = 0.01
 
 
@@ -54,6 +56,23 @@ class Transmitted:
     """In which something was on its way while the peer had room for it."""
     rate: int
     """Bytes a second, lately, by the kernel's own estimate; 0: not known yet."""
+
+
+def _in_records(call: Callable[[memoryview], int]) -> Callable[[memoryview], int]:
+    """OpenSSL gives and takes one record a call: go on while records are full, without coming back for each."""
+
+    def several(view: memoryview) -> int:
+        done = last = call(view)
+        most = min(view.nbytes, _AT_ONCE)
+        while last == _TLS_RECORD and done < most:
+            try:
+                last = call(view[done:])
+            except (OSError, ValueError):  # it would have to wait; or it is broken, and the next call says so too
+                break
+            done += last
+        return done
+
+    return several
 
 
 class Stream(Protocol):
@@ -105,6 +124,8 @@ class SocketStream:
         self._socket = connection
         self._tls = hasattr(connection, "pending")
         self._lock = threading.Lock()
+        self._give = _in_records(connection.send) if self._tls else connection.send
+        self._get = _in_records(connection.recv_into) if self._tls else connection.recv_into
         self._silence = silence
         self._monotonic = monotonic
         self._heard = self._arrived = monotonic()
@@ -121,7 +142,7 @@ class SocketStream:
         """See `Stream`."""
         rest = memoryview(data).cast("B")
         while rest.nbytes:
-            sent, events = self._try(self._socket.send, rest, select.POLLOUT)
+            sent, events = self._try(self._give, rest, select.POLLOUT)
             if sent is None:
                 self._wait(events)
             elif sent == 0:  # OpenSSL, once the peer's end has been read: for ever
@@ -134,7 +155,7 @@ class SocketStream:
         while True:
             if self._left is not None and self._left <= 0:
                 return 0
-            got, events = self._try(self._socket.recv_into, buffer, select.POLLIN)
+            got, events = self._try(self._get, buffer, select.POLLIN)
             if got is not None:
                 self._heard = self._monotonic()
                 self._ended = self._ended or got == 0
