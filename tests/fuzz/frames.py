@@ -29,9 +29,18 @@ RECORDS = t.type_info(list[Record])
 _LAST = {FrameType.BYE, FrameType.ABORT, FrameType.HOLD, FrameType.REFUSE}
 
 
+ANSWERED = -1
+"""As `Frame.after`: once the other side has said something since the frame before."""
+
+
+PER_KIND = 1 << 20
+"""`Frame.after` is so many times a frame type, plus how many of these the other side has sent before; without a type,
+how many of any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame, and after how many frames of the other side it was sent."""
+    """One frame, and after what the other side had said it was sent."""
 
     kind: int
     payload: bytes
@@ -169,14 +178,16 @@ def conversation(role: Role, frames: Frames, length: int) -> list[Frame]:
     rnd = frames.rnd
     state = State.IDLE
     said: list[Frame] = []
+    after = 0
     for number in range(length):
         moves = MOVES[role].get(state, {})
         legal = [kind for kind in moves if kind not in _LAST]
         kind = rnd.choice(legal if legal and rnd.random() < 0.98 else list(FrameType))
-        said.append(frames.make(kind, number))
+        said.append(frames.make(kind, after))
         state = moves.get(kind, state)
+        after = number if role is Role.TARGET else 0
         if state is State.ENDING:
-            state = State.IDLE  # answered meanwhile
+            state, after = State.IDLE, ANSWERED
         if role is Role.TARGET and state is State.IDLE and rnd.random() < 0.5:
             state = State.COMPARING  # asked meanwhile
     return said

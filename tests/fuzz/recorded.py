@@ -28,7 +28,7 @@ from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.target import TargetSession
 from storagemirror.wire.frame import FrameReader
 from storagemirror.wire.messages import FrameType
-from tests.fuzz.frames import Frame
+from tests.fuzz.frames import PER_KIND, Frame
 from tests.support.engine import PAIR, VOLUME, Recorder, expectation, homeward, promote
 
 Work = Callable[[SourceSession, Path], None]
@@ -80,7 +80,12 @@ class _Log:
                 while (frame := reader.next_frame()) is not None:
                     kind, payload = frame
                     if kind is not FrameType.PING:
-                        self.said[role].append(Frame(kind, bytes(payload), len(self.said[role.peer])))
+                        self.said[role].append(Frame(kind, bytes(payload), self._after(role.peer)))
+
+    def _after(self, peer: Role) -> int:
+        """What `peer` said last, and how often it has said that: more of other things may come another time."""
+        said = [frame.kind for frame in self.said[peer]]
+        return PER_KIND * said[-1] + said.count(said[-1]) if said else 0
 
 
 def plant(root: Path, generation: int = 0) -> None:

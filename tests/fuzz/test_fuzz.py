@@ -39,7 +39,7 @@ def test_hostile_peers_made_of_chance_get_nothing_but_named_errors_and_stay_in_t
     for case, text in fuzzer.tally.findings.values():
         FINDING.write_bytes(msgspec.msgpack.encode(case))
         pytest.fail(f"written to {FINDING.name} (python -m tests.fuzz.campaign --replay it):\n{text}")
-    assert sum(fuzzer.tally.trials.values()) > 20
+    assert sum(fuzzer.tally.trials.values()) > 5
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)

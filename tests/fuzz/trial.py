@@ -28,7 +28,7 @@ from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.target import TargetSession
 from storagemirror.wire.connection import Connection
 from storagemirror.wire.content import Pack
-from storagemirror.wire.moves import MOVES
+from storagemirror.wire.moves import MOVES, TRIGGERS
 from tests.fuzz import canary
 from tests.fuzz.frames import Frame, Frames, conversation
 from tests.fuzz.recorded import Session
@@ -164,7 +164,7 @@ def _stacks() -> str:
 
 def against_target(ground: Ground, session: Session, frames: list[Frame]) -> str:
     """A hostile source. What came of it, by name."""
-    stream = Script(frames, patience=0.0)
+    stream = Script(frames)
 
     def work() -> None:
         with TargetVolume.open(str(ground.volume)) as volume:
@@ -210,6 +210,9 @@ def against_wire(role: Role, frames: list[Frame], step: int, rnd: random.Random)
             may = [state for state, moves in MOVES[role.peer].items() if frame.kind in moves]
             if may and rnd.random() < 0.97:
                 connection.state[role.peer] = rnd.choice(may)
+                for (_, kind), (asked, _) in TRIGGERS.items():
+                    if kind == frame.kind:
+                        connection.state[role] = asked
             _feed(connection, frame.wire, step)
     except StorageMirrorError as e:
         return type(e).__name__
