@@ -537,7 +537,6 @@ class SourceSession:
         sender.sent = meter.done
         self._inbox.expect_mirror(digests=has_entries)
         self._channel.send(m.Mirror(welcome.view, scopes, has_entries))
-        meter.count(self._volume.tree, scopes, self._volume.selection)
         scanner = self._volume.scanner(welcome.view, self._not_kept, self._groups)
         flagging, started = sender.flagging, self._clock.now_ns()
         if flagging is not None:
@@ -555,18 +554,19 @@ class SourceSession:
             self._finding_renames() if full and has_entries else None,
         )
         try:
+            meter.count(self._volume.tree, scopes, self._volume.selection)
             comparison.run(scopes)
             self._volume.check_identity()
             if flagging is not None and full:
                 flagging.told_through(started)
             self._channel.send(m.MirrorEnd(comparison.found.entries, full))
             answer = self._inbox.mirrored()
+            self._hear()
         except BaseException:
             meter.abandon()
             raise
         finally:
             sender.sent = lambda files, size: None
-        self._hear()
         meter.finish(comparison.found.entries, comparison.found.bytes)
         return comparison, answer
 
