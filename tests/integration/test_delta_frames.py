@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from storagemirror.contract import TargetPolicy
-from storagemirror.entry import Attributes
+from storagemirror.entry import Attributes, View
 from storagemirror.errors import Disconnected, ProtocolError
 from storagemirror.fs.blocks import BLOCK
 from storagemirror.wire import messages as m
@@ -66,7 +67,7 @@ DELTA = m.Delta(0, b"file", ATTRIBUTES, SIZE)
 @pytest.mark.parametrize("frames", range(6))
 def test_a_source_that_is_gone_after_any_frame_leaves_the_old_file_or_the_new_one(target: Path, frames: int) -> None:
     source = Source(target)
-    steps = [
+    steps: list[Callable[[], None]] = [
         lambda: source.tell(DELTA),
         lambda: source.piece(0),
         lambda: source.tell(m.Hole(BLOCK, BLOCK)),
@@ -171,7 +172,7 @@ def test_a_move_out_of_a_link_or_onto_something_is_not_done(target: Path, tmp_pa
     trees.write(target / "there", "stays")
     (target / "link").symlink_to(tmp_path / "outside")
     source = Source(target)
-    source.tell(m.Mirror(m.View(), (b"",), False))
+    source.tell(m.Mirror(View(), (b"",), False))
     moves = [m.Move(b"link/secret", b"stolen", bytes(16)), m.Move(b"file", b"there", bytes(16))]
     source.tell(m.Moves(1, moves))
     assert source.hear() == m.Moved(1, [False, False])
