@@ -35,6 +35,7 @@ from storagemirror.contract import (
     ProofStage,
     ProveOrder,
     Role,
+    RuleOrder,
     TransferOrder,
     VerifyOrder,
     VolumeFacts,
@@ -50,6 +51,7 @@ from storagemirror.errors import (
     VolumeError,
     VolumeFull,
 )
+from storagemirror.fs.selection import selection_of
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.source import SourceSession, hello
@@ -77,6 +79,8 @@ class SourceAgent:
         self._at_work: SourceSession | None = None
         self._volume: SourceVolume | None = None
         self._watch: TreeWatch | None = None
+        self._rules: tuple[RuleOrder, ...] = ()
+        """Under which it watches."""
         self._unsettled: Unsettled | None = None
         self._checks = Checks(
             Prover(self._to_prove, context.view, context.clock, NETWORK_FILE_SYSTEMS),
@@ -173,7 +177,7 @@ class SourceAgent:
             return 60.0
         self._confirmed(order)
         try:
-            self._open()
+            self._open(order)
             if order.peer is None:
                 view.see(phase=Phase.CONNECTING, problem=None)
                 return 60.0
@@ -223,8 +227,13 @@ class SourceAgent:
 
     # -- the volume
 
-    def _open(self) -> None:
-        """The volume and its watch, as long as it is the same one; `VolumeError` when it cannot be read."""
+    def _open(self, order: Order) -> None:
+        """The volume and its watch, as long as it is the same one, under the same rules; `VolumeError` when it cannot
+        be read, `BadInput` when a rule cannot be meant."""
+        selection = selection_of(order.mirror.terms().rules)
+        if self._volume is not None and self._rules != order.mirror.rules:
+            self._let_go()  # what was left out is not watched
+        self._rules = order.mirror.rules
         if self._volume is not None:
             try:
                 self._volume.check_identity()
@@ -234,7 +243,7 @@ class SourceAgent:
             else:
                 return
         volume = SourceVolume.open(self._context.settings.volume)
-        watch = TreeWatch(volume.tree, clock=self._context.clock)
+        watch = TreeWatch(volume.tree, clock=self._context.clock, selection=selection)
         try:
             watch.start()
         except VolumeError:

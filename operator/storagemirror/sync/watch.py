@@ -27,6 +27,7 @@ from storagemirror.clock import Clock, SystemClock
 from storagemirror.contract import Capture
 from storagemirror.errors import VolumeError
 from storagemirror.fs.inotify import Inotify, Mask, WatchLimit
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.changes import WHOLE_TREE, Drained
 from storagemirror.sync.pending import IGNORED, Pending
@@ -55,8 +56,16 @@ class WatchOptions:
 class TreeWatch:
     """All changes below one directory. `start`, then `drain` again and again, then `close`."""
 
-    def __init__(self, volume: Tree, options: WatchOptions | None = None, clock: Clock | None = None) -> None:
-        """`volume` stays the caller's, and open until we are closed."""
+    def __init__(
+        self,
+        volume: Tree,
+        options: WatchOptions | None = None,
+        clock: Clock | None = None,
+        selection: Selection | None = None,
+    ) -> None:
+        """`volume` stays the caller's, and open until we are closed. What happens in directories that `selection`
+        leaves out is not seen."""
+        self._selection = selection
         self._volume = volume
         self._options = options or WatchOptions()
         self._clock = clock or SystemClock()
@@ -84,7 +93,7 @@ class TreeWatch:
         self._scanned = self._clock.monotonic()
         try:
             self._inotify = Inotify()
-            self._tree = WatchedTree(self._inotify, self._volume, IGNORED)
+            self._tree = WatchedTree(self._inotify, self._volume, IGNORED, self._selection)
             self._tree.build()
         except WatchLimit as e:
             self._fall_back(e)

@@ -15,6 +15,7 @@ import errno
 import os
 
 from storagemirror.fs.inotify import Inotify, Mask
+from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
 
 MASK = int(
@@ -46,8 +47,12 @@ class WatchedTree:
     `unreadable` counts directories that we may not read and therefore cannot watch.
     """
 
-    def __init__(self, inotify: Inotify, volume: Tree, ignored: frozenset[bytes]) -> None:
-        """`volume` stays the caller's; `ignored` are names in its root."""
+    def __init__(
+        self, inotify: Inotify, volume: Tree, ignored: frozenset[bytes], selection: Selection | None = None
+    ) -> None:
+        """`volume` stays the caller's; `ignored` are names in its root. Directories that `selection` leaves out are not
+        watched."""
+        self._selection = selection
         self._inotify = inotify
         self._volume = volume
         self._ignored = ignored
@@ -129,6 +134,9 @@ class WatchedTree:
             parent, name = stack.pop()
             base = self.path(parent)
             if base is None or (parent is self.root and name in self._ignored):
+                continue
+            if self._selection is not None and self._selection.excludes(base, name, is_directory=True):
+                self.detach(parent, name)
                 continue
             fd = self._open(base + b"/" + name if base else name)
             if fd < 0:
