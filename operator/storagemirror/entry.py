@@ -85,6 +85,9 @@ class NotKeptKind(StrEnum):
     append-only take CAP_LINUX_IMMUTABLE)."""
     PROJECT = "ProjectId"
     """The target's file system has no project ids, or does not let us set them."""
+    SHARED = "SharedExtents"
+    """Files that share their data with others (reflinks): whole on the target, so that they take more room there.
+    Counted when they are sent."""
     REFUSED = "Refused"
     """The target's file system refused the entry; the message of the log says why."""
 

@@ -32,6 +32,7 @@ _MEANING = {
     NotKeptKind.CHANGING: "files that changed each time they were read (the next run sends them again)",
     NotKeptKind.FLAGS: "inode flags (DST's file system has none such, or they may not be set)",
     NotKeptKind.PROJECT: "project ids (DST's file system has none, or they may not be set)",
+    NotKeptKind.SHARED: "shared extents (reflinks: these files take their full room on DST)",
     NotKeptKind.REFUSED: "entries that DST refused",
 }
 
@@ -120,6 +121,9 @@ class Terminal(SilentObserver):
 
     def event(self, event: Event) -> None:
         """See `Observer`."""
+        if event.kind is EventKind.SHORT_OF_SPACE:
+            self._clear()
+            print(f"warning: {event.detail}", file=self._err)
         words = _FAILURES.get(event.kind)
         if words is None:
             return
@@ -218,6 +222,8 @@ class JsonLines(SilentObserver):
 
     def event(self, event: Event) -> None:
         """See `Observer`."""
+        if event.kind is EventKind.SHORT_OF_SPACE:
+            self._print({"type": "warning", "detail": event.detail})
         if event.kind in _FAILURES:
             name = "failed" if event.kind is EventKind.FAILED_ENTRY else "unread"
             self._print({"type": name, "detail": event.detail, "hint": event.hint})

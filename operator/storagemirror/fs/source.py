@@ -16,6 +16,7 @@ from storagemirror.fs.marker import Marker, marker_beneath
 from storagemirror.fs.reading import Reading
 from storagemirror.fs.scan import Leaders, Report, Scanner
 from storagemirror.fs.selection import Selection
+from storagemirror.fs.shared import SHARING
 from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree, names_in
 
@@ -45,7 +46,10 @@ class SourceVolume:
         """What is mirrored; None: everything. Of the session that goes on."""
         self.reading = Reading()
         self.identity: Identity = identity(tree.root)
-        self.grain_ns = time_grain_ns(facts(tree.root).fs_type) if grain_ns is None else grain_ns
+        fs_type = facts(tree.root).fs_type
+        self.grain_ns = time_grain_ns(fs_type) if grain_ns is None else grain_ns
+        self.shares = fs_type in SHARING
+        """Whether its files may share data."""
 
     @classmethod
     def open(cls, path: str | bytes) -> SourceVolume:

@@ -41,9 +41,16 @@ class Lacking:
         volume.locks.active = lacks.flagged
 
     def told(self, welcome: m.Welcome) -> m.Welcome:
-        """With what the source must know of flags."""
+        """With what the source must know of flags, and of space."""
         lacks = self._volume.shortfall
-        return msgspec.structs.replace(welcome, flags_through_ns=lacks.flags_through_ns, flagged=lacks.flagged)
+        space = self._volume.facts()
+        return msgspec.structs.replace(
+            welcome,
+            flags_through_ns=lacks.flags_through_ns,
+            flagged=lacks.flagged,
+            capacity=space.size,
+            free=space.free,
+        )
 
     def flags(self, message: m.Flags) -> None:
         """Set them."""

@@ -37,6 +37,11 @@ class Meter:
         self._totals: tuple[int, int] | None = None
         self._counting: threading.Thread | None = None
         self._stop = threading.Event()
+        self.room: int | None = None
+        """Bytes that the target has for all of it, where that is known."""
+        self.too_large: Callable[[int, int], None] = lambda needed, room: None
+        """Told once, by whoever calls `done`, where more is needed than there is room for."""
+        self._needed = 0
 
     def done(self, files: int, size: int) -> None:
         """So much more was compared or sent."""
@@ -49,6 +54,13 @@ class Meter:
         if now - self._last >= REPORT_SECONDS:
             self._last = now
             self._tell(self.progress(now))
+            self._foresee()
+
+    def _foresee(self) -> None:
+        """Known once the source was counted: long before the target is full, where that takes long."""
+        if self.room is not None and self._totals is not None and self._needed > self.room:
+            self.too_large(self._needed, self.room)
+            self.room = None
 
     def progress(self, now: float) -> Progress:
         """As it stands; totals grow where the source grew after it was counted."""
@@ -91,7 +103,7 @@ class Meter:
     def _count(self, tree: Tree, scopes: tuple[bytes, ...], selection: Selection | None) -> None:
         if self._stop.wait(COUNT_AFTER_SECONDS):
             return
-        files = size = 0
+        files = size = needed = 0
         pending = list(scopes)
         while pending:
             path = pending.pop()
@@ -113,17 +125,24 @@ class Meter:
                         if is_directory:
                             pending.append(join(path, entry.name))
                         elif entry.is_file(follow_symlinks=False):
-                            size += _size(fd, entry.name)
+                            length, taken = _size(fd, entry.name)
+                            size += length
+                            needed += taken
             except OSError:
                 continue
             finally:
                 os.close(fd)
+        self._needed = needed
         self._totals = files, size
 
 
-def _size(fd: int, name: bytes) -> int:
+def _size(fd: int, name: bytes) -> tuple[int, int]:
+    """Its length, and the room it takes without its holes; of one with several names the part of this name. What it
+    shares with other files counts for each: the target has no shared extents."""
     try:
         found = os.stat(name, dir_fd=fd, follow_symlinks=False)
     except OSError:
-        return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return 0, 0
+    if not stat.S_ISREG(found.st_mode):
+        return 0, 0
+    return found.st_size, found.st_blocks * 512 // found.st_nlink

@@ -44,6 +44,8 @@ class EventKind(StrEnum):
     """Restore: what only the target's volume held is kept aside, durably."""
     FAILED_ENTRY = "FailedEntry"
     """One entry could not be written; `detail` says which and why. The next mirror tries it again."""
+    SHORT_OF_SPACE = "ShortOfSpace"
+    """The source was counted, and does not fit on the target; `detail` says what it takes, and what is there."""
     UNREAD_ENTRY = "UnreadEntry"
     """One entry could not be read on the source; `detail` says which and why. What the target has of it stays."""
 

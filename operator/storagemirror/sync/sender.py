@@ -19,6 +19,7 @@ from xxhash import xxh3_128_digest
 
 from storagemirror.entry import Attributes, NotKeptKind, View, join, split
 from storagemirror.fs.scan import Report
+from storagemirror.fs.shared import shares_data
 from storagemirror.fs.source import Content, SourceDirectory, SourceVolume, data_extents, unchanged
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.flagging import Flagging
@@ -196,6 +197,8 @@ class Sender:
         self.flush()
         racy = self.is_racy(before)
         attributes = self.rounded(directory.file_attributes(fd, before, name))
+        if self.volume.shares and shares_data(fd):
+            self.report(NotKeptKind.SHARED, path)
         self.channel.send(m.Begin(path, self.wrong_time(attributes), before.st_size))
         digest = ContentDigest()
         try:

@@ -535,6 +535,9 @@ class SourceSession:
         has_entries = welcome.has_entries or not full
         meter = Meter(self._clock, self._observer.progress, lambda: self._channel.wire_bytes)
         sender.sent = meter.done
+        if full and welcome.capacity:
+            meter.room = welcome.capacity if has_entries else welcome.free
+            meter.too_large = self._too_large
         self._inbox.expect_mirror(digests=has_entries)
         self._channel.send(m.Mirror(welcome.view, scopes, has_entries))
         scanner = self._volume.scanner(welcome.view, self._not_kept, self._groups)
@@ -608,6 +611,12 @@ class SourceSession:
         self._observer.event(Event(EventKind.FAILED_ENTRY, detail, hint=about_writing(report.reason)))
         if failure(report.reason, report.message) is None:
             self._not_kept(NotKeptKind.REFUSED, report.path)
+
+    def _too_large(self, needed: int, room: int) -> None:
+        there = "has in all" if self._ready()[1].has_entries else "has free"
+        detail = f"the source takes {needed:,} bytes, the target {there} {room:,}: it will be full before all is there"
+        log.warning("%s", detail)
+        self._observer.event(Event(EventKind.SHORT_OF_SPACE, detail))
 
     def _on_unread(self, path: bytes, error: OSError) -> None:
         mark = hash(path)

@@ -123,6 +123,9 @@ class Welcome(Message, frozen=True, array_like=True):
     """Path of a large file of which something has come before; empty: of none."""
     partial_size: Size = 0
     """How much of it at most."""
+    capacity: Size = 0
+    """Of my file system, bytes; 0: not told."""
+    free: Size = 0
 
 
 class RefusalReason(StrEnum):
