@@ -44,7 +44,12 @@ def cold(path: Path, data: bytes) -> int:
     fd = os.open(path, os.O_RDONLY)
     os.fsync(fd)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-    wait_for(lambda: forget(fd, 0, 0) or cached_pages(fd) == 0, "the cache to let go of it")
+
+    def gone() -> bool:
+        forget(fd, 0, 0)
+        return cached_pages(fd) == 0
+
+    wait_for(gone, "the cache to let go of it")
     return fd
 
 
@@ -103,7 +108,7 @@ def test_what_an_application_had_read_stays(source: Path, tmp_path: Path) -> Non
         os.close(fd)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 def test_of_a_large_file_exactly_the_pages_stay_that_were_there(source: Path, seed: int) -> None:
     rnd = random.Random(seed)
     fd = cold(source / "database", os.urandom(LARGE + 1000))
