@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-memory
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ campaign-home: venv ## 10 times away and home under numbered writes, and what a 
 
 campaign-fuzz: venv ## hostile peers made of chance against both roles (SECONDS=600 SEED=, FINDINGS=directory)
 	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED)) $(if $(FINDINGS),--findings $(FINDINGS))
+
+campaign-memory: venv ## a large file through an agent of 64 MiB, page cache included (MEBIBYTES=1024)
+	STORAGEMIRROR_TEST_MEBIBYTES=$(or $(MEBIBYTES),1024) $(BIN)/pytest -q tests/contracts/test_memory.py
 
 campaign-powercut: venv ## cut the power of a target's disk at random moments (ROUNDS=20 SEED=)
 	$(BIN)/python -m tests.bench.campaign_powercut --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))

@@ -21,7 +21,11 @@ def window(**fields: Any) -> dict[str, Any]:
 
 
 def test_what_is_left_out_is_filled_in(apiserver: ApiServer, namespace: str) -> None:
-    assert created(apiserver, namespace, pair())["spec"]["transfer"] == {"compression": "Auto", "timeZone": "UTC"}
+    assert created(apiserver, namespace, pair())["spec"]["transfer"] == {
+        "bandwidth": [],
+        "compression": "Auto",
+        "timeZone": "UTC",
+    }
 
 
 GOOD = {

@@ -19,7 +19,7 @@ from tests.support import trees
 from tests.support.disks import disk
 
 MIB = 1 << 20
-SIZE = int(os.environ.get("STORAGEMIRROR_TEST_MEBIBYTES", "160")) * MIB
+SIZE = int(os.environ.get("STORAGEMIRROR_TEST_MEBIBYTES", "128")) * MIB
 LIMIT = 64 * MIB
 CGROUPS = Path("/sys/fs/cgroup")
 STORAGEMIRROR = [sys.executable, "-m", "storagemirror.cli.main"]
@@ -81,7 +81,7 @@ def serving(target: Path, directory: Path, cgroup: Path) -> Iterator[tuple[str, 
         process.wait()
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+@pytest.mark.parametrize("kind", ["ext4"])
 def test_a_large_file_passes_through_a_small_limit(tmp_path: Path, kind: str) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -112,17 +112,17 @@ def pour(channel: Channel, size: int = MIB) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("rate", [200 * KIB, 5 * MIB, 60 * MIB])
+@pytest.mark.parametrize("rate", [200 * KIB, 20 * MIB])
 def test_the_rate_is_kept_to_five_percent(rate: int) -> None:
     with sending() as (channel, far):
         channel.govern(limited(rate))
         thread = pour(channel)
         begin = time.monotonic() + 0.3
-        time.sleep(3.6)
-        got = far.between(begin, begin + 3)
+        time.sleep(2.6)
+        got = far.between(begin, begin + 2)
         channel.leave()
         thread.join()
-    assert got / 3 == pytest.approx(rate, rel=0.05)
+    assert got / 2 == pytest.approx(rate, rel=0.05)
 
 
 def test_a_limit_that_changes_holds_at_once_and_what_is_on_its_way_does_not_wait() -> None:
@@ -155,14 +155,14 @@ def test_at_a_very_low_limit_the_source_is_heard_all_the_same(agreed: bool) -> N
         channel.beat(1.0)
         channel.govern(limited(KIB))
         thread = pour(channel)
-        time.sleep(4)
+        time.sleep(2.5)
         begin = far.arrivals[0][0]
         channel.leave()
         thread.join()
     assert far.longest_silence() < 0.7
-    assert far.between(begin + 0.2, begin + 3.2) < 3.4 * KIB
+    assert far.between(begin + 0.2, begin + 2.2) < 2.4 * KIB
     if agreed:
-        assert len(far.pings) >= 6
+        assert len(far.pings) >= 3
 
 
 def test_a_goodbye_does_not_wait_for_the_limit() -> None:

@@ -59,7 +59,7 @@ class Script:
 
     def transmitted(self) -> Transmitted | None:
         """No network is in between."""
-        return None
+        return
 
     def receive_into(self, buffer: memoryview) -> int:
         """The next of the script; 0 at its end."""

@@ -86,6 +86,7 @@ def _verify(args: argparse.Namespace, output: JsonLines | Terminal) -> Verdict:
     keeps = terms.under.keeps
     with SourceVolume.open(args.source) as source:
         with opened(source, args.target, terms, output, keys=args.keys, look=True) as session:
+            session.govern(transfer.transfer_of(args))
             found = Verifying(session, source, SystemClock(), output.progress, keeps).run()
             not_kept = session.not_kept.counts()
         if not (args.repair and found.differing):
