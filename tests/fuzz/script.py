@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from storagemirror.errors import Disconnected
-from storagemirror.sync.stream import Transmitted
 from storagemirror.wire.frame import HEADER
 from storagemirror.wire.messages import FrameType
 from tests.fuzz.frames import ANSWERED, PER_KIND, Frame
@@ -57,9 +56,8 @@ class Script:
                 self._heard += kind != FrameType.PING
                 self._kinds[kind] += 1
 
-    def transmitted(self) -> Transmitted | None:
+    def transmitted(self) -> None:
         """No network is in between."""
-        return
 
     def receive_into(self, buffer: memoryview) -> int:
         """The next of the script; 0 at its end."""
