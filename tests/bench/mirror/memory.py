@@ -48,8 +48,10 @@ def of_agents(base: Path, what: str, make: Callable[[Path], None], limit: int) -
         peaks = {agent.role: high_water(agent.running().pid) for agent in (pair.source, pair.target)}
         if not pair.equal():
             raise Failed(f"{what}: the agents left differences")
-        print(f"memory with {what}: measured", file=sys.stderr, flush=True)
-        return Residence(what, peaks[Role.SOURCE], peaks[Role.TARGET], limit)
+        found = Residence(what, peaks[Role.SOURCE], peaks[Role.TARGET], limit)
+        told = f"source agent {found.source / 1e6:.0f} MB, target agent {found.target / 1e6:.0f} MB"
+        print(f"memory with {what}: {told}", file=sys.stderr, flush=True)
+        return found
     finally:
         pair.close()
         api.stop()

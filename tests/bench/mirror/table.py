@@ -20,6 +20,8 @@ def text(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     yield f"{report.rounds} rounds, {_size(report.scale)}; " + ", ".join(f"{k} {v}" for k, v in report.machine.items())
+    if report.scale != 1:
+        yield "The bars are for full size. At a smaller one the start of our two Pythons weighs more."
     if report.outcomes:
         yield from _noise(report.outcomes)
         yield ""
