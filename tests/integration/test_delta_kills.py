@@ -151,3 +151,19 @@ def test_a_plan_is_not_carried_out_on_another_file(tmp_path: Path) -> None:
     _claim(tmp_path)
     assert (tmp_path / "file").read_bytes() == b"another file by now"
     assert os.listdir(tmp_path / ".storagemirror/redo") == []
+
+
+def test_a_delta_of_very_many_pieces_is_whole(tmp_path: Path) -> None:
+    _begin(tmp_path)
+    new = bytearray(OLD)
+    with TargetVolume.open(str(tmp_path)) as target:
+        target.claim()
+        incoming = target.begin_delta(b"file", ATTRIBUTES, open_base(target.directory(b""), b"file"))
+        incoming.runs_limit = 5
+        for number in range(2, 150, 3):
+            piece = os.urandom(BLOCK)
+            new[number * BLOCK : (number + 1) * BLOCK] = piece
+            incoming.write(number * BLOCK, memoryview(piece))
+        incoming.complete(SIZE, in_place=True)
+        target.finish(incoming, SIZE)
+    assert (tmp_path / "file").read_bytes() == bytes(new)

@@ -31,7 +31,7 @@ COPY_LIMIT = 8 << 20
 """So much of a base is rather copied than kept in place: that takes no fsync."""
 COPY_RATIO = 2
 """So is one of which no more than so many times what changed is kept."""
-RUNS_LIMIT = 1 << 20
+RUNS_LIMIT = 1 << 17
 """Pieces that are known by their place; beyond, the rest is copied as they come."""
 
 
@@ -87,6 +87,7 @@ class IncomingDelta:
         self._filled = 0
         """Up to where the rest was copied from the base."""
         self._changed = 0
+        self.runs_limit = RUNS_LIMIT
         self.in_place = True
         """Whether the base may be written: False where it must stay what it is."""
 
@@ -130,7 +131,7 @@ class IncomingDelta:
         if self._whole:
             return
         self._runs.extend((offset, 2 * length + hole))
-        if len(self._runs) > 2 * RUNS_LIMIT:
+        if len(self._runs) > 2 * self.runs_limit:
             self._fill(offset)
             del self._runs[:-2]
             self.in_place = False
