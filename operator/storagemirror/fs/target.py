@@ -20,6 +20,7 @@ from storagemirror.fs.abilities import probe, takes_labels
 from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.locks import Locks
+from storagemirror.fs.partial import ResumedFile
 from storagemirror.fs.patch import Base, IncomingDelta
 from storagemirror.fs.place import Placer, raise_if_full
 from storagemirror.fs.remove import count_entries, remove_entry
@@ -328,10 +329,12 @@ class TargetVolume:
         """It is not needed. OSError."""
         partial.forget(self._state, self._temporary)
 
-    def begin_delta(self, path: bytes, attributes: Attributes, base: Base) -> IncomingDelta | IncomingFile:
+    def resume(self, path: bytes, attributes: Attributes, base: Base) -> ResumedFile:
+        """The rest comes of a file that an earlier session did not finish."""
+        return ResumedFile(self.placer, self._temporary, path, attributes, base)
+
+    def begin_delta(self, path: bytes, attributes: Attributes, base: Base) -> IncomingDelta:
         """A large file that comes as what differs from `base`."""
-        if base.partial:
-            return partial.ResumedFile(self.placer, self._temporary, path, attributes, base)
         return IncomingDelta(path, attributes, base, placer=self.placer, state=self._state, temporary=self._temporary)
 
     def finish(self, incoming: IncomingFile | IncomingDelta, size: int) -> None:

@@ -275,7 +275,8 @@ class Applier:
         self._digest = ContentDigest()
         self._incoming, self._dropped = None, False
         try:
-            self._incoming = self.volume.begin_delta(message.path, message.attributes, base)
+            begin = self.volume.resume if base.partial else self.volume.begin_delta
+            self._incoming = begin(message.path, message.attributes, base)
         except (OSError, VolumeFull) as e:
             base.close()
             self._drop(message.path, e)
