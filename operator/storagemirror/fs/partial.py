@@ -17,6 +17,7 @@ import stat
 import msgspec
 
 from storagemirror.entry import Attributes, is_path
+from storagemirror.fs.behind import Behind
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.patch import Base
 from storagemirror.fs.place import Placer
@@ -88,6 +89,7 @@ class ResumedFile(IncomingFile):
         self._name = NAME
         self._keep = True
         self._fd = os.dup(base.fd)
+        self._behind = Behind(self._fd, placer.memory)
         base.close()
 
     def hole(self, offset: int, length: int) -> None:
