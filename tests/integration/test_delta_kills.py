@@ -159,6 +159,7 @@ def test_a_delta_of_very_many_pieces_is_whole(tmp_path: Path) -> None:
     with TargetVolume.open(str(tmp_path)) as target:
         target.claim()
         incoming = target.begin_delta(b"file", ATTRIBUTES, open_base(target.directory(b""), b"file"))
+        assert isinstance(incoming, IncomingDelta)
         incoming.runs_limit = 5
         for number in range(2, 150, 3):
             piece = os.urandom(BLOCK)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from storagemirror.fs import partial
+from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.requests import MirrorResult
 from tests.support import trees
 from tests.support.engine import joined, mirror
@@ -88,4 +90,18 @@ def test_a_file_within_the_grain_gets_its_time_when_it_was_read_again(tmp_path: 
     with joined(source, target, grain_ns=400_000_000) as pair:
         assert pair.mirror().bytes_sent < MIB
         pair.source.mark(0)
+    assert trees.differences(source, target) == []
+
+
+def test_what_came_of_a_file_that_broke_off_is_not_copied_within_itself(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    target.mkdir()
+    trees.write(source / "other", "x")
+    mirror(source, target)
+    with TargetVolume.open(str(target)) as volume:
+        volume.claim()
+        partial.remember(volume.ours, volume.temporary, b"file")
+        (target / ".storagemirror/tmp/partial").write_bytes(CONTENT)
+    trees.write(source / "file", b"put in front" + CONTENT)
+    mirror(source, target)
     assert trees.differences(source, target) == []

@@ -38,7 +38,9 @@ class Bases:
         self._last = -1
         self._reading = -1
         """Descriptor by which the file with the last number is read; its base may be somebody else's by then."""
-        self._asked: deque[tuple[m.Blocks, int]] = deque()
+        self._grows = False
+        """That file is written in place while it comes: nothing in it can be copied to another place."""
+        self._asked: deque[tuple[m.Blocks, int, bool]] = deque()
         """With a descriptor of the base to read it by, -1 where there is none: the base itself may be closed before."""
         self._waiting = 0
         self._stop = False
@@ -60,7 +62,7 @@ class Bases:
                 _close(self._reading)
                 self._reading = -1
                 self._open_base(event)
-            self._asked.append((event, os.dup(self._reading) if self._reading >= 0 else -1))
+            self._asked.append((event, os.dup(self._reading) if self._reading >= 0 else -1, self._grows))
             self._news.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="blocks", daemon=True)
@@ -73,6 +75,7 @@ class Bases:
             base = self._base(event.path) or self._partial(event.path)
             if base is not None:
                 self._open[event.number] = base
+                self._grows = base.partial
                 self._reading = os.dup(base.fd)
         except (OSError, BadInput):
             return
@@ -120,9 +123,9 @@ class Bases:
                     self._news.wait_for(lambda: self._stop or self._asked)
                     if self._stop:
                         return
-                    question, fd = self._asked.popleft()
+                    question, fd, grows = self._asked.popleft()
                 try:
-                    answer = self._answer(question, fd)
+                    answer = self._answer(question, fd, anchored=not grows)
                 finally:
                     _close(fd)
                 with self._news:
@@ -131,7 +134,7 @@ class Bases:
         except StorageMirrorError:
             return  # the connection broke: the session's own thread sees it too
 
-    def _answer(self, question: m.Blocks, fd: int) -> m.BlockSums:
+    def _answer(self, question: m.Blocks, fd: int, *, anchored: bool) -> m.BlockSums:
         if fd < 0:
             return m.BlockSums(question.number, question.first, None, b"")
         sums: list[bytes] = []
@@ -145,7 +148,8 @@ class Bases:
                 if piece.length < min(PIECE, end - at):
                     break  # it was cut meanwhile
                 sums.append(piece.sums)
-                anchors.append(_anchor(piece))
+                if anchored:
+                    anchors.append(_anchor(piece))
                 at += PIECE
         except OSError:
             pass  # the rest is sent
