@@ -104,6 +104,14 @@ def test_no_pattern_takes_for_ever(pattern: str, path: str) -> None:
     assert time.process_time() - began < 2
 
 
+def test_a_path_of_4096_names_is_judged_as_any_other() -> None:
+    rules = selection("out/", "!in/")
+    deep = "/".join(["in"] * 4000)
+    assert not left_out(rules, f"{deep}/file")
+    assert left_out(rules, f"{deep}/out/in/file")
+    assert left_out(rules, f"out/{deep}/file")
+
+
 # -- git is the judge
 
 

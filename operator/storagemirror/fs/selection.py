@@ -20,12 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from storagemirror.entry import split
+from storagemirror.entry import join, split
 from storagemirror.errors import BadInput
 from storagemirror.terms import RULE_INVALID, Rule, Rules, check_rules
 
 _DIRECTORIES = 4096
 """Directories whose verdict is remembered, where single paths are asked about."""
+_LONG = 1024
+"""Bytes of a path beyond which none is: a peer may name many, each as long as a path may be."""
 
 _WILD = re.compile(r"[*?\[\\]").search
 _HINT = "The patterns are those of .gitignore: https://git-scm.com/docs/gitignore"
@@ -97,6 +99,8 @@ class Selection:
 
     def _enters(self, path: bytes) -> bool:
         """Whether a directory, and all that lead to it, are mirrored."""
+        if len(path) > _LONG:
+            return self._enters_step_by_step(path)
         known = self._known
         unknown = []
         while path not in known:
@@ -110,6 +114,14 @@ class Selection:
             entered = entered and not self.excludes(*split(path), is_directory=True)
             known[path] = entered
         return entered
+
+    def _enters_step_by_step(self, path: bytes) -> bool:
+        at = b""
+        for name in path.split(b"/"):
+            if self.excludes(at, name, is_directory=True):
+                return False
+            at = join(at, name)
+        return True
 
 
 def selection_of(rules: Rules) -> Selection | None:
