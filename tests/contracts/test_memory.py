@@ -44,6 +44,14 @@ def memory_cgroup(limit: int) -> Iterator[Path]:
                 time.sleep(0.05)
 
 
+def peak(cgroup: Path) -> int:
+    """The most that it has used, bytes."""
+    for name in ("memory.max_usage_in_bytes", "memory.peak"):
+        if (cgroup / name).exists():
+            return int((cgroup / name).read_text())
+    raise AssertionError("no peak")
+
+
 def killed(cgroup: Path) -> int:
     """How many processes the kernel has killed there."""
     for name in ("memory.oom_control", "memory.events"):
@@ -105,6 +113,7 @@ def test_a_large_file_passes_through_a_small_limit(tmp_path: Path, kind: str) ->
             assert (mirror.returncode, killed(cgroup)) == (0, 0), mirror.stderr
             assert process.wait(30) == 0
         assert SIZE / seconds > 5 * MIB, "it lives, but crawls"
+        assert peak(cgroup) < 0.75 * LIMIT, "it stood at its limit, and the kernel took pages away"
         assert trees.rsync_differences(source, target) == ""
 
 
