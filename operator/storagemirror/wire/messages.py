@@ -88,7 +88,7 @@ class Hello(Message, frozen=True, array_like=True):
     """What I can do beyond this version; both do only what both can."""
     software: str = ""
     stream: int = 0
-    """0 is the connection of the session; further ones that carry content for it come later."""
+    """0: the connection of the session, the only one there is."""
     now_ns: TimeNs | None = None
     """What the source's clock says, nanoseconds since the Unix epoch."""
     origin: Origin | None = None
