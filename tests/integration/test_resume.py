@@ -88,7 +88,7 @@ def test_a_pause_in_the_middle_sends_nothing_again_but_what_was_in_flight(pair: 
 # -- a large file
 
 
-LARGE = 160 << 20
+LARGE = 128 << 20
 
 
 @pytest.fixture
@@ -162,3 +162,13 @@ def test_what_came_of_a_file_that_is_gone_is_not_kept(pair: AgentPair, relay: Re
     pair.until(Phase.REPLICATING, 60)
     equal_soon(pair)
     assert not kept(pair).exists()
+
+
+def test_a_file_whose_content_has_moved_since_is_right_all_the_same(pair: AgentPair, relay: Relay, large: Path) -> None:
+    begin(pair, relay)
+    wait_for(lambda: relay.forth >= 0.5 * LARGE, "half of it", 60, pair.tell)
+    pair.source.kill()
+    large.write_bytes(b"in front of all" + large.read_bytes())
+    pair.source.start()
+    pair.until(Phase.REPLICATING, 60)
+    equal_soon(pair)

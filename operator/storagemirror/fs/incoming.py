@@ -27,8 +27,12 @@ class IncomingFile:
         self._attributes = attributes
         self._keep = keep_as is not None
         self._name = placer.temporary_name() if keep_as is None else keep_as
-        self._fd = os.open(self._name, _CREATE, 0o600, dir_fd=temporary)
+        self._fd = self._open()
         self._behind = Behind(self._fd, placer.memory)
+
+    def _open(self) -> int:
+        """A new file."""
+        return os.open(self._name, _CREATE, 0o600, dir_fd=self._directory)
 
     def write(self, offset: int, content: memoryview) -> None:
         """One piece; `VolumeFull` when there is no room."""

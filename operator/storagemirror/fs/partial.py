@@ -17,7 +17,6 @@ import stat
 import msgspec
 
 from storagemirror.entry import Attributes, is_path
-from storagemirror.fs.behind import Behind
 from storagemirror.fs.incoming import IncomingFile
 from storagemirror.fs.patch import Base
 from storagemirror.fs.place import Placer
@@ -82,15 +81,14 @@ class ResumedFile(IncomingFile):
 
     def __init__(self, placer: Placer, temporary: int, path: bytes, attributes: Attributes, base: Base) -> None:
         """Takes over `base`. Makes no file: it is there."""
-        self.path = path
-        self._placer = placer
-        self._directory = temporary
-        self._attributes = attributes
-        self._name = NAME
-        self._keep = True
-        self._fd = os.dup(base.fd)
-        self._behind = Behind(self._fd, placer.memory)
-        base.close()
+        self._base = base
+        super().__init__(placer, temporary, path, attributes, keep_as=NAME)
+
+    def _open(self) -> int:
+        """The file that is there."""
+        fd = os.dup(self._base.fd)
+        self._base.close()
+        return fd
 
     def hole(self, offset: int, length: int) -> None:
         """Zeros."""

@@ -64,6 +64,8 @@ class Deltas:
     partial: bytes = b""
     """Path of the file of which the target has what came before; empty: of none."""
     partial_size: int = 0
+    finds_moved: bool = True
+    """Whether content that has moved within a file is looked for: not where the target writes into its base."""
     _number: int = 0
     _wanted: list[_Wanted] = field(default_factory=list)
     _questions: Iterator[m.Blocks] = field(default_factory=lambda: iter(()))
@@ -186,7 +188,7 @@ class Deltas:
                 sums.update(piece.sums)
                 known = theirs.sums(offset // BLOCK, blocks_in(piece.length))
                 if piece.sums != known:
-                    if piece.content is not None and shifts.all_differ(piece.sums, known):
+                    if self.finds_moved and piece.content is not None and shifts.all_differ(piece.sums, known):
                         shift = moved.find(offset, offset)
                         if shift:
                             end = self._moved(moved, offset, shift, digest)

@@ -247,7 +247,9 @@ class Comparison:
         if found is None or not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size <= SMALL_FILE:
             return
         self.deltas.add(path, min(found.st_size, self.deltas.partial_size))
+        self.deltas.finds_moved = False
         self._touched |= self.deltas.send()
+        self.deltas.finds_moved = True
         self._resumed = path
 
     # -- a directory that differs
