@@ -143,11 +143,10 @@ def test_after_many_files_that_were_there_the_first_that_was_not_makes_it_look_a
     fds = [cold(source / f"{number}", os.urandom(9000)) for number in range(40)]
     for fd in fds:
         assert reading.small(fd, 9000, room[:9001]) == 9000
-    left = [number for number, fd in enumerate(fds) if cached_pages(fd)]
+    left = [cached_pages(fd) or 0 for fd in fds]
     for fd in (warm, *fds):
         os.close(fd)
-    assert left == list(range(len(left)))
-    assert len(left) < 8
+    assert sum(left[8:]) <= STRAY, "it did not look again"
 
 
 def test_a_file_system_that_cannot_read_without_waiting_is_read_all_the_same() -> None:
