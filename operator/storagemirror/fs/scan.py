@@ -119,6 +119,7 @@ class Scanner:
         total = 0
         look, append = os.stat, entries.append
         plain, device = self._compares_plainly(), self.tree.device
+        oldest, latest = self.view.oldest_ns, self.view.latest_ns
         since = self.changed_since_ns if self.changed_since_ns is not None else _NEVER
         changed = [b""] if since is not _NEVER and os.fstat(fd).st_ctime_ns >= since else []
         excludes = self.selection.excludes if self.selection is not None else None
@@ -136,6 +137,7 @@ class Scanner:
                 and mode & _TYPE == stat.S_IFREG
                 and found.st_nlink == 1
                 and found.st_dev == device
+                and oldest <= found.st_mtime_ns <= latest
                 and name not in listed
             ):
                 size = found.st_size
@@ -164,6 +166,7 @@ class Scanner:
         return (
             self.view.owner
             and self.view.time_grain_ns == 1
+            and not self.view.access_times
             and self.distrust_after_ns is None
             and (lacks is None or not (lacks.attributes or lacks.links))
         )

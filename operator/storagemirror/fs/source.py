@@ -194,8 +194,13 @@ class SourceDirectory:
         return self._attributes(xattrs.path_of(self.fd, name), found, name)
 
     def readlink(self, name: bytes) -> bytes:
-        """Where a symbolic link leads."""
-        return os.readlink(name, dir_fd=self.fd)
+        """Where a symbolic link leads. OSError ENOENT when it is gone, or something else by now."""
+        try:
+            return os.readlink(name, dir_fd=self.fd)
+        except OSError as e:
+            if e.errno == errno.EINVAL:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from e
+            raise
 
     def _attributes(self, place: int | bytes, found: os.stat_result, name: bytes) -> Attributes:
         view = self._view

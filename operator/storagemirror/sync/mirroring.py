@@ -139,7 +139,10 @@ class Comparison:
         self.found.entries += len(mine.entries)
         self.found.bytes += mine.content_bytes
         if mine.changed:
-            self._look_at_flags(mine)
+            try:
+                self._look_at_flags(mine)
+            except OSError as e:
+                self._unreadable(path, e)  # it went since it was scanned; what is in it is found out below
         if mine.digest == theirs.digest:
             self.sender.sent(len(mine.entries), mine.content_bytes)
             return
