@@ -54,15 +54,15 @@ def test_on_a_fast_link_auto_leaves_everything_as_it_is(logs: Path, tmp_path: Pa
 
 
 def test_on_a_narrow_link_auto_compresses_what_shrinks(logs: Path, tmp_path: Path) -> None:
-    """10 MB a second, by the kernel's own shaper."""
+    """3 MB a second, by the kernel's own shaper: so narrow that a busy machine is no narrower."""
     with (
-        narrow_link("80mbit") as link,
+        narrow_link("24mbit") as link,
         serving(tmp_path / "target", tmp_path, within=link.within, host=link.host) as served,
     ):
         result = served.mirror(logs)
     assert result["wireBytesUncompressed"] > 24 * MIB
     assert result["wireBytes"] < result["wireBytesUncompressed"] / 2
-    assert result["seconds"] < 24 * MIB / 10e6, "no faster than without"
+    assert result["seconds"] < 24 * MIB / 3e6, "no faster than without"
     assert trees.rsync_differences(logs, tmp_path / "target") == ""
 
 
