@@ -31,6 +31,7 @@ def test_a_pair_of_five_lines_gets_the_defaults_that_are_right_for_most(apiserve
             "compare": "SizeAndTime",
             "orphans": {"policy": "Delete"},
             "ignoreDeletes": False,
+            "keep": {"accessTimes": False, "selinux": False},
         },
         "transfer": {"bandwidth": [], "compression": "Auto", "timeZone": "UTC"},
         "agents": {

@@ -28,7 +28,7 @@ def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A copy of one of each thing, on a disk of its own."""
     (tmp_path / "source").mkdir()
     trees.everything(tmp_path / "source")
-    with disk(tmp_path, request.param, 320 if request.param == "xfs" else 48) as made:
+    with disk(tmp_path, request.param, {"xfs": 320, "btrfs": 128}.get(request.param, 48)) as made:
         target = made.path / "volume"
         target.mkdir()
         mirror(tmp_path / "source", target)
