@@ -168,14 +168,8 @@ class Deltas:
             sender.channel.send(m.Drop())
             raise
         steady = size == before.st_size and unchanged(before, os.fstat(fd))
-        settled = steady and not racy
-        sender.channel.send(m.End(before.st_size, digest.digest(), attributes.mtime_ns if settled else None))
-        if settled:
-            sender.unsettled.pop(path, None)
-        else:
-            sender.unsettled[path] = Unsettled(sums.digest() if steady else b"", before, blocks=True)
-        sender.counts.files += 1
-        sender.sent(1, 0)
+        known = Unsettled(sums.digest() if steady else b"", before, blocks=True)
+        sender.end_large(path, attributes, digest, known, settled=steady and not racy)
 
     def _pieces(self, fd: int, size: int, theirs: _Theirs, digest: ContentDigest, sums: xxh3_128) -> int:
         """Send what differs; the size up to which the file could be read."""

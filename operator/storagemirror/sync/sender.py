@@ -207,12 +207,20 @@ class Sender:
             self.channel.send(m.Drop())
             raise
         steady = size == before.st_size and unchanged(before, os.fstat(fd))
-        settled = steady and not racy
-        self.channel.send(m.End(before.st_size, digest.digest(), attributes.mtime_ns if settled else None))
+        known = Unsettled(digest.digest() if steady else b"", before)
+        self.end_large(path, attributes, digest, known, settled=steady and not racy)
+
+    def end_large(
+        self, path: bytes, attributes: Attributes, digest: ContentDigest, known: Unsettled, *, settled: bool
+    ) -> None:
+        """A large file was sent, whole or as a delta. `settled`: it was at rest, so it gets its right time; else
+        `known` is remembered of it, for a second look."""
+        mtime_ns = attributes.mtime_ns if settled else None
+        self.channel.send(m.End(known.found.st_size, digest.digest(), mtime_ns))
         if settled:
             self.unsettled.pop(path, None)
         else:
-            self.unsettled[path] = Unsettled(digest.digest() if steady else b"", before)
+            self.unsettled[path] = known
         self.counts.files += 1
         self.sent(1, 0)
 
