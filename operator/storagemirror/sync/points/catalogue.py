@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from storagemirror.entry import DEPTH_LIMIT, join
+from storagemirror.entry import DEPTH_LIMIT
 from storagemirror.point import Name, ObjectId
 
 NEVER = -1
@@ -233,7 +233,3 @@ class Catalogue:
         names.reverse()
         return b"/".join(names)
 
-
-def path_in(directory: bytes, name: bytes) -> bytes:
-    """As `entry.join`."""
-    return join(directory, name)
