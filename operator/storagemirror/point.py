@@ -53,24 +53,27 @@ CONTENT_LIMIT = 1 << 20
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
-U64 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 64) - 1)]
 
 
 class RecordKind(IntEnum):
-    """What a record of a point is; a byte on the wire's side of the digest and in the journal."""
+    """What a record of a point is. Its bytes are those of the frame in which it travels, and of the journal."""
 
     OBJECT = 1
+    """MessagePack of an `Object`."""
     NAMES = 2
+    """MessagePack of a `Names`."""
     CONTENT = 3
-    """u64 offset, little-endian, then 1 byte or more: as in a Data frame."""
+    """u64 offset, little-endian, then 1 byte or more."""
     ZEROS = 4
+    """MessagePack of a `Zeros`."""
 
 
 class ObjectId(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
     """An object of the source: a number of an inode is given again, with another generation."""
 
-    inode: U64
-    generation: U64
+    inode: Number
+    generation: Number
+    """Anything that is another one when the number is given again. (Both: of a u64 its low 63 bits.)"""
 
     def name(self) -> bytes:
         """A file name for it."""
@@ -125,6 +128,13 @@ class Names(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last: bool = True
 
 
+class Zeros(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A part of a file that is zeros: a hole, where the target can."""
+
+    offset: Size
+    length: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+
+
 class End(msgspec.Struct, frozen=True, array_like=True):
     """What a point must come to."""
 
@@ -141,6 +151,21 @@ class End(msgspec.Struct, frozen=True, array_like=True):
     """When the source saw the last change that is in it; 0: not told."""
     entries: Size = 0
     """How many entries the source has at this point; 0: not told."""
+
+
+_object = msgspec.msgpack.Decoder(Object).decode
+_names = msgspec.msgpack.Decoder(Names).decode
+encode = msgspec.msgpack.Encoder().encode
+"""The bytes of an `Object`, a `Names` or a `Zeros`."""
+
+
+def read_record(kind: RecordKind, payload: bytes) -> Object | Names:
+    """What the bytes of a record say. msgspec's errors, ValueError; ProtocolError where an object cannot be."""
+    if kind is RecordKind.NAMES:
+        return _names(payload)
+    told = _object(payload)
+    check_object(told)
+    return told
 
 
 class PointDigest:
