@@ -67,9 +67,7 @@ class Since:
         """As seen from the base of `older`, which ended where this one began."""
         moved = {known: place for known, place in self.moved.items() if known not in older.new}
         listed = {known: names for known, names in self.listed.items() if known not in older.new}
-        return Since(
-            self.new | older.new, {**moved, **older.moved}, {**listed, **older.listed}, self.told | older.told
-        )
+        return Since(self.new | older.new, {**moved, **older.moved}, {**listed, **older.listed}, self.told | older.told)
 
 
 class Catalogue:
@@ -232,4 +230,3 @@ class Catalogue:
             at = parent
         names.reverse()
         return b"/".join(names)
-

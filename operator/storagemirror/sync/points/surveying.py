@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,7 +25,6 @@ from storagemirror.sync.points.capturing import Hints, Ranges, merged
 from storagemirror.sync.points.catalogue import NEVER, Catalogue, Known
 
 _OURS = frozenset({STATE_DIRECTORY, LOST_AND_FOUND})
-_LINKS = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 _ROUNDS = 4
 """A directory that is never where it is said to be is left after so many looks."""
 
@@ -46,15 +44,38 @@ class _Place:
     """What is to be looked at in one directory."""
 
     names: set[bytes] = field(default_factory=set)
+    hinted: set[bytes] = field(default_factory=set)
+    """Names of which something is said to have happened to what is there."""
     deep: bool = False
     """All names, and all below."""
     rounds: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _At:
+    directory: Known
+    fd: int
+    path: bytes
+    place: _Place
+
+
 class Survey:
     """Looks at the volume of one catalogue. For one thread."""
 
-    def __init__(self, catalogue: Catalogue, volume: SourceVolume, view: View, report: Report, clock: Clock) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        volume: SourceVolume,
+        view: View,
+        report: Report,
+        clock: Clock,
+        *,
+        names_pages: bool = False,
+    ) -> None:
+        """`names_pages`: see `Capture`. Where they are not named, a file whose name is hinted is read whatever its
+        ctime says: a direct write moves the ctime when it begins, and is told when it has ended."""
+        self._names_pages = names_pages
+        self._trees: set[bytes] = set()
         self._catalogue = catalogue
         self._volume = volume
         self._view = view
@@ -62,7 +83,11 @@ class Survey:
         self._clock = clock
         self._queue: dict[Known, _Place] = {}
         self.due: dict[Known, Due] = {}
-        """What was found to have changed and has not been told since; whoever tells it takes it out."""
+        """What was found to have changed and has not been told since; whoever tells it takes it out (`told`)."""
+        self.unsettled: set[Known] = set()
+        """What was told and cannot be trusted: looked at again once the volume is frozen."""
+        self.settle_ns = 0
+        """What changed less than this before it was looked at is not trusted."""
         self.pace: Callable[[], None] = lambda: None
         """Called before each directory, and every few hundred entries; may raise to end the look: what is not done
         comes again with the next one."""
@@ -71,24 +96,47 @@ class Survey:
 
     def look(self, hints: Hints) -> None:
         """At what is hinted. Raises what `pace` raises; OSError when the disk fails; `VolumeError`."""
+        self._trees = hints.trees
         if hints.lost:
-            self._distrust_pages()
+            for due in self.due.values():
+                due.ranges = None
+        else:
+            for inode, ranges in hints.pages.items():
+                self._add_pages(inode, ranges)
+        for inode in hints.whole | (hints.pages.keys() if hints.lost else set()):
+            if (known := self._catalogue.by_inode.get(inode)) is not None:
+                self.due[known] = Due(NEVER)
+                self._again(known)
+        for path in hints.names:
+            self._want(path)
         for path in hints.trees:
             self._want(path, deep=True)
-        if b"" not in hints.trees:
-            for path in hints.names:
-                self._want(path)
-        for inode, ranges in hints.pages.items():
-            self._add_pages(inode, ranges, hints)
-        for inode in hints.whole:
-            if (known := self._catalogue.by_inode.get(inode)) is not None:
-                self._become_due(known, NEVER, None)
+        if hints.lost:
+            self._place(self._catalogue.root).deep = True
         self._work()
+
+    def look_frozen(self, hints: Hints, *, everywhere: bool) -> None:
+        """As `look`, at all that may have changed in the end: the volume is frozen. What is found is exact."""
+        self.settle_ns = self._volume.grain_ns
+        for known in self.unsettled:
+            self._again(known)
+        if everywhere:
+            self._place(self._catalogue.root).deep = True
+        self.look(hints)
 
     def look_everywhere(self) -> None:
         """At every object's ctime."""
-        self._queue[self._catalogue.root] = _Place(deep=True)
+        self._place(self._catalogue.root).deep = True
         self._work()
+
+    def told(self, known: Known, ctime_ns: int) -> None:
+        """It was read and told as it was with this ctime; `NEVER`: it may have been otherwise."""
+        self.due.pop(known, None)
+        known.ctime_ns = ctime_ns
+        if ctime_ns == NEVER:
+            self.unsettled.add(known)
+        else:
+            self.unsettled.discard(known)
 
     # -- what to look at
 
@@ -101,86 +149,84 @@ class Survey:
         above = self._catalogue.at(parent)
         while above is None or above.children is None:
             parent, name = split(parent)
-            above, deep = self._catalogue.at(parent), False
-        place = self._place(above)
-        place.names.add(name)
+            above = self._catalogue.at(parent)
+        self._place(above).hinted.add(name)
         if deep and (known := self._catalogue.at(path)) is not None and known.children is not None:
             self._place(known).deep = True
 
-    def _place(self, directory: Known) -> _Place:
-        return self._queue.setdefault(directory, _Place())
+    def _again(self, known: Known) -> None:
+        """Look at it under one of its names."""
+        if known.parent is None:
+            return
+        if known.children is not None:
+            self._place(known)
+        self._place(known.parent).names.add(known.name)
 
-    def _add_pages(self, inode: int, ranges: Ranges, hints: Hints) -> None:
-        """Of what is not known here a name tells. Pages alone make nothing due: the ctime does, of one of its names."""
+    def _place(self, directory: Known) -> _Place:
+        """It is looked at next."""
+        place = self._queue.pop(directory, None)
+        if place is None:
+            place = _Place()
+        self._queue[directory] = place
+        return place
+
+    def _add_pages(self, inode: int, ranges: Ranges) -> None:
+        """Of what is not known here a name tells."""
         known = self._catalogue.by_inode.get(inode)
         if known is None or known.parent is None or not stat.S_ISREG(known.mode):
             return
         due = self.due.get(known)
-        if due is not None and due.ranges is None:
-            return
-        self.due[known] = Due(NEVER, merged([*(due.ranges or [] if due else []), *ranges]))
+        if due is None:
+            self.due[known] = Due(NEVER, ranges)
+        elif due.ranges is not None:
+            self.due[known] = Due(NEVER, merged([*due.ranges, *ranges]))
         self._place(known.parent).names.add(known.name)
-
-    def _distrust_pages(self) -> None:
-        for known, due in self.due.items():
-            self.due[known] = Due(due.ctime_ns, None)
 
     # -- looking
 
     def _work(self) -> None:
-        order = deque(self._queue)
-        while order or self._queue:
-            if not order:
-                order.extend(self._queue)
-            directory = order.popleft()
-            place = self._queue.get(directory)
-            if place is None:
-                continue
-            self.pace()
-            if self._directory(directory, place) or place.rounds >= _ROUNDS:
-                if self._queue.get(directory) is place:
-                    del self._queue[directory]
-            else:
+        """The last directory first: what is said of one above helps with those below."""
+        while self._queue:
+            directory, place = self._queue.popitem()
+            try:
+                self.pace()
+                done = self._directory(directory, place)
+            except BaseException:
+                self._queue[directory] = place
+                raise
+            if not done and place.rounds < _ROUNDS:
                 place.rounds += 1
-                order.append(directory)
+                self._queue[directory] = place
+                above = directory.parent
+                if above is not None:  # it is not where it was: what is there now?
+                    self._place(above).names.add(directory.name)
 
     def _directory(self, directory: Known, place: _Place) -> bool:
-        """Look at one directory; False when it is not where it was thought to be, and comes again."""
+        """Look at one directory; False when it is not where it was thought to be."""
         path = self._catalogue.path(directory)
         if path is None:
-            return True  # it has gone, or whoever has it now is still to be looked at and then looks at all of it
+            return True  # gone; or whoever has it now is still to be looked at
         try:
             fd = self._volume.tree.open_directory(path)
         except OSError:
-            return self._stale(directory)
+            return False
         try:
             found = os.fstat(fd)
             if found.st_ino != directory.inode:
-                return self._stale(directory)
-            ctime = self._trusted(found)
-            # Those of a directory that is listed now come in the same go.
-            names, place.names = place.names, set()
-            if place.deep or found.st_ctime_ns != directory.ctime_ns:
-                if found.st_ctime_ns != directory.ctime_ns:
-                    self._become_due(directory, ctime, None)
+                return False
+            changed = found.st_ctime_ns != directory.ctime_ns
+            if changed:
+                self.due[directory] = Due(self._trusted(found))
+            names = place.names | place.hinted
+            if changed or place.deep:
                 names |= self._list(directory, fd, everything=place.deep or directory.ctime_ns == NEVER)
-                directory.ctime_ns = ctime
             for number, name in enumerate(names):
                 if number & 255 == 255:
                     self.pace()
-                self._name(directory, fd, path, name, deep=place.deep)
+                self._name(_At(directory, fd, path, place), name)
         finally:
             os.close(fd)
         return True
-
-    def _stale(self, directory: Known) -> bool:
-        """It is not at its path any more: what is above it is looked at first."""
-        above = directory.parent
-        if above is None:
-            return True
-        place = self._place(above)
-        place.names.add(directory.name)
-        return False
 
     def _list(self, directory: Known, fd: int, *, everything: bool) -> set[bytes]:
         """The names that are to be looked at: new ones, those of other objects than before, or all. What is not there
@@ -202,31 +248,34 @@ class Survey:
             self._catalogue.remove(directory, name)
         return wanted
 
-    def _name(self, directory: Known, fd: int, path: bytes, name: bytes, *, deep: bool) -> None:
+    def _name(self, at: _At, name: bytes) -> None:
         """What is at a name now."""
         self.looked += 1
-        if directory is self._catalogue.root and name in _OURS:
+        if at.directory is self._catalogue.root and name in _OURS:
             return
         try:
-            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            known = self._object(found, fd, name) if self._takes(path, name, found) else None
+            found = os.stat(name, dir_fd=at.fd, follow_symlinks=False)
+            known = self._object(found, at.fd, name) if self._takes(at.path, name, found) else None
         except FileNotFoundError:
             known = None
         if known is None:
-            self._catalogue.remove(directory, name)
+            self._catalogue.remove(at.directory, name)
             return
-        if self._catalogue.names_of(directory).get(name) is not known:
-            self._catalogue.place(directory, name, known)
-            if known.children is None:
-                self._become_due(known, self._trusted(found), None)
+        placed = self._catalogue.names_of(at.directory).get(name) is not known
+        if placed:
+            self._catalogue.place(at.directory, name, known)
+        changed = known.ctime_ns != found.st_ctime_ns
         if known.children is not None:
-            if deep or known.ctime_ns != found.st_ctime_ns:
-                self._place(known).deep |= deep
-        elif known.ctime_ns != found.st_ctime_ns:
-            due = self.due.get(known)
-            self._become_due(known, self._trusted(found), due.ranges if due is not None else None)
-        elif (due := self.due.get(known)) is not None and due.ctime_ns == NEVER and due.ranges is not None:
-            due.ctime_ns = self._trusted(found)  # pages were named, and nothing else has changed
+            if at.place.deep or changed or placed:
+                self._place(known).deep |= at.place.deep or (placed and join(at.path, name) in self._trees)
+            return
+        hinted = name in at.place.hinted and not self._names_pages
+        due = self.due.get(known)
+        if changed or placed or hinted:
+            # Where pages are named, and nothing speaks of more than these, they are all that changed.
+            self.due[known] = Due(self._trusted(found), due.ranges if due is not None else None)
+        elif due is not None and due.ctime_ns == NEVER:
+            due.ctime_ns = self._trusted(found)
 
     def _object(self, found: os.stat_result, fd: int, name: bytes) -> Known:
         known = self._catalogue.by_inode.get(found.st_ino)
@@ -251,12 +300,8 @@ class Survey:
             return False
         return True
 
-    def _become_due(self, known: Known, ctime_ns: int, ranges: Ranges | None) -> None:
-        self.due[known] = Due(ctime_ns, ranges)
-
     def _trusted(self, found: os.stat_result) -> int:
         """The ctime, or `NEVER` where another change could have the same."""
-        grain = self._volume.grain_ns
-        if grain and found.st_ctime_ns > self._clock.now_ns() - grain:
+        if self.settle_ns and found.st_ctime_ns > self._clock.now_ns() - self.settle_ns:
             return NEVER
         return found.st_ctime_ns
