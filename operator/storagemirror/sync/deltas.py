@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from xxhash import xxh3_128
 
 from storagemirror.entry import Attributes, Entry, split
-from storagemirror.fs.blocks import BLOCK, PIECE, BlockReader, blocks_in, differing
+from storagemirror.fs.blocks import BLOCK, PIECE, SUM, BlockReader, blocks_in, differing
 from storagemirror.fs.source import unchanged
 from storagemirror.sync import shifts
 from storagemirror.sync.inbox import Inbox

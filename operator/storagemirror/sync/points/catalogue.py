@@ -60,8 +60,8 @@ class Since:
     """Where it was, of what has left that place."""
     listed: dict[Known, dict[bytes, Known]] = field(default_factory=dict)
     """Of a directory whose names changed: its names at the base."""
-    told: set[Known] = field(default_factory=set)
-    """Of which something was sent."""
+    told: dict[Known, bytes | None] = field(default_factory=dict)
+    """Of what content may have been told: its sums at the base."""
 
     def after(self, older: Since) -> Since:
         """As seen from the base of `older`, which ended where this one began."""
@@ -169,6 +169,13 @@ class Catalogue:
             stack.extend(self.loose)
             self.loose.clear()
 
+    def forget(self, known: Known) -> list[Known]:
+        """As if it were not there; the directories that it has names in."""
+        directories = [directory for directory, _ in known.more] + ([known.parent] if known.parent is not None else [])
+        self._unname(known)
+        self.sweep()
+        return directories
+
     @staticmethod
     def names_of(directory: Known) -> dict[bytes, Known]:
         """The names in a directory."""
@@ -209,6 +216,11 @@ class Catalogue:
             for name, known in sorted(self.names_of(directory).items())
         ]
 
+    @property
+    def changed(self) -> bool:
+        """Whether names or objects are others than at the base."""
+        return bool(self.since.new or self.since.listed or self.since.told)
+
     def rebase(self) -> Since:
         """The present is the base from now on; what led to it."""
         since, self.since = self.since, Since()
@@ -217,6 +229,13 @@ class Catalogue:
     def go_back(self, older: Since) -> None:
         """The target has not got the last base, but the one before; `older` is what led from there to here."""
         self.since = self.since.after(older)
+
+    def untell(self) -> list[Known]:
+        """Nothing that was told since the base has come; what that is about."""
+        told, self.since.told = self.since.told, {}
+        for known, sums in told.items():
+            known.sums = sums
+        return [*told, *self.since.new]
 
     def _path(self, known: Known, moved: dict[Known, tuple[Known, bytes]]) -> bytes | None:
         names: list[bytes] = []

@@ -6,11 +6,10 @@ where pages were named. Where no sums are known, all that is looked at is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from storagemirror.fs.blocks import BLOCK, PIECE, SUM, BlockReader, blocks_in, differing
-from storagemirror.fs.reading import Footprint
 from storagemirror.sync.points.capturing import Ranges
 
 
@@ -25,16 +24,23 @@ class Part:
 
 
 class Changed:
-    """What changed in the open file `fd` of `size` bytes; iterate over it once.
+    """What changed in the file of `size` bytes that `reader` reads; iterate over it once.
 
     `sums` are what was told before (None: not known), and afterwards those of what is told now. `ranges`: only there;
     None: anywhere. `short`: the file was cut while it was read.
     """
 
     def __init__(
-        self, fd: int, size: int, sums: bytes | None, ranges: Ranges | None, footprint: Footprint | None = None
+        self,
+        reader: BlockReader,
+        size: int,
+        sums: bytes | None,
+        ranges: Ranges | None,
+        pace: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self._reader = BlockReader(fd, size, footprint)
+        """`pace` is called with the size of each piece before it is read; it may raise."""
+        self._pace = pace
+        self._reader = reader
         self._size = size
         self._before = sums
         self._ranges = ranges
@@ -50,6 +56,7 @@ class Changed:
         """Piece by piece, from its begin to its end."""
         sums = bytearray()
         for offset in range(0, self._size, PIECE):
+            self._pace(min(PIECE, self._size - offset))
             piece = self._reader.read(offset)
             self.read += piece.length
             sums += piece.sums
@@ -68,6 +75,7 @@ class Changed:
         """Only the blocks that the ranges touch; of these only what the ranges name."""
         sums = None if self._before is None else bytearray(self._before[: blocks_in(self._size) * SUM])
         for begin, end in _by_blocks(ranges, self._size):
+            self._pace(end - begin)
             piece = self._reader.read(begin, end - begin)
             self.read += piece.length
             if piece.length < min(end, self._size) - begin:

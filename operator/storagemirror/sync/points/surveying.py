@@ -37,6 +37,10 @@ class Due:
     """As it was at the look; `NEVER`: another change could have the same."""
     ranges: Ranges | None = None
     """Where its content may have changed; None: anywhere."""
+    changed_ns: int = 0
+    """Its ctime, whatever that is worth; 0: not looked at yet."""
+    size: int = 0
+    """Of a file."""
 
 
 @dataclass(slots=True)
@@ -100,13 +104,10 @@ class Survey:
         if hints.lost:
             for due in self.due.values():
                 due.ranges = None
-        else:
-            for inode, ranges in hints.pages.items():
-                self._add_pages(inode, ranges)
-        for inode in hints.whole | (hints.pages.keys() if hints.lost else set()):
-            if (known := self._catalogue.by_inode.get(inode)) is not None:
-                self.due[known] = Due(NEVER)
-                self._again(known)
+        for inode, ranges in hints.pages.items():
+            self._add_hinted(inode, None if hints.lost else ranges)
+        for inode in hints.whole:
+            self._add_hinted(inode, None)
         for path in hints.names:
             self._want(path)
         for path in hints.trees:
@@ -119,15 +120,33 @@ class Survey:
         """As `look`, at all that may have changed in the end: the volume is frozen. What is found is exact."""
         self.settle_ns = self._volume.grain_ns
         for known in self.unsettled:
-            self._again(known)
+            self.again(known)
         if everywhere:
             self._place(self._catalogue.root).deep = True
         self.look(hints)
+
+    def forget_gone(self) -> None:
+        """What has no name any more is nobody's business."""
+        root = self._catalogue.root
+        for known in [known for known in self.due if known.parent is None and known is not root]:
+            del self.due[known]
+        self.unsettled = {known for known in self.unsettled if known.parent is not None or known is root}
 
     def look_everywhere(self) -> None:
         """At every object's ctime."""
         self._place(self._catalogue.root).deep = True
         self._work()
+
+    def make_due(self, known: Known) -> None:
+        """It is to be told, although it has not changed since the last look."""
+        due = self.due.setdefault(known, Due(known.ctime_ns, None, known.ctime_ns, known.size))
+        due.ranges = None
+        known.ctime_ns = NEVER
+
+    def distrust(self) -> None:
+        """What is due may have changed in the very moment when it was looked at."""
+        for due in self.due.values():
+            due.ctime_ns = NEVER
 
     def told(self, known: Known, ctime_ns: int) -> None:
         """It was read and told as it was with this ctime; `NEVER`: it may have been otherwise."""
@@ -154,7 +173,7 @@ class Survey:
         if deep and (known := self._catalogue.at(path)) is not None and known.children is not None:
             self._place(known).deep = True
 
-    def _again(self, known: Known) -> None:
+    def again(self, known: Known) -> None:
         """Look at it under one of its names."""
         if known.parent is None:
             return
@@ -170,17 +189,24 @@ class Survey:
         self._queue[directory] = place
         return place
 
-    def _add_pages(self, inode: int, ranges: Ranges) -> None:
+    def _add_hinted(self, inode: int, ranges: Ranges | None) -> None:
         """Of what is not known here a name tells."""
         known = self._catalogue.by_inode.get(inode)
-        if known is None or known.parent is None or not stat.S_ISREG(known.mode):
+        if known is not None and stat.S_ISREG(known.mode):
+            self.add_pages(known, ranges)
+
+    def add_pages(self, known: Known, ranges: Ranges | None) -> None:
+        """These bytes of it may have changed (None: any), whatever its ctime says."""
+        if known.parent is None:
             return
         due = self.due.get(known)
         if due is None:
             self.due[known] = Due(NEVER, ranges)
-        elif due.ranges is not None:
-            self.due[known] = Due(NEVER, merged([*due.ranges, *ranges]))
-        self._place(known.parent).names.add(known.name)
+        else:
+            mine = due.ranges
+            due.ranges = None if mine is None or ranges is None else merged([*mine, *ranges])
+            due.ctime_ns = NEVER
+        self.again(known)
 
     # -- looking
 
@@ -216,7 +242,7 @@ class Survey:
                 return False
             changed = found.st_ctime_ns != directory.ctime_ns
             if changed:
-                self.due[directory] = Due(self._trusted(found))
+                self.due[directory] = self._due_now(found, None)
             names = place.names | place.hinted
             if changed or place.deep:
                 names |= self._list(directory, fd, everything=place.deep or directory.ctime_ns == NEVER)
@@ -273,9 +299,10 @@ class Survey:
         due = self.due.get(known)
         if changed or placed or hinted:
             # Where pages are named, and nothing speaks of more than these, they are all that changed.
-            self.due[known] = Due(self._trusted(found), due.ranges if due is not None else None)
+            ranges = due.ranges if due is not None else None
+            self.due[known] = self._due_now(found, ranges)
         elif due is not None and due.ctime_ns == NEVER:
-            due.ctime_ns = self._trusted(found)
+            due.ctime_ns, due.changed_ns = self._trusted(found), found.st_ctime_ns
 
     def _object(self, found: os.stat_result, fd: int, name: bytes) -> Known:
         known = self._catalogue.by_inode.get(found.st_ino)
@@ -299,6 +326,10 @@ class Survey:
             self._report(NotKeptKind.DEVICE, join(path, name))
             return False
         return True
+
+    def _due_now(self, found: os.stat_result, ranges: Ranges | None) -> Due:
+        size = found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return Due(self._trusted(found), ranges, found.st_ctime_ns, size)
 
     def _trusted(self, found: os.stat_result) -> int:
         """The ctime, or `NEVER` where another change could have the same."""
