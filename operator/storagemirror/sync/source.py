@@ -306,14 +306,8 @@ class SourceSession:
         more = f" (the first of {answer.failed:,} entries that could not be written)" if answer.failed > 1 else ""
         self._raise_failure(answer.reason, answer.message + more)
         self._volume.check_identity()
-        self._welcome = m.Welcome(
-            welcome.version,
-            welcome.epoch,
-            welcome.view,
-            True,
-            comparison.found.entries,
-            welcome.synced_through_ns,
-            welcome.features,
+        self._welcome = msgspec.structs.replace(
+            welcome, has_entries=True, entries=comparison.found.entries, manifest=0, partial=b"", capacity=0
         )
         self._observer.event(Event(EventKind.MIRROR_ENDED))
         return MirrorResult(

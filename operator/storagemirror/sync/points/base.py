@@ -23,6 +23,7 @@ _SLOWEST_CLOCK_NS = 20_000_000
 """Files get their times from a clock that may be two ticks behind (10 ms each, at most)."""
 _ASKED = 500
 _ASKED_BYTES = 256 << 10
+_LARGE = 64 << 20
 
 
 def empty(volume: SourceVolume) -> Catalogue:
@@ -95,11 +96,12 @@ def _same(
     if found is None or found.st_ino != known.inode:
         return False
     if stat.S_ISREG(known.mode):
-        # Of one that is due all of it is told; the others must be what the mirror took for equal.
-        return due or (entry.size, entry.mtime_ns // 1_000_000_000) == (
-            found.st_size,
-            found.st_mtime_ns // 1_000_000_000,
-        )
+        if due:
+            # All of it is told. Where the target has one file under two names that are two here, both would be written
+            # into one; so it is told as new, unless that takes much room: then the target says so.
+            return found.st_size > _LARGE
+        seconds = entry.mtime_ns // 1_000_000_000, found.st_mtime_ns // 1_000_000_000
+        return entry.size == found.st_size and seconds[0] == seconds[1]
     return False  # told anew: nothing in it could be changed
 
 

@@ -295,7 +295,7 @@ class Maker:
             except OSError:
                 continue  # a pass reports it
             if read is None:
-                continue
+                raise PutOff("an object was not where it is said to be", reason=Changed.reason)
             sheets.append((sheet, read))
             looked += read.looked
             held += sheet.size
@@ -317,12 +317,12 @@ class Maker:
         try:
             everywhere = passes.everywhere.while_frozen and not self._capture.names_pages
             survey.look_frozen(passes.hints(), everywhere=everywhere)
+            self._catalogue.sweep()
+            survey.forget_gone()
         finally:
             survey.pace = lambda: None
 
     def _end(self, opened: Opened, sheets: list[tuple[Sheet, Read]], at_ns: int) -> None:
-        self._catalogue.sweep()
-        self._survey.forget_gone()
         for sheet, read in sheets:
             opened.tell(sheet, read)
             self._survey.told(read.known, read.ctime_ns)

@@ -292,6 +292,8 @@ class Survey:
             self._catalogue.place(at.directory, name, known)
         changed = known.ctime_ns != found.st_ctime_ns
         if known.children is not None:
+            if placed and known not in self.due:
+                self.due[known] = self._due_now(found, None)
             if at.place.deep or changed or placed:
                 self._place(known).deep |= at.place.deep or (placed and join(at.path, name) in self._trees)
             return
