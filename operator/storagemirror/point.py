@@ -159,13 +159,16 @@ encode = msgspec.msgpack.Encoder().encode
 """The bytes of an `Object`, a `Names` or a `Zeros`."""
 
 
-def read_record(kind: RecordKind, payload: bytes) -> Object | Names:
+def read_object(payload: bytes) -> Object:
     """What the bytes of a record say. msgspec's errors, ValueError; ProtocolError where an object cannot be."""
-    if kind is RecordKind.NAMES:
-        return _names(payload)
     told = _object(payload)
     check_object(told)
     return told
+
+
+def read_names(payload: bytes) -> Names:
+    """As `read_object`; what they are depends on the directory (`check_names`)."""
+    return _names(payload)
 
 
 class PointDigest:

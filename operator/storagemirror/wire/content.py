@@ -22,7 +22,7 @@ from xxhash import xxh3_128, xxh3_128_digest
 
 from storagemirror.entry import KINDS, STATE_DIRECTORY, Attributes, Kind, Size, is_name, is_path
 from storagemirror.errors import ProtocolError
-from storagemirror.point import Names, Object, RecordKind, read_record
+from storagemirror.point import Names, Object, RecordKind, read_names, read_object
 
 _RECORDS_LENGTH = struct.Struct("<I")
 _OFFSET = struct.Struct("<Q")
@@ -236,7 +236,7 @@ class Told:
         self.kind = kind
         self.payload = payload
         try:
-            self.record: Object | Names = read_record(kind, payload)
+            self.record: Object | Names = read_names(payload) if kind is RecordKind.NAMES else read_object(payload)
         except (msgspec.MsgspecError, RecursionError, ValueError) as e:
             raise ProtocolError(f"a record of a point cannot be read: {e}") from e
 
