@@ -56,12 +56,12 @@ class _State(Enum):
 class Guard:
     """One guard, from when nobody else is until it is told to end."""
 
-    def __init__(self, volume: Volume, shared: Shared, wake: Wake, worker: Worker) -> None:
+    def __init__(self, volume: Volume, shared: Shared, wake: Wake, worker: Worker, start: Start) -> None:
         self._volume = volume
         self._shared = shared
         self._wake = wake
         self._worker = worker
-        self._start = Start(volume, shared, wake, say)
+        self._start = start
         self._engines = Engines(shared.socket, say)
         self._ability = Ability(False)
         self._state = _State.STARTING

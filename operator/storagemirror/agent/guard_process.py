@@ -62,22 +62,23 @@ class Second:
             self._worker.do(self._volume.thaw)
 
 
-def guard(volume: Volume, directory: str) -> int:
-    """Be the second of the volume, and then its guard; returns the exit status. `directory` is what both share."""
+def guard(volume: Volume, directory: str, stranger_seconds: float) -> int:
+    """Be the second of the volume, and then its guard; returns the exit status. `directory` is what both share.
+    `stranger_seconds`: see `Start`."""
     shared, wake = Shared(directory), Wake()
     wake.on_signals()
     worker = Worker(wake)
     if not stay_in_memory():
         say("cannot stay in memory (no CAP_IPC_LOCK): on a machine that runs out of it, a thaw may come late")
     Second(volume, shared, wake, worker).wait()
+    start = Start(volume, shared, wake, say, stranger_seconds)
     if not wake.ending:
-        Guard(volume, shared, wake, worker).run()
-    return 0 if _last_look(volume, shared, wake, worker) else 1
+        Guard(volume, shared, wake, worker, start).run()
+    return 0 if _last_look(start, shared, wake, worker) else 1
 
 
-def _last_look(volume: Volume, shared: Shared, wake: Wake, worker: Worker) -> bool:
+def _last_look(start: Start, shared: Shared, wake: Wake, worker: Worker) -> bool:
     """Told to end, and nobody else is the guard: whether nothing is left frozen."""
-    start = Start(volume, shared, wake, say)
     while True:
         worker.do(start.rescue)
         while (done := worker.done()) is None:

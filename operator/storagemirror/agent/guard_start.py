@@ -20,8 +20,6 @@ from storagemirror.agent.guard_shared import POINT, Shared
 from storagemirror.errors import VolumeError
 from storagemirror.fs.freeze import Answer, Outcome
 
-STRANGER_SECONDS = 10.0
-"""How long a freeze that nobody explains is left alone at the start of a guard."""
 _LOOK_SECONDS = 0.25
 _TRIAL_SECONDS = 2.0
 
@@ -45,13 +43,17 @@ ABLE = Ability(True, text="")
 
 
 class Start:
-    """The beginning of one guard. For the worker's thread: each of its calls may hang."""
+    """The beginning of one guard. For the worker's thread: each of its calls may hang. `stranger_seconds` is how long a
+    freeze that nobody explains is left alone."""
 
-    def __init__(self, volume: Volume, shared: Shared, wake: Wake, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, volume: Volume, shared: Shared, wake: Wake, say: Callable[[str], None], stranger_seconds: float
+    ) -> None:
         self._volume = volume
         self._shared = shared
         self._wake = wake
         self._say = say
+        self._stranger_seconds = stranger_seconds
 
     def rescue(self) -> Answer:
         """Thaw what a guard of this pod left frozen. FAILED when it may be frozen still."""
@@ -88,7 +90,7 @@ class Start:
                 return Ability(False, LASTING, "FilesystemCannotFreeze", f"{self._volume.path}: {answer.text}")
             if answer.outcome is not Outcome.ALREADY_FROZEN:
                 return Ability(False, PASSING, FAILED, f"cannot freeze {self._volume.path}: {answer.text}")
-            if time.monotonic() - first > STRANGER_SECONDS:
+            if time.monotonic() - first > self._stranger_seconds:
                 self._thaw_stranger()
                 first = time.monotonic()
             time.sleep(_LOOK_SECONDS)
@@ -107,6 +109,6 @@ class Start:
     def _thaw_stranger(self) -> None:
         answer = self._volume.thaw()
         self._say(
-            f"the volume was frozen when this guard began, and for {STRANGER_SECONDS:.0f} s since, by nobody who is "
-            f"known: thawed ({answer.text})"
+            f"the volume was frozen when this guard began, and for {self._stranger_seconds:.1f} s since, by nobody who "
+            f"is known: thawed ({answer.text})"
         )

@@ -26,6 +26,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("STORAGEMIRROR_GUARD_PATH", "/guard"),
         help="directory that both guards and the engine share (default /guard) [STORAGEMIRROR_GUARD_PATH]",
     )
+    parser.add_argument(
+        "--stranger-seconds",
+        type=float,
+        default=10.0,
+        help="how long a volume that is found frozen at the start, by nobody known, is left so (default 10)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         volume = Volume(args.volume)
-        status = guard(volume, args.shared)
+        status = guard(volume, args.shared, args.stranger_seconds)
     except OSError as e:
         raise BadInput(f"cannot guard {args.volume}: {e}") from e
     end(status)

@@ -57,7 +57,7 @@ def own_filesystem(directory: int, path: str, mounts: Sequence[Mount] | None = N
     `VolumeError` with the reason `FilesystemShared` or `FilesystemCannotFreeze`.
     """
     mounts = read_mounts() if mounts is None else mounts
-    number = _mount_number(directory)
+    number = mount_number(directory)
     ours = next((mount for mount in mounts if mount.number == number), None)
     if ours is None:
         raise VolumeError(f"{path}: its mount is not to be found in mountinfo", reason=SHARED)
@@ -77,7 +77,8 @@ def own_filesystem(directory: int, path: str, mounts: Sequence[Mount] | None = N
     return ours
 
 
-def _mount_number(directory: int) -> int:
+def mount_number(directory: int) -> int:
+    """Of the mount that an open directory belongs to."""
     with open(f"/proc/self/fdinfo/{directory}", encoding="ascii") as lines:
         for line in lines:
             if line.startswith("mnt_id:"):
