@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from storagemirror.fs import freeze, mounts
+from storagemirror.fs import mounts
+from storagemirror.fs.freeze import Answer, freeze, thaw
 
 _STACK_BYTES = 256 * 1024
 """Of the worker: all that is mapped may be locked in memory."""
@@ -38,19 +39,19 @@ class Volume:
         """Have written what there is to write, so that the freeze after it is short. Errors are somebody else's."""
         ctypes.CDLL(None).syncfs(self._fd)
 
-    def freeze(self) -> freeze.Answer:
+    def freeze(self) -> Answer:
         """See `fs.freeze`."""
-        return freeze.freeze(self._fd)
+        return freeze(self._fd)
 
-    def thaw(self) -> freeze.Answer:
+    def thaw(self) -> Answer:
         """See `fs.freeze`."""
-        return freeze.thaw(self._fd)
+        return thaw(self._fd)
 
 
 class Done(NamedTuple):
     """A call that came back: what it said, when it began and when it ended (time.monotonic)."""
 
-    answer: freeze.Answer
+    answer: Answer
     begun: float
     ended: float
 
@@ -100,13 +101,13 @@ class Worker:
 
     def __init__(self, wake: Wake) -> None:
         self._wake = wake
-        self._jobs: queue.SimpleQueue[Callable[[], freeze.Answer]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], Answer]] = queue.SimpleQueue()
         self._done: deque[Done | BaseException] = deque()
         self.busy = False
         threading.stack_size(_STACK_BYTES)
         threading.Thread(target=self._run, daemon=True).start()
 
-    def do(self, job: Callable[[], freeze.Answer]) -> None:
+    def do(self, job: Callable[[], Answer]) -> None:
         """Begin it. For the main thread, which is woken when it is done."""
         self.busy = True
         self._jobs.put(job)
