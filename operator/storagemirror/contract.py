@@ -422,6 +422,15 @@ class KeptAside(_Wire, frozen=True, kw_only=True):
     """When it was done, on the target's clock."""
 
 
+class Freezing(_Wire, frozen=True, kw_only=True):
+    """Source: whether its volume can be frozen."""
+
+    able: bool
+    reason: str = ""
+    """Why not: CamelCase, as of a problem."""
+    message: str = ""
+
+
 class Report(_Wire, frozen=True, kw_only=True):
     """What one agent sees. Times are RFC 3339 UTC. None means: not known, never zero."""
 
@@ -452,6 +461,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     not_kept: tuple[NotKept, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     """Source only: since its last full comparison began."""
+    freezing: Freezing | None = None
+    """Source with guards; None: there are none, or they were not heard yet."""
     volume: VolumeFacts | None = None
     bytes_sent: int = 0
     version: str = ""

@@ -18,6 +18,7 @@ from storagemirror.api.status import Phase, VolumeStatus
 from storagemirror.contract import Role
 from storagemirror.plan.claims import warning
 from storagemirror.plan.decisions import Effect, Verdict
+from storagemirror.plan.freezing import why_not_frozen
 from storagemirror.plan.times import written
 from storagemirror.plan.volumes import Judged, heard_report
 
@@ -179,6 +180,16 @@ def everything_kept(whole: Whole) -> Told:
     return Told(TRUE, Reason.NOTHING_LOST, "")
 
 
+def crash_consistent(whole: Whole) -> Told:
+    """No copy is, as long as no points are made. So this says what would keep them from being made."""
+    for judged in whole.judged:
+        found = why_not_frozen(judged.view, heard_report(judged.view, Role.SOURCE))
+        if found is not None:
+            return Told(FALSE if found.lasting else UNKNOWN, found.reason, found.message)
+    message = "Every volume can be frozen, but changes are applied as they come: no points in time are made."
+    return Told(FALSE, Reason.NO_POINTS, message)
+
+
 def verified(whole: Whole) -> Told:
     """Of the volumes that are verified; only where some are."""
     found = [(v.name, v.verify) for v in whole.volumes if v.verify is not None]
@@ -211,6 +222,7 @@ TELLERS: tuple[tuple[ConditionType, Callable[[Whole], Told]], ...] = (
     (ConditionType.HELD, held),
     (ConditionType.SEPARATE_NODES, separate_nodes),
     (ConditionType.EVERYTHING_KEPT, everything_kept),
+    (ConditionType.CRASH_CONSISTENT, crash_consistent),
 )
 
 

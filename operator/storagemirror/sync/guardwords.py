@@ -27,7 +27,8 @@ LONGEST_MESSAGE = 1024
 
 _FIELDS = {"able": 1, "freeze": 3, "thaw": 2, "frozen": 3, "thawed": 3, "lost": 4, "refused": 5}
 """How many, the word itself counted."""
-_NUMBERED = frozenset(_FIELDS) - {"able"}
+_NUMBERS = {"freeze": 2, "thaw": 1, "frozen": 2, "thawed": 2, "lost": 1, "refused": 1}
+"""How many fields after the word are numbers."""
 
 
 def encode(word: str, *fields: object) -> bytes:
@@ -42,6 +43,7 @@ def decode(packet: bytes) -> list[str]:
     word = text.split(" ", 1)[0]
     wanted = _FIELDS.get(word)
     fields = text.split(" ", (wanted or 1) - 1)
-    if wanted is None or len(fields) != wanted or (word in _NUMBERED and not fields[1].isdecimal()):
+    numbers = fields[1 : 1 + _NUMBERS.get(word, 0)]
+    if len(fields) != wanted or not all(number.isdecimal() and len(number) < 20 for number in numbers):
         raise ProtocolError(f"expected a message of the guard's protocol, got {text[:80]!r}")
     return fields
