@@ -185,7 +185,7 @@ class Model:
         for told in objects.values():
             if told.names is not None:
                 told.node.names = told.node.facts[-1]
-        for node, attributes, size, content in self.pending:
+        for node, attributes, _, content in self.pending:
             node.mode = attributes.mode
             node.facts = (attributes.uid, attributes.gid, attributes.mtime_ns, dict(attributes.xattrs))
             node.content = content

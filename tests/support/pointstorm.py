@@ -1,6 +1,6 @@
 """Writers of every kind, for points: run as a process of its own, so that nothing of them is ours.
 
-    python -m tests.support.pointstorm DIRECTORY SEED KINDS
+python -m tests.support.pointstorm DIRECTORY SEED KINDS
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from storagemirror.contract import (
     Order,
     PeerSeen,
     Phase,
+    PointsMade,
     Problem,
     Proof,
     Report,
@@ -50,6 +51,7 @@ class Sight:
     through_ns: int | None = None
     capture: Capture | None = None
     freezing: Freezing | None = None
+    points: PointsMade | None = None
     volume: VolumeFacts | None = None
     left: tuple[LeftAlone, ...] = ()
 
@@ -146,6 +148,7 @@ class View:
                 lag_bytes=lag_bytes,
                 capture=sight.capture,
                 freezing=_brief(sight.freezing),
+                points=sight.points,
                 not_kept=tuple(
                     NotKept(kind=c.kind.value, count=c.count, first=c.first_printable()) for c in self._tally.counts()
                 ),
@@ -242,10 +245,16 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
         or before.peer_connected != now.peer_connected
         or before.capture is not now.capture
         or before.freezing != now.freezing
+        or _first_point(before) != _first_point(now)
         or before.order != now.order
         or (before.mirrored_ns is None) != (now.mirrored_ns is None)
         or (before.through_ns is None) != (now.through_ns is None)
     )
+
+
+def _first_point(sight: Sight) -> bool:
+    """Whether a point has come to the target."""
+    return sight.points is not None and sight.points.number is not None
 
 
 def _answers(kept: KeptAside | None, order: Order | None) -> bool:

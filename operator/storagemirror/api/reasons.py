@@ -119,6 +119,14 @@ class Reason(StrEnum):
     GUARD_GONE = "GuardGone"
     THAW_FAILED = "ThawFailed"
     NO_POINTS = "NoPoints"
+    POINTS_MADE = "PointsMade"
+    POINTS_NOT_WHOLE = "PointsNotWhole"
+    PUT_OFF = "PutOff"
+    SYNC_TOO_SLOW = "SyncTooSlow"
+    TOO_MUCH_TO_READ = "TooMuchToRead"
+    TARGET_BEHIND = "TargetBehind"
+    POINT_CONFLICT = "PointConflict"
+    POINT_REFUSED = "PointRefused"
     VOLUME_UNUSABLE = "VolumeUnusable"
     NOT_EVERYTHING_KEPT = "NotEverythingKept"
     VERIFIED_EQUAL = "VerifiedEqual"
@@ -300,6 +308,10 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.FREEZE_NOT_PERMITTED: "Something takes CAP_SYS_ADMIN from the guards: SELinux, a policy, or user "
         "namespaces.",
         Reason.GUARD_NOT_READY: "See `kubectl logs POD -c guard-1` and `-c guard-2` of the source's agent.",
+        Reason.NO_POINTS: "Set spec.replication.consistency to Point; see status.volumes[].points for why one was put "
+        "off.",
+        Reason.POINTS_NOT_WHOLE: "Files are written through memory maps or libaio in a volume of many files, which "
+        "inotify does not tell; see docs/consistency.md.",
         Reason.FROZEN_BY_ANOTHER: "It goes on by itself when that tool thaws the volume.",
         Reason.VOLUME_UNUSABLE: "See the message for what is wrong with the volume.",
         Reason.NOT_EVERYTHING_KEPT: "See status.volumes[].notKept; spec.agents.privilege Baseline keeps the most.",

@@ -18,6 +18,7 @@ from storagemirror.contract import (
     BeatOrder,
     Order,
     Peer,
+    ReplicationOrder,
     Role,
     TransferOrder,
 )
@@ -43,6 +44,7 @@ from storagemirror.plan.decisions import (
 from storagemirror.plan.mirroring import mirror_order
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import BrokenOrder, OrderSeen, RefusalOf, Unseen
+from storagemirror.plan.replication import replication_order
 from storagemirror.plan.times import seconds_since
 from storagemirror.plan.transfer import transfer_order
 from storagemirror.plan.verifying import verify_of
@@ -255,11 +257,19 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
         verify=None if view.elsewhere else verify_of(pair, which, view.before.verify, view.now),
         mirror=mirror_order(view),
         transfer=transfer_order(spec.transfer, len(spec.volumes)) if which is Role.SOURCE else TransferOrder(),
+        replication=_replication(view, which),
     )
     if last is not None and last != wanted:
         wanted = _raised(wanted)
     version = seen.resource_version if isinstance(seen, OrderSeen | BrokenOrder) else None
     return WriteOrder(view.ref(which), wanted, version, _kept(view, which, instance))
+
+
+def _replication(view: View, which: Role) -> ReplicationOrder:
+    """Points are made on the way to the target alone: a restore is about what the live side is in the end."""
+    if which is not Role.SOURCE or view.turned or view.elsewhere:
+        return ReplicationOrder()
+    return replication_order(view.observed.pair.spec.replication)
 
 
 def _kept(view: View, which: Role, instance: int) -> Kept:

@@ -86,9 +86,16 @@ class Maker:
     """The engine of points of one source and one target. Outlives sessions. For one thread, save the properties."""
 
     def __init__(
-        self, volume: SourceVolume, capture: Capture, freezer: Freezer, clock: Clock, limits: Limits | None = None
+        self,
+        volume: SourceVolume,
+        capture: Capture,
+        freezer: Freezer,
+        clock: Clock,
+        limits: Limits | None = None,
+        *,
+        number: int = 0,
     ) -> None:
-        """`volume`, `capture` and `freezer` stay the caller's."""
+        """`volume`, `capture` and `freezer` stay the caller's. `number`: of the latest point that was begun before."""
         self._volume = volume
         self._capture = capture
         self._freezer = freezer
@@ -102,7 +109,7 @@ class Maker:
         """Of content that may have to be sent until the target has a durable point of now: told and not durable, or
         not told yet and, where it is not known which part of a file changed, all of it. None: not known."""
         self._view: View | None = None
-        self._number = 0
+        self._number = number
         self._digest = MIRROR
         self._at_ns = 0
         self._sent: Sent | None = None
@@ -152,6 +159,33 @@ class Maker:
             return False
         self._forget_told(opened)
         return True
+
+    def let_go(self, line: Line) -> None:
+        """Something else is to be told in this session: nothing comes of the point that is open."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.teller.drop()
+            self._forget_told(opened)
+
+    @property
+    def number(self) -> int:
+        """Of the latest point that was begun."""
+        return self._number
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a point is being told: nothing else may be then."""
+        return self._opened is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a point is on its way to the target's disk."""
+        return self._sent is not None
+
+    @property
+    def durable_number(self) -> int:
+        """Of the latest point that is durable on the target; 0: none is."""
+        return self.durable.number if self.durable is not None else 0
 
     # -- one point
 
