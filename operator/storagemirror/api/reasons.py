@@ -124,7 +124,6 @@ class Reason(StrEnum):
     PUT_OFF = "PutOff"
     SYNC_TOO_SLOW = "SyncTooSlow"
     TOO_MUCH_TO_READ = "TooMuchToRead"
-    TARGET_BEHIND = "TargetBehind"
     POINT_CONFLICT = "PointConflict"
     POINT_REFUSED = "PointRefused"
     VOLUME_UNUSABLE = "VolumeUnusable"
