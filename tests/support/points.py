@@ -24,6 +24,7 @@ from storagemirror.fs.scan import ignore, read_attributes
 from storagemirror.fs.syscalls import birth_and_mount
 from storagemirror.fs.xattrs import names_at, path_of, values_at
 from storagemirror.point import End, Name, Names, Object, ObjectId, PointDigest, RecordKind, Zeros, encode
+from tests.support.trees import differences
 
 BLOCK = 4096
 _RSYNC = ("--delete", "--exclude=/.storagemirror", "--exclude=/lost+found")
@@ -187,7 +188,7 @@ def commit(journal: Journal, records: list[Told], number: int, before: bytes | N
     base = journal.base if before is None else before
     incoming = journal.begin(1, number, base)
     feed(incoming, records)
-    return journal.commit(end_of(records, number, base), lambda gone: None)
+    return journal.commit(end_of(records, number, base), lambda gone, new: None)
 
 
 def take(journal: Journal, records: list[Told], number: int, before: bytes | None = None) -> None:
@@ -196,20 +197,24 @@ def take(journal: Journal, records: list[Told], number: int, before: bytes | Non
 
 
 def equal(source: Path, target: Path) -> str:
-    """What rsync finds different; empty: nothing."""
+    """What rsync finds different, or we do; empty: nothing."""
     done = subprocess.run(
         ["rsync", "-anciHAX", *_RSYNC, f"{source}/", f"{target}/"],
         capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip
-    return done.stdout + done.stderr
+    return done.stdout + done.stderr + "\n".join(differences(source, target))
 
 
 def copy(source: Path, target: Path) -> None:
-    """Make them equal, as a mirror leaves them."""
-    subprocess.run(
-        ["rsync", "-aHAXS", *_RSYNC, f"{source}/", f"{target}/"],
-        check=True,
-    )  # fmt: skip
+    """Make an empty one equal, to the nanosecond, as a mirror leaves it."""
+    names = [name for name in os.listdir(source) if os.fsencode(name) not in OURS]
+    subprocess.run(["cp", "-a", "--", *(str(source / name) for name in names), str(target)], check=True)
+    for name in os.listxattr(source):
+        os.setxattr(target, name, os.getxattr(source, name))
+    found = os.stat(source)
+    os.chmod(target, found.st_mode)
+    os.chown(target, found.st_uid, found.st_gid)
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 class Tree:

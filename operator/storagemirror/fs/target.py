@@ -19,7 +19,7 @@ from storagemirror.fs import partial, redo
 from storagemirror.fs.abilities import probe, takes_labels
 from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
-from storagemirror.fs.journal.journal import Journal
+from storagemirror.fs.journal.journal import Journal, NotPromotable, Promotable, promotable_beneath
 from storagemirror.fs.journal.volume import Volume
 from storagemirror.fs.locks import Locks
 from storagemirror.fs.partial import ResumedFile
@@ -189,6 +189,18 @@ class TargetVolume:
             except IsADirectoryError:
                 with contextlib.suppress(OSError):
                     os.rmdir(name, dir_fd=self._temporary)
+
+    def promotable(self) -> Promotable | NotPromotable:
+        """Whether it is exactly a point, as far as it says so itself. Known before `claim` too. OSError."""
+        if self._journal is not None:
+            return self._journal.promotable()
+        fd = self.open_state()
+        if fd is None:
+            return NotPromotable("NoPoint", "nothing was ever written to it")
+        try:
+            return promotable_beneath(fd)
+        finally:
+            os.close(fd)
 
     @property
     def journal(self) -> Journal:

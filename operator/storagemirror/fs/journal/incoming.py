@@ -35,8 +35,8 @@ _OBJECT_ROOM = 512
 _DIRECTORY_ROOM = 8192
 _LEAST_ROOM = 256 << 10
 
-Judge = Callable[[Iterator[bytes]], None]
-"""Hears the path of each entry that a point deletes; raises to have it not taken."""
+Judge = Callable[[Iterator[bytes], Iterator[bytes]], None]
+"""Hears the path of each entry that a point deletes, and of those that are new; raises to have it not taken."""
 
 
 @contextlib.contextmanager
@@ -70,10 +70,9 @@ class Incoming:
         self.before = before
         self._volume = volume
         self._journal = journal
-        self._copies = copies
         self._digest = PointDigest(before)
         self._work = Work(journal)
-        self._preparer = Preparer(volume, self._work)
+        self._preparer = Preparer(volume, self._work, copies=copies)
         self._planner = Planner(volume.tree, self._work, selection)
         self._object: Object | None = None
         self._last_name: bytes | None = None
@@ -113,7 +112,6 @@ class Incoming:
         self._add(RecordKind.CONTENT, offset.to_bytes(_OFFSET, "little"), content)
         with _full():
             self._preparer.content(offset, content.nbytes)
-        self._room += content.nbytes if self._copies else 0
 
     def zeros(self, offset: int, length: int) -> None:
         """Of the file told last."""
@@ -149,17 +147,18 @@ class Incoming:
         self._writer.sync()
         reader = Reader(self._journal, self.number)
         try:
-            for page in self._planner.plan(reader, self._preparer.held):
+            for page in self._planner.plan(reader, self._preparer.held, self._preparer.later):
                 self._writer.add(PLAN, msgspec.msgpack.encode(page))
         finally:
             reader.close()
         gone = self._gone()
-        judge(gone)
+        judge(gone, self._planner.new_paths())
         for _ in gone:
             pass  # all of it is looked at, whatever the judge looked at
-        work.set_aside(self._journal, self._room)
+        room = self._room + self._preparer.room
+        work.set_aside(self._journal, room)
         self._writer.sync()
-        commit = self._writer.commit(end, self._room)
+        commit = self._writer.commit(end, room)
         steps.begin(self._journal, self.number)
         self._let_go()
         return commit

@@ -56,6 +56,27 @@ class NotPromotable:
     message: str
 
 
+def promotable_beneath(state: int) -> Promotable | NotPromotable:
+    """Of a volume that is not claimed: `state` is the descriptor of our directory on it. Changes nothing. OSError."""
+    journal = work.open_journal(state, make=False)
+    if journal is None:
+        return _say(None, At())
+    try:
+        return _say(steps.read(journal), slots.read(journal) or At())
+    finally:
+        os.close(journal)
+
+
+def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
+    if mark is not None:
+        return NotPromotable("BetweenPoints", f"point {mark.point} was not applied to its end yet")
+    if at.spoiled:
+        return NotPromotable(at.spoiled, at.message)
+    if not at.number:
+        return NotPromotable("NoPoint", "no point was applied yet")
+    return Promotable(at.number, at.at_ns)
+
+
 class Journal:
     """Of a volume that is claimed: `state` is the descriptor of our directory on it. For one thread."""
 
@@ -82,14 +103,7 @@ class Journal:
 
     def promotable(self) -> Promotable | NotPromotable:
         """After `recover`."""
-        mark = steps.read(self._journal) if self._journal is not None else None
-        if mark is not None:
-            return NotPromotable("BetweenPoints", f"point {mark.point} was not applied to its end yet")
-        if self.at.spoiled:
-            return NotPromotable(self.at.spoiled, self.at.message)
-        if not self.at.number:
-            return NotPromotable("NoPoint", "no point was applied yet")
-        return Promotable(self.at.number, self.at.at_ns)
+        return _say(steps.read(self._journal) if self._journal is not None else None, self.at)
 
     @property
     def base(self) -> bytes:

@@ -1,8 +1,8 @@
 """What a point makes, holds and writes: everything but names.
 
 `Preparer` does it while a point comes in, as far as nobody sees it: what is new is made aside (so that there are inodes
-for it), what gets another name gets a link aside, and blocks are taken for all content (so that there is room). What
-cannot be done then refuses the point. `Maker` does the same again once the point is committed, and writes.
+for it), what gets another name gets a link aside, and it is counted how much room the content needs. What cannot be
+done then refuses the point. `Maker` does the same again once the point is committed, and writes.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from storagemirror.entry import Kind, NotKeptKind, split
-from storagemirror.fs.inodeflags import LOCKS, NOCOW, get_flags, set_flags, set_project
+from storagemirror.fs.inodeflags import LOCKS, NOCOW, get_flags, open_any, set_flags, set_project
 from storagemirror.fs.journal.refusal import NotTaken, Why
 from storagemirror.fs.journal.volume import Volume
 from storagemirror.fs.journal.work import Work
+from storagemirror.fs.source import data_extents
 from storagemirror.fs.syscalls import punch_hole, reserve
-from storagemirror.point import Object, device
+from storagemirror.point import Object, ObjectId, device
 
 _WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNKNOWN_LINKS = 127
 """What the C library says of file systems that it does not know (btrfs, tmpfs)."""
@@ -155,10 +158,10 @@ class Finder:
             if there.st_ino != found.st_ino:
                 raise NotTaken(Why.OTHER, "one object is told to have been two on the target", told.was or b"")
             return
-        self._volume.unlocking(
-            told.was or b"",
-            lambda: os.link(name, aside, src_dir_fd=fd, dst_dir_fd=stage, follow_symlinks=False),
-        )
+        self._link_aside(told, lambda: os.link(name, aside, src_dir_fd=fd, dst_dir_fd=stage, follow_symlinks=False))
+
+    def _link_aside(self, told: Object, link: Callable[[], None]) -> None:
+        self._volume.unlocking(told.was or b"", link)
 
     def _open(self, current: Current) -> int:
         """The file, for writing."""
@@ -175,12 +178,18 @@ class Finder:
 
 
 class Preparer(Finder):
-    """Before the commit. What it has done is undone by clearing what lies aside; blocks that were taken in files of the
-    volume stay taken until those are cut to their size."""
+    """Before the commit. What it has done is undone by clearing what lies aside: nothing of the volume is touched but
+    for the number of links of files."""
 
-    def __init__(self, volume: Volume, work: Work) -> None:
+    def __init__(self, volume: Volume, work: Work, *, copies: bool) -> None:
+        """`copies`: what is written over takes new blocks on this file system."""
         super().__init__(volume, work)
+        self._copies = copies
         self._link_max = _link_max(volume.tree.root)
+        self.room = 0
+        """Bytes that content will take."""
+        self.later: set[ObjectId] = set()
+        """What cannot be held before the commit, since it is locked."""
         self.held: set[int] = set()
         """Inodes, on the target, of what gets another name."""
 
@@ -196,20 +205,55 @@ class Preparer(Finder):
             raise NotTaken(Why.DENIED, f"the target does not let us: {e.strerror}", told.was or b"") from e
 
     def _hold(self, told: Object, fd: int, name: bytes, found: os.stat_result) -> None:
-        super()._hold(told, fd, name, found)
+        try:
+            super()._hold(told, fd, name, found)
+        except PermissionError:
+            inner = open_any(fd, name)
+            try:
+                locked = get_flags(inner) & LOCKS
+            finally:
+                os.close(inner)
+            if not locked:
+                raise
+            self.later.add(told.id)  # nothing is unlocked before the commit
         self.held.add(found.st_ino)
 
+    def _link_aside(self, told: Object, link: Callable[[], None]) -> None:
+        link()
+
     def content(self, offset: int, length: int) -> None:
-        """So many bytes will be written there."""
+        """So many bytes will be written there. A file of the volume is not touched, its time would change: what it has
+        no blocks for is counted in `room`."""
         current = self._now
+        if current.told.was is not None:
+            self.room += length if self._copies else length - self._allocated(current, offset, length)
+            return
         try:
             reserve(self._open(current), offset, length)
-        except PermissionError as e:
-            raise NotTaken(Why.DENIED, f"the target's file cannot be written: {e.strerror}", current.path) from e
         except OSError as e:
             if e.errno != errno.EFBIG:
                 raise
             raise NotTaken(Why.OTHER, "the target's file system has no files so large", current.path) from e
+
+    def _allocated(self, current: Current, offset: int, length: int) -> int:
+        """Bytes, of these, that the file has blocks for."""
+        fd = self._open_to_look(current)
+        end = min(offset + length, os.fstat(fd).st_size)
+        return sum(high - low for low, high in data_extents(fd, end, offset)) if end > offset else 0
+
+    def _open_to_look(self, current: Current) -> int:
+        """Open for reading; that it can be written is looked at as well, and nothing is changed."""
+        if current.fd < 0:
+            try:
+                current.fd = os.open(current.name, _WRITE, dir_fd=current.directory)
+            except PermissionError as e:
+                found = os.stat(current.name, dir_fd=current.directory, follow_symlinks=False)
+                if e.errno == errno.EACCES and found.st_uid != os.geteuid():
+                    message = f"the target's file cannot be written: {e.strerror}"
+                    raise NotTaken(Why.DENIED, message, current.path) from e
+                # Locked, or ours and not writable: that is changed when the point is applied.
+                current.fd = os.open(current.name, _READ, dir_fd=current.directory)
+        return current.fd
 
     def _try_size(self, told: Object) -> None:
         name = b"size"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,6 +29,7 @@ from storagemirror.point import Name, Object, ObjectId, RecordKind, read_names
 OURS = frozenset({STATE_DIRECTORY, LOST_AND_FOUND})
 """In the root of a volume: no point is about them."""
 
+_APPEARED = 500_000
 _LEFT_LIMIT = 1 << 20
 """Bytes of names."""
 
@@ -98,8 +99,11 @@ class Planner:
     drafts: dict[ObjectId, Draft] = field(default_factory=dict)
     gone: list[tuple[bytes, bool]] = field(default_factory=list)
     """Paths of the base that lead nowhere any more, the topmost ones, and whether it is a directory."""
+    appeared: list[tuple[ObjectId, bytes]] = field(default_factory=list)
+    """Names of what is new: the directory, and the name in it; no more than a guard would remember."""
     stays: set[int] = field(default_factory=set)
     """Inodes of what gets another name, and so is not gone."""
+    _later: Container[ObjectId] = ()
     _moved: dict[bytes, Draft] = field(default_factory=dict)
     _displaced: set[bytes] = field(default_factory=set)
     """Directories of the base that have to make way, or go."""
@@ -146,8 +150,10 @@ class Planner:
 
     # -- when all of it has come
 
-    def plan(self, reader: Reader, held: set[int]) -> Iterator[Page]:
-        """The plan, in pages. `held`: inodes of files that get another name."""
+    def plan(self, reader: Reader, held: set[int], later: Container[ObjectId] = ()) -> Iterator[Page]:
+        """The plan, in pages. `held`: inodes of files that get another name; `later`: of these what does not lie aside
+        yet."""
+        self._later = later
         for draft in self.drafts.values():
             if draft.moves and draft.was is not None:
                 if draft.was in self._moved:
@@ -209,8 +215,12 @@ class Planner:
     def _give(self, draft: Draft, name: Name) -> None:
         """A name that is not kept: its object is aside, or a directory that was told."""
         given = self.drafts.get(name.id)
+        source = self.work.source_of(name.id.name()) if given is None else None
+        new = given.was is None if given is not None else source is not None and source[0] == self.work.obj
+        if new and len(self.appeared) < _APPEARED:
+            self.appeared.append((draft.id, name.name))
         if given is None:
-            if self.work.source_of(name.id.name()) is None:
+            if source is None and name.id not in self._later:
                 raise NotTaken(Why.OTHER, "a name leads to what was not told of", name.name)
             if name.id in self._locks:
                 self._locked_at[name.id] = (draft.id, name.name)
@@ -218,6 +228,13 @@ class Planner:
         if given.parent is not None or (given.was is not None and not given.moves):
             raise NotTaken(Why.OTHER, "a directory is told to have two names", name.name)
         given.parent, given.name = draft.id, name.name
+
+    def new_paths(self) -> Iterator[bytes]:
+        """Of `appeared`; after `plan`."""
+        for directory, name in self.appeared:
+            above = self.drafts[directory].path
+            if above is not None:
+                yield join(above, name)
 
     # -- paths at the point
 
