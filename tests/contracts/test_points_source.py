@@ -15,8 +15,8 @@ import pytest
 
 from storagemirror.clock import SystemClock
 from storagemirror.fs.source import SourceVolume
-from storagemirror.sync.points.capturing import WatchCapture
-from storagemirror.sync.points.making import Limits, Maker, PutOff
+from storagemirror.sync.pointmaker.capturing import WatchCapture
+from storagemirror.sync.pointmaker.making import Limits, Maker, PutOff
 from storagemirror.sync.watch import TreeWatch
 from tests.cluster.layout import checkout
 from tests.support.disks import disk

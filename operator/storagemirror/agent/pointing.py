@@ -15,7 +15,7 @@ from storagemirror.agent.view import View
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import Phase, PointsMade, Problem, ReplicationOrder
 from storagemirror.sync.freezing import FreezeLost, NotFrozen
-from storagemirror.sync.points.making import Limits, Maker, PointRefused, PutOff
+from storagemirror.sync.pointmaker.making import Limits, Maker, PointRefused, PutOff
 from storagemirror.sync.source import SourceSession
 
 log = logging.getLogger("storagemirror.agent")

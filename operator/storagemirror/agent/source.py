@@ -58,8 +58,8 @@ from storagemirror.fs.selection import selection_of
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.freezing import CannotFreeze, GuardFreezer
 from storagemirror.sync.guardwords import SOCKET_NAME
-from storagemirror.sync.points.capturing import WatchCapture
-from storagemirror.sync.points.making import Maker, MirrorAgain
+from storagemirror.sync.pointmaker.capturing import WatchCapture
+from storagemirror.sync.pointmaker.making import Maker, MirrorAgain
 from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream

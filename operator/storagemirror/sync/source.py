@@ -43,7 +43,7 @@ from storagemirror.sync.mirroring import Comparison, Found
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
 from storagemirror.sync.pacer import Pacer
 from storagemirror.sync.paths import frames_of
-from storagemirror.sync.points.line import SessionLine
+from storagemirror.sync.pointmaker.line import SessionLine
 from storagemirror.sync.proving import Proving, Want, files_of
 from storagemirror.sync.recalling import Recalling
 from storagemirror.sync.renamed import Renamed
@@ -394,7 +394,7 @@ class SourceSession:
         return self._welcome is not None and m.FEATURE_POINTS in self._welcome.features
 
     def line(self) -> SessionLine:
-        """For the engine of points (`sync.points`). Nothing else may be asked of this session within a point."""
+        """For the engine of points (`sync.pointmaker`). Nothing else may be asked of this session within a point."""
         sender, welcome = self._ready()
         sender.flush()
         return SessionLine(self._channel, self._inbox, sender.view, self._not_kept, welcome)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from storagemirror.clock import Clock
 from storagemirror.fs.source import SourceVolume
-from storagemirror.sync.points.capturing import Capture, Hints
-from storagemirror.sync.points.catalogue import NEVER, Catalogue, Known
-from storagemirror.sync.points.figures import Figures
-from storagemirror.sync.points.opened import Opened
-from storagemirror.sync.points.surveying import Due, Survey
-from storagemirror.sync.points.telling import Reader
+from storagemirror.sync.pointmaker.capturing import Capture, Hints
+from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
+from storagemirror.sync.pointmaker.figures import Figures
+from storagemirror.sync.pointmaker.opened import Opened
+from storagemirror.sync.pointmaker.surveying import Due, Survey
+from storagemirror.sync.pointmaker.telling import Reader
 
 SETTLE_NS = 1_000_000_000
 """Where pages are not named: what changed less than this before it was looked at is read again while frozen. A direct

@@ -21,8 +21,8 @@ from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, NotKeptKind, Vi
 from storagemirror.fs.objectid import generation_at
 from storagemirror.fs.scan import Report
 from storagemirror.fs.source import SourceVolume
-from storagemirror.sync.points.capturing import Hints, Ranges, merged
-from storagemirror.sync.points.catalogue import NEVER, Catalogue, Known
+from storagemirror.sync.pointmaker.capturing import Hints, Ranges, merged
+from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
 
 _OURS = frozenset({STATE_DIRECTORY, LOST_AND_FOUND})
 _ROUNDS = 4

@@ -17,15 +17,15 @@ from storagemirror.errors import Changed, Passing, StorageMirrorError
 from storagemirror.fs.source import SourceVolume
 from storagemirror.point import MIRROR
 from storagemirror.sync.freezing import FreezeLost, Freezer, Frozen, NotFrozen
-from storagemirror.sync.points import base
-from storagemirror.sync.points.capturing import Capture
-from storagemirror.sync.points.catalogue import Since
-from storagemirror.sync.points.figures import Figures, Stall
-from storagemirror.sync.points.line import Line
-from storagemirror.sync.points.opened import Opened
-from storagemirror.sync.points.passing import Passes
-from storagemirror.sync.points.surveying import Survey
-from storagemirror.sync.points.telling import Read, Reader, Sheet
+from storagemirror.sync.pointmaker import base
+from storagemirror.sync.pointmaker.capturing import Capture
+from storagemirror.sync.pointmaker.catalogue import Since
+from storagemirror.sync.pointmaker.figures import Figures, Stall
+from storagemirror.sync.pointmaker.line import Line
+from storagemirror.sync.pointmaker.opened import Opened
+from storagemirror.sync.pointmaker.passing import Passes
+from storagemirror.sync.pointmaker.surveying import Survey
+from storagemirror.sync.pointmaker.telling import Read, Reader, Sheet
 from storagemirror.wire import messages as m
 
 MARGIN_SECONDS = 0.01

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from storagemirror.entry import Entry, join
 from storagemirror.fs.objectid import object_id
 from storagemirror.fs.source import SourceVolume
-from storagemirror.sync.points.catalogue import Catalogue, Known, Since
-from storagemirror.sync.points.line import Line
-from storagemirror.sync.points.surveying import Survey
+from storagemirror.sync.pointmaker.catalogue import Catalogue, Known, Since
+from storagemirror.sync.pointmaker.line import Line
+from storagemirror.sync.pointmaker.surveying import Survey
 
 _SLOWEST_CLOCK_NS = 20_000_000
 """Files get their times from a clock that may be two ticks behind (10 ms each, at most)."""

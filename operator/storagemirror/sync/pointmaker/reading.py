@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from storagemirror.fs.blocks import BLOCK, PIECE, SUM, BlockReader, blocks_in, differing
-from storagemirror.sync.points.capturing import Ranges
+from storagemirror.sync.pointmaker.capturing import Ranges
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from storagemirror.fs.inodeflags import FlagReader
 from storagemirror.fs.scan import Report
 from storagemirror.fs.source import SourceDirectory, SourceVolume
 from storagemirror.point import CONTENT_LIMIT, Object
-from storagemirror.sync.points.capturing import merged
-from storagemirror.sync.points.catalogue import NEVER, Catalogue, Known
-from storagemirror.sync.points.reading import Changed
-from storagemirror.sync.points.surveying import Due
+from storagemirror.sync.pointmaker.capturing import merged
+from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
+from storagemirror.sync.pointmaker.reading import Changed
+from storagemirror.sync.pointmaker.surveying import Due
 
 _ELSEWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EXDEV})
 

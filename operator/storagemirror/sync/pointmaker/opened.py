@@ -6,9 +6,9 @@ from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Changed
 from storagemirror.fs.scan import Report
 from storagemirror.point import Name, Names, Object
-from storagemirror.sync.points.catalogue import NEVER, Catalogue, Known
-from storagemirror.sync.points.line import Teller
-from storagemirror.sync.points.telling import Read, Reader, Sheet
+from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
+from storagemirror.sync.pointmaker.line import Teller
+from storagemirror.sync.pointmaker.telling import Read, Reader, Sheet
 
 _IN_NAMES = 10_000
 _BYTES_IN_NAMES = 1 << 20

@@ -9,7 +9,7 @@ from storagemirror.fs.scan import Report
 from storagemirror.point import Names
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.inbox import Inbox
-from storagemirror.sync.points.telling import Tells
+from storagemirror.sync.pointmaker.telling import Tells
 from storagemirror.sync.telling_points import PointTeller
 from storagemirror.wire import messages as m
 
