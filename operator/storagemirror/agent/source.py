@@ -64,6 +64,7 @@ from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.watch import TreeWatch
+from storagemirror.terms import OrphanPolicy
 from storagemirror.wire.messages import HoldReason, RefusalReason
 
 log = logging.getLogger("storagemirror.agent")
@@ -371,6 +372,9 @@ class SourceAgent:
             return False
         if self._context.settings.guard is None or self._context.clock.monotonic() < self._live_until:
             return False
+        terms = order.mirror.terms()
+        if terms.orphans is not OrphanPolicy.DELETE or terms.keeps or terms.older_than_seconds:
+            return False  # what the source has not, a point has not
         seen = self._view.sight.verification
         verified = order.verify is None or (seen is not None and seen.run == order.verify.run)
         return verified and session.can_tell_points
