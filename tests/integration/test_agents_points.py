@@ -1,4 +1,4 @@
-"""Two agents that make points of a volume that is really frozen: what a copy at a point holds, and what it never does."""
+"""Two agents that make points of a volume that is really frozen: what a copy holds, and what it never does."""
 
 from __future__ import annotations
 

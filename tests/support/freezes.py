@@ -45,17 +45,20 @@ class DirectFrozen:
 
 
 class DirectFreezer:
-    """A `Freezer` of the file system that a directory is on. `before_thaw` is called while it is frozen."""
+    """A `Freezer` of the file system that a directory is on. `before_freeze` is called when all passes are done,
+    `before_thaw` while it is frozen."""
 
     def __init__(self, path: str, before_thaw: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self.before_thaw = before_thaw
+        self.before_freeze: Callable[[], None] = lambda: None
 
     def check(self) -> None:
         """See `Freezer`."""
 
     @contextmanager
     def freeze(self, deadline_seconds: float) -> Iterator[DirectFrozen]:
+        self.before_freeze()
         fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
         began = time.monotonic()
         try:

@@ -101,6 +101,13 @@ class Point:
             self._partial = []
 
     def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0) -> bytes:
+        if self._target.lose:
+            self._target.lose = False
+            return b"lost".ljust(16)
+        if self._target.refuse is not None:
+            self._target.said.append(m.PointRefused(self._number, self._target.refuse, "no"))
+            self._target.refuse = None
+            return b"refused".ljust(16)
         self._target.apply(self._objects)
         self._target.digest = self._number.to_bytes(16, "little")
         self._target.said.append(m.PointDurable(self._number, self._target.digest))
@@ -123,7 +130,10 @@ class Model:
     said: list[Any] = field(default_factory=list)
     at_ns: list[int] = field(default_factory=list)
     content_bytes: int = 0
-    silent: bool = False
+    refuse: m.FailureReason | None = None
+    """What the next point is refused for."""
+    lose: bool = False
+    """The connection breaks before the next point has come whole."""
 
     @property
     def point(self) -> tuple[int, bytes]:

@@ -59,6 +59,9 @@ class Limits:
 
     max_stall: float = 0.2
     """Seconds that a write of the application may wait at most: a point that would take longer is put off."""
+    look_seconds: float = 0.02
+    """Of these, looking at the ctimes of all objects may take so many; where it takes longer (many thousands of them),
+    only what is hinted is looked at while frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +352,7 @@ class Maker:
             survey.again(known)
         survey.pace = pace.look
         try:
-            everywhere = passes.everywhere.while_frozen and not self._capture.names_pages
+            everywhere = passes.everywhere.seconds <= self.limits.look_seconds and not self._capture.names_pages
             survey.look_frozen(passes.hints(), everywhere=everywhere)
             self._catalogue.sweep()
             survey.forget_gone()

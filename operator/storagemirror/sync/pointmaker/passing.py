@@ -24,8 +24,6 @@ write moves the ctime when it begins; one that takes longer than this on the dis
 would be missed."""
 EVERYWHERE_SHARE = 0.01
 """Of the time may go into looking at every ctime."""
-EVERYWHERE_FROZEN = 0.02
-"""Seconds that it may take to do so while frozen; where it takes longer, only what is hinted is looked at then."""
 SILENT_SECONDS = 600.0
 MOST_PASSES = 4
 ENOUGH_BYTES = 4 << 20
@@ -40,11 +38,6 @@ class Everywhere:
     """What it took last."""
     again: float = 0.0
     """When it may be done again, on the monotonic clock."""
-
-    @property
-    def while_frozen(self) -> bool:
-        """Whether it can be done while the volume is frozen."""
-        return self.seconds <= EVERYWHERE_FROZEN
 
 
 class Passes:
