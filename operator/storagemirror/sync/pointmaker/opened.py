@@ -26,7 +26,7 @@ class Opened:
         self._report = report
         self._told: dict[Known, Object] = {}
         self.bytes = 0
-        """Of content, told or looked at."""
+        """Of content that was told."""
         self.changed_ns = 0
         """The latest ctime of what is in it."""
 
@@ -44,7 +44,7 @@ class Opened:
         self._told[read.known] = read.told
         read.known.size, read.known.sums = read.told.size, read.sums
         self.changed_ns = max(self.changed_ns, read.changed_ns)
-        self.bytes += read.looked
+        self.bytes += read.content
 
     def tell(self, sheet: Sheet, read: Read) -> None:
         """What was read while the volume was frozen."""

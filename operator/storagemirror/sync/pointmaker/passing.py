@@ -103,8 +103,10 @@ class Passes:
             began = self._clock.monotonic()
             self._volume.sync()
             self.sync_seconds = self._clock.monotonic() - began
-            looked = sum(self._tell(opened, reader, known, found) for known, found in due)
-            if looked <= ENOUGH_BYTES:
+            before = opened.bytes
+            for known, found in due:
+                self._tell(opened, reader, known, found)
+            if opened.bytes - before <= ENOUGH_BYTES:
                 return
 
     def expected_bytes(self) -> int:
@@ -118,20 +120,19 @@ class Passes:
                 size += max(known.size, due.size if due is not None else 0)
         return size
 
-    def _tell(self, opened: Opened, reader: Reader, known: Known, due: Due) -> int:
-        """Read and tell one object; how many bytes were read."""
+    def _tell(self, opened: Opened, reader: Reader, known: Known, due: Due) -> None:
+        """Read and tell one object."""
         opened.touch(known)
         try:
             read = reader.read(known, due, opened.teller)
         except OSError as e:
             opened.cannot_read(known, e)
             self._survey.told(known, due.ctime_ns)
-            return 0
+            return
         if read is None:
-            return 0  # it has moved or gone: it stays due, and the hint that says where to is on its way
+            return  # it has moved or gone: it stays due, and the hint that says where to is on its way
         opened.told(read)
         self._survey.told(known, read.ctime_ns)
-        return read.looked
 
     def _find_silent(self, before: set[Known], figures: Figures, last_point_ns: int) -> None:
         for known, due in self._survey.due.items():

@@ -80,8 +80,10 @@ class Read:
     sums: bytes | None
     changed_ns: int
     """When it changed last: its ctime."""
-    looked: int
+    looked: int = 0
     """Bytes that were read."""
+    content: int = 0
+    """Bytes of content that were told."""
 
 
 class Reader:
@@ -167,17 +169,19 @@ class Reader:
         if pace is None:
             known.sums = None  # until all of it is told: of half of it nobody would know
         read = self._tell(job, found, attributes, self._flags.read(file.fd))
+        content = 0
         try:
             for part in changed:
                 if part.content is None:
                     to.zeros(part.offset, part.length)
                 else:
                     to.content(part.offset, part.content)
+                    content += part.length
         finally:
             if footprint is not None:
                 footprint.end()
         ctime = NEVER if changed.short else read.ctime_ns
-        return Read(known, read.told, ctime, changed.sums, found.st_ctime_ns, changed.read)
+        return Read(known, read.told, ctime, changed.sums, found.st_ctime_ns, changed.read, content)
 
     def _tell(
         self,
@@ -200,7 +204,7 @@ class Reader:
         told = self.final(known, told)
         job.to.object(told)
         ctime = due.ctime_ns if due.ctime_ns == found.st_ctime_ns else NEVER
-        return Read(known, told, ctime, known.sums, found.st_ctime_ns, 0)
+        return Read(known, told, ctime, known.sums, found.st_ctime_ns)
 
     def _was(self, known: Known) -> bytes | None:
         was = self._catalogue.was(known)
