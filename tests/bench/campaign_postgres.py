@@ -1,8 +1,8 @@
 """PostgreSQL under pgbench on a volume that is replicated by points: `make campaign-postgres`.
 
 Each round: pgbench alone, with `Live`, and with `Point`, one after the other; at a random moment of the last both
-agents are killed, the copy is brought to its point, and PostgreSQL is started on it. It must start, pg_amcheck must find
-nothing, the balances must be equal, and every transaction that pgbench had counted before the moment of the last
+agents are killed, the copy is brought to its point, and PostgreSQL is started on it. It must start, pg_amcheck must
+find nothing, the balances must be equal, and every transaction that pgbench had counted before the moment of the last
 reported point must be there. Printed: throughput and latency, for how long writes waited (FIFREEZE itself and what we
 added), points made and put off and why, and what an fsync takes on this disk.
 """

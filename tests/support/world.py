@@ -14,6 +14,7 @@ from storagemirror.contract import (
     Freezing,
     Order,
     Phase,
+    PointsMade,
     Report,
     Role,
     Verification,
@@ -74,6 +75,7 @@ class World:
     """What source agents find when they verify; None: they have not ended yet."""
 
     freezing: Freezing | None = None
+    points: PointsMade | None = None
     """What source agents say of their guards."""
 
     def __post_init__(self) -> None:
@@ -258,7 +260,7 @@ class World:
         common: dict[str, Any] = {"instance": order.instance, "epoch": order.epoch, "revision": order.revision}
         if role is Role.TARGET:
             return Report(phase=Phase.REPLICATING, peer_connected=True, **common)
-        common["freezing"] = self.freezing
+        common["freezing"], common["points"] = self.freezing, self.points
         if order.peer is None:
             return Report(phase=Phase.CONNECTING, **common)
         whole: dict[str, Any] = {
