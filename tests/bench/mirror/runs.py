@@ -1,7 +1,6 @@
 """The rounds of a case: the tools one after the other, again and again, and after each run the proof that it worked.
 
-Every run starts with memory that is this machine's own (`ownmemory`), with nothing of the run before waiting to be
-written (syncfs), and with the source, and of a change the
+Every run starts with memory that is this machine's own (`ownmemory`), with nothing of the run before waiting to be written (syncfs), and with the source, and of a change the
 target too, in the page cache. A first copy goes into a directory that was never there before, and its directory stays
 until all of D1 is done: on ext4, making files right after deleting many is slow for a reason that has nothing to do
 with the copier. (A few large files are deleted at once, else they would fill the disk.) For changes each tool has a
@@ -17,9 +16,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.mirror import ownmemory
 from tests.bench.mirror.cases import Case
 from tests.bench.mirror.datasets import D1, DataSet
+from tests.bench.mirror.ownmemory import Held
 from tests.bench.mirror.processes import Failed, Measured, measure, sync_of
 from tests.bench.mirror.results import Outcome
 from tests.bench.mirror.tools import Ours, Tool
@@ -28,8 +27,6 @@ JUDGE = ("rsync", "-anciHAX", "--delete", "--exclude=/.storagemirror", "--exclud
 _ROOT = b" ./"
 """End of the judge's line about the root itself: VolSync's passes leave that alone on purpose."""
 _READ = 4 << 20
-_ASIDE = 512e6
-"""Bytes of memory that a run takes beside the pages of what it writes: programs, buffers, changed pages."""
 
 
 @dataclass
@@ -40,6 +37,7 @@ class Workshop:
     scale: float
     commands: dict[str, list[str]] = field(default_factory=dict)
     """Of each tool, as they were run; paths made short."""
+    memory: Held = field(default_factory=Held)
     _made: set[str] = field(default_factory=set)
     _targets: dict[str, Path] = field(default_factory=dict)
 
@@ -83,26 +81,26 @@ class Workshop:
             target = self._targets[f"{case.data.name} {tool.name}"]
             read_all(source)
             read_all(target)
-        takes = _ASIDE + (2 * case.data.octets * self.scale if case.change is None else 0)
-        outcome.add(tool.name, self._measured(tool, source, target, takes))
+        outcome.add(tool.name, self._measured(tool, source, target))
         prove_equal(tool, source, target)
         if case.change is None and case.data is not D1:
             shutil.rmtree(target)
 
-    def _measured(self, tool: Tool, source: Path, target: Path, takes: float) -> Measured:
+    def _measured(self, tool: Tool, source: Path, target: Path) -> Measured:
         plan = tool.plan(source, target, self._scratch(tool))
         sync_of(self.base)
-        ownmemory.fetch(int(takes))
         told = [str(command) for command in (*plan.servers, *plan.clients)]
         self.commands.setdefault(tool.name, [self._shortened(line, source, target) for line in told])
-        return measure(plan, target, self.base / "log")
+        self.memory.fetch()
+        with self.memory.giving():
+            return measure(plan, target, self.base / "log")
 
     def _ready(self, data: DataSet, tool: Tool, source: Path) -> None:
         """The target of a tool for changes: as the source is now."""
         name = f"{data.name} {tool.name}"
         if name not in self._targets:
             self._targets[name] = self._fresh(data, f"changes-{_short(tool)}")
-        self._measured(tool, source, self._targets[name], 0)
+        self._measured(tool, source, self._targets[name])
         prove_equal(tool, source, self._targets[name])
 
     def _fresh(self, data: DataSet, name: str) -> Path:
