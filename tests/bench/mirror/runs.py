@@ -1,10 +1,10 @@
 """The rounds of a case: the tools one after the other, again and again, and after each run the proof that it worked.
 
-Every run starts with memory that is this machine's own (`ownmemory`), with nothing of the run before waiting to be written (syncfs), and with the source, and of a change the
-target too, in the page cache. A first copy goes into a directory that was never there before, and its directory stays
-until all of D1 is done: on ext4, making files right after deleting many is slow for a reason that has nothing to do
-with the copier. (A few large files are deleted at once, else they would fill the disk.) For changes each tool has a
-target of its own, which it made itself.
+Every run starts with memory that is this machine's own (`ownmemory`), with nothing of the run before waiting to be
+written (syncfs), and with the source, and of a change the target too, in the page cache. A first copy goes into a
+directory that was never there before, and its directory stays until all of D1 is done: on ext4, making files right
+after deleting many is slow for a reason that has nothing to do with the copier. (A few large files are deleted at once,
+else they would fill the disk.) For changes each tool has a target of its own, which it made itself.
 """
 
 from __future__ import annotations
