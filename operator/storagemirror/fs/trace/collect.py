@@ -50,6 +50,7 @@ class Collector:
         self._pieces: defaultdict[int, set[int]] = defaultdict(set)
         self._direct: defaultdict[int, set[Range]] = defaultdict(set)
         self._whole: set[int] = set()
+        self._flooded: set[int] = set()  # files of which too much was named to keep
         self._full = False
         self._kept = self._since = 0
 
@@ -92,7 +93,7 @@ class Collector:
 
     def knows(self, ino: int) -> bool:
         """Whether anything of this inode was named since the last hints."""
-        return ino in self._folios or ino in self._pieces or ino in self._direct or ino in self._whole
+        return any(ino in named for named in (self._folios, self._pieces, self._direct, self._whole, self._flooded))
 
     def settle(self) -> None:
         """Keep to the bounds. To be called after some thousand records; looks when enough have come to be worth it."""
@@ -107,11 +108,9 @@ class Collector:
                 per_piece = self._largest // PAGE
                 self._pieces[ino].update(index // per_piece for index in indexes)
                 del self._folios[ino]
-        for ino in [ino for ino, pieces in self._pieces.items() if len(pieces) > exact]:
-            self._whole.add(ino)
-        for ino in [ino for ino, ranges in self._direct.items() if len(ranges) > exact]:
-            self._whole.add(ino)
-        for ino in self._whole:
+        for kept_of in (self._pieces, self._direct):
+            self._flooded.update(ino for ino, ranges in kept_of.items() if len(ranges) > exact)
+        for ino in self._flooded:
             self._folios.pop(ino, None)
             self._pieces.pop(ino, None)
             self._direct.pop(ino, None)
@@ -119,8 +118,9 @@ class Collector:
             for (ino, start), length in self._begun.items():
                 self._direct[ino].add((start, start + length))
             self._begun.clear()
-        kept = len(self._whole) + sum(len(each) for each in self._folios.values())
-        kept += sum(len(each) for each in self._pieces.values()) + sum(len(each) for each in self._direct.values())
+        kept = len(self._whole) + len(self._flooded)
+        for named in (self._folios, self._pieces, self._direct):
+            kept += sum(map(len, named.values()))
         if kept > self._bounds.total:
             self._clear()
             self._full = True
@@ -149,6 +149,6 @@ class Collector:
                 found.append((piece * self._largest, (piece + 1) * self._largest))
             pages[ino] = merged((*found, *direct.get(ino, ())))
         why = "more changed between two drains than is kept" if self._full else ""
-        hints = Hints(pages, direct, frozenset(self._whole), self._full, why)
+        hints = Hints(pages, direct, frozenset(self._whole | self._flooded), self._full, why)
         self._clear()
         return hints

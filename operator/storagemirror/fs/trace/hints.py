@@ -58,9 +58,11 @@ class Hints:
     (`object_id`), since the number may have been given out again.
 
     `pages`       bytes that may have changed. Every range of `direct` is in it too.
-    `direct`      of these, what had only begun when it was named (direct I/O, holes punched, ranges zeroed, tails cut off): read now,
-                  it may be as before, and nothing will name it again. It stays a candidate until it was read frozen.
-    `structural`  compare the whole file: its blocks moved, went or were shared. Begun only, too.
+    `direct`      of these, what had only begun when it was named (direct I/O, holes punched, ranges zeroed, tails cut
+                  off): read now, it may be as before, and nothing will name it again. It stays a candidate until it was
+                  read frozen.
+    `structural`  compare the whole file, whatever `pages` has of it: its blocks moved, went or were shared. Begun only,
+                  too.
     `lost`        events were lost, and `why` says how: compare everything.
     """
 

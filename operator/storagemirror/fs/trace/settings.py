@@ -18,7 +18,9 @@ _PERCENT = "25"
 """How full a buffer must be for its reader to be woken before its time."""
 _SMALLEST = 64
 """KiB for each processor."""
-_PLAIN = ("tracing_on", "tracing_cpumask", "set_event_pid", "set_event_notrace_pid", "buffer_size_kb")
+_PROCESSES = ("set_event_pid", "set_event_notrace_pid")
+"""Empty: of all processes."""
+_PLAIN = ("tracing_on", "tracing_cpumask", "buffer_size_kb", *_PROCESSES)
 """What decides whether anything is recorded, beside the events' own files."""
 
 
@@ -32,6 +34,7 @@ class Settings:
         self.pages_each = (self._kilobytes << 10) // 4096 + 2
         """At most so many pages hold the records of one processor."""
         self.events: list[Chosen] = choose(device, self._format)
+        self._processors = instance.read("tracing_cpumask").strip()  # of a new instance: all
         self._expected: dict[str, str] = {}
 
     def _format(self, event: str) -> Format | None:
@@ -43,6 +46,10 @@ class Settings:
         instance = self._instance
         instance.write("tracing_on", "0")
         instance.write("buffer_size_kb", str(self._kilobytes))
+        instance.write("tracing_cpumask", self._processors)
+        for path in _PROCESSES:
+            if instance.has(path):  # the second: since Linux 5.7
+                instance.write(path, "")
         with suppress(OSError):  # before Linux 5.0: the reader looks at its time
             instance.write("buffer_percent", _PERCENT)
         for event in self.events:
