@@ -8,7 +8,7 @@
 docs/capture.md says what is seen and what is not.
 """
 
-from storagemirror.fs.trace.candidates import WHOLE, Seen, candidates
+from storagemirror.fs.trace.candidates import WHOLE, Seen, candidates, settled
 from storagemirror.fs.trace.hints import Hints, Range, Ranges, merged
 from storagemirror.fs.trace.trace import INTERVAL, MEMORY, Trace, open_trace
 from storagemirror.fs.trace.trust import Proof, Trust
@@ -29,4 +29,5 @@ __all__ = [
     "candidates",
     "merged",
     "open_trace",
+    "settled",
 ]

@@ -6,18 +6,40 @@ inline data) changes ctime.
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 
 from storagemirror.fs.trace.hints import PAGE, Hints, Ranges, merged
 
+_TICK_NS = 20_000_000
+"""Longer than a tick of any kernel's clock (10 ms at CONFIG_HZ=100)."""
+_FINE = (6, 13)
+"""Linux 6.13: a ctime that somebody has looked at moves with the very next change (multigrain timestamps; ext4, XFS,
+btrfs, tmpfs)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A file as it was seen at a point. `object` is `object_id`'s; bytes; nanoseconds."""
+    """A file as it was seen at a point. `object` is `object_id`'s; bytes; nanoseconds. `settled`: whether any later
+    change moves the ctime (see `settled`)."""
 
     object: tuple[int, int]
     size: int
     ctime_ns: int
+    settled: bool = True
+
+
+def settled(ctime_ns: int, looked_ns: int, release: str | None = None) -> bool:
+    """Whether a change after `looked_ns` (nanoseconds, CLOCK_REALTIME) moves a ctime that was this when looked at.
+
+    Before Linux 6.13 the clock of ctime moves in ticks: what changed in the tick of the look, after it, shows nothing.
+    `release` is the kernel's, as of uname(2).
+    """
+    version = re.match(r"(\d+)\.(\d+)", release or os.uname().release)
+    if version is not None and (int(version[1]), int(version[2])) >= _FINE:
+        return True
+    return looked_ns - ctime_ns > _TICK_NS
 
 
 WHOLE = None
@@ -28,8 +50,7 @@ def candidates(hints: Hints, before: Seen | None, now: Seen, *, names_structure:
     """The bytes of a regular file that may differ from the last point; `WHOLE` where that may be any.
 
     `before` is the file at the last point (None: it was not there); `hints` are all since then, with what stood over
-    from passes that were not frozen. Sound for what was seen while frozen, and since Linux 6.13, whose ctime moves with
-    each change that somebody looked at; before that a change within a tick of the last look can leave it as it was.
+    from passes that were not frozen.
     """
     if hints.lost or before is None or before.object != now.object:
         return WHOLE
@@ -37,7 +58,8 @@ def candidates(hints: Hints, before: Seen | None, now: Seen, *, names_structure:
     if ino in hints.structural or now.size < before.size:
         return WHOLE
     named = hints.pages.get(ino, ())
-    if now.ctime_ns != before.ctime_ns and not (named and names_structure):
+    changed = now.ctime_ns != before.ctime_ns or not before.settled
+    if changed and not (named and names_structure):
         return WHOLE
     if now.size > before.size:  # the page that the old end was in, too
         named = merged((*named, (before.size // PAGE * PAGE, now.size)))
