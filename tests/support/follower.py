@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storagemirror.fs.handles import object_id
 from storagemirror.fs.syscalls import syncfs
-from storagemirror.fs.trace import Hints, Seen, Trace, candidates
+from storagemirror.fs.trace import Hints, Placed, Seen, Trace, candidates, moved, placed
 from tests.support.writers import opened
 
 
@@ -19,6 +19,7 @@ class Copy:
         self._directory, self._root, self._trace = directory, root, trace
         self._standing = Hints()
         self.seen: dict[int, Seen] = {}
+        self.placed: dict[int, Placed | None] = {}
         self.content: dict[int, bytearray] = {}
         self.read: Counter[int] = Counter()
         """Bytes that were read of each file since it was first seen."""
@@ -40,12 +41,18 @@ class Copy:
                     assert not frozen
         for ino in self.seen.keys() - there:
             del self.seen[ino], self.content[ino], self.read[ino]
+            self.placed.pop(ino, None)
         self._standing = Hints() if frozen else hints.standing()
 
     def _file(self, fd: int, hints: Hints) -> int:
         facts = os.fstat(fd)
         ino, now = facts.st_ino, Seen(object_id(fd), facts.st_size, facts.st_ctime_ns)
-        ranges = candidates(hints, self.seen.get(ino), now, names_structure=self._trace.names_structure)
+        structure, elsewhere = self._trace.names_structure, None
+        if not structure:
+            then, here = self.placed.get(ino), placed(fd)
+            elsewhere = moved(then, here) if then is not None and here is not None else None
+            self.placed[ino] = here
+        ranges = candidates(hints, self.seen.get(ino), now, names_structure=structure, elsewhere=elsewhere)
         known = ino in self.seen
         if ranges is None:
             self.content[ino] = bytearray(now.size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storagemirror.fs.handles import object_id
-from storagemirror.fs.trace import Ranges, Seen
+from storagemirror.fs.trace import Placed, Ranges, Seen, moved, placed
 
 P = 4096
 
@@ -18,6 +18,7 @@ class File:
 
     name: str
     seen: Seen
+    placed: Placed | None
     content: bytes
 
 
@@ -30,6 +31,8 @@ class Change:
     before: Seen | None
     now: Seen
     pages: frozenset[int]
+    elsewhere: Ranges | None
+    """What does not lie where it lay; None where that is not known."""
 
     def outside(self, ranges: Ranges | None) -> frozenset[int]:
         """The pages that differ and lie outside (`None` is everything)."""
@@ -51,9 +54,10 @@ def look(directory: Path) -> dict[int, File]:
                 facts = os.fstat(fd)
                 content = b"".join(iter(lambda fd=fd: os.read(fd, 1 << 20), b""))  # type: ignore[misc]
                 seen = Seen(object_id(fd), facts.st_size, facts.st_ctime_ns)
+                where = placed(fd)
             finally:
                 os.close(fd)
-            found[facts.st_ino] = File(str(path.relative_to(directory)), seen, content)
+            found[facts.st_ino] = File(str(path.relative_to(directory)), seen, where, content)
     return found
 
 
@@ -71,5 +75,8 @@ def changes(before: dict[int, File], now: dict[int, File]) -> list[Change]:
             pages = pages_that_differ(file.content, old.content)
         else:
             pages = list(range(-(-len(file.content) // P)))
-        found.append(Change(file.name, old.seen if old else None, file.seen, frozenset(pages)))
+        elsewhere = None
+        if old is not None and old.placed is not None and file.placed is not None:
+            elsewhere = moved(old.placed, file.placed)
+        found.append(Change(file.name, old.seen if old else None, file.seen, frozenset(pages), elsewhere))
     return found

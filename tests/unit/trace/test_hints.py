@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storagemirror.fs.trace import WHOLE, Hints, Proof, Seen, Trust, candidates, merged, settled
+from storagemirror.fs.trace import WHOLE, Hints, Proof, Ranges, Seen, Trust, candidates, merged, settled
 from storagemirror.fs.trace.hints import PAGE, folio, largest_folio
 
 HUGE = 512 * PAGE
@@ -66,6 +66,20 @@ def test_the_rule_of_what_must_be_read() -> None:
     assert read(named, replace(later, object=(7, 2))) is WHOLE, "the number was given out again"
     assert read(named, replace(later, size=PAGE)) is WHOLE
     assert read(Hints(), SEEN, before=replace(SEEN, settled=False)) is WHOLE
+
+
+def test_where_blocks_lie_stands_in_for_what_is_not_named() -> None:
+    named = Hints(pages={7: ((PAGE, 3 * PAGE),)})
+    later = replace(SEEN, ctime_ns=2000)
+
+    def found(hints: Hints, elsewhere: Ranges | None) -> object:
+        return candidates(hints, SEEN, later, names_structure=False, elsewhere=elsewhere)
+
+    assert found(named, ((5 * PAGE, 6 * PAGE),)) == ((PAGE, 3 * PAGE), (5 * PAGE, 6 * PAGE))
+    assert found(named, ()) == ((PAGE, 3 * PAGE),)
+    assert found(Hints(), ((5 * PAGE, 6 * PAGE),)) == ((5 * PAGE, 6 * PAGE),)
+    assert found(Hints(), ()) is WHOLE
+    assert found(named, None) is WHOLE
 
 
 def test_a_file_that_grew_is_read_from_the_page_of_its_old_end() -> None:

@@ -10,6 +10,7 @@ docs/capture.md says what is seen and what is not.
 
 from storagemirror.fs.trace.candidates import WHOLE, Seen, candidates, settled
 from storagemirror.fs.trace.hints import Hints, Range, Ranges, merged
+from storagemirror.fs.trace.placed import Placed, moved, placed
 from storagemirror.fs.trace.trace import INTERVAL, MEMORY, Trace, open_trace
 from storagemirror.fs.trace.trust import Proof, Trust
 from storagemirror.fs.trace.unavailable import TraceUnavailable
@@ -19,6 +20,7 @@ __all__ = [
     "MEMORY",
     "WHOLE",
     "Hints",
+    "Placed",
     "Proof",
     "Range",
     "Ranges",
@@ -28,6 +30,8 @@ __all__ = [
     "Trust",
     "candidates",
     "merged",
+    "moved",
     "open_trace",
+    "placed",
     "settled",
 ]

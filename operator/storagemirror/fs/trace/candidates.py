@@ -46,11 +46,14 @@ WHOLE = None
 """Compare all of it."""
 
 
-def candidates(hints: Hints, before: Seen | None, now: Seen, *, names_structure: bool) -> Ranges | None:
+def candidates(
+    hints: Hints, before: Seen | None, now: Seen, *, names_structure: bool, elsewhere: Ranges | None = None
+) -> Ranges | None:
     """The bytes of a regular file that may differ from the last point; `WHOLE` where that may be any.
 
     `before` is the file at the last point (None: it was not there); `hints` are all since then, with what stood over
-    from passes that were not frozen.
+    from passes that were not frozen. Where structure is not named, `elsewhere` stands in for it: what lies elsewhere
+    than at the last point (`placed.moved`); None where that is not known.
     """
     if hints.lost or before is None or before.object != now.object:
         return WHOLE
@@ -58,8 +61,10 @@ def candidates(hints: Hints, before: Seen | None, now: Seen, *, names_structure:
     if ino in hints.structural or now.size < before.size:
         return WHOLE
     named = hints.pages.get(ino, ())
+    if elsewhere:
+        named = merged((*named, *elsewhere))
     changed = now.ctime_ns != before.ctime_ns or not before.settled
-    if changed and not (named and names_structure):
+    if changed and not (named and (names_structure or elsewhere is not None)):
         return WHOLE
     if now.size > before.size:  # the page that the old end was in, too
         named = merged((*named, (before.size // PAGE * PAGE, now.size)))
