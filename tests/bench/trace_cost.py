@@ -21,12 +21,11 @@ from pathlib import Path
 from tests.support.disks import disk
 
 _TRACER = """
-import json, sys, time
+import json, os, select, sys, time
 from storagemirror.fs.trace import open_trace
-with open_trace(int(sys.argv[1]), "bench") as trace:
+with open_trace(int(sys.argv[1]), f"bench-{os.getpid()}") as trace:
     print("ready", flush=True)
-    began, at, drains, lost, folios = time.process_time(), time.monotonic(), [], 0, 0
-    import select
+    began, at, drains, lost = time.process_time(), time.monotonic(), [], 0
     while not select.select([sys.stdin], [], [], 1.0)[0]:
         before = time.monotonic()
         hints = trace.drain()

@@ -27,7 +27,7 @@ def test_a_copy_by_hints_is_equal_at_every_point(kind: str, mebibytes: int, tmp_
         place = made.path / "volume"
         place.mkdir()
         root = os.open(made.path, os.O_RDONLY)
-        with open_trace(root, "follow") as trace:
+        with open_trace(root, f"test-{os.getpid()}-follow") as trace:
             copy = Copy(place, root, trace)
             passes = 0
             with unrest(place, seed):
