@@ -154,6 +154,18 @@ def test_too_many_folios_of_a_file_become_pieces_then_the_whole_file_then_everyt
     assert not kernel.collector.hints(frozen=False).lost
 
 
+def test_many_files_of_which_much_is_named_are_kept_by_pieces_before_everything_is_given_up() -> None:
+    kernel = Kernel(Bounds(exact=100, total=300))
+    for index in range(80):
+        for ino in range(10):
+            kernel.say("writeback_dirty_folio", ino=ino, index=512 + index)
+            kernel.collector.settle()
+    found = kernel.collector.hints(frozen=False)
+    assert not found.lost
+    assert found.structural == frozenset()
+    assert {found.pages[ino] for ino in range(10)} == {((HUGE, 2 * HUGE),)}
+
+
 def test_what_is_kept_stays_bounded_however_much_is_named() -> None:
     kernel, most = Kernel(Bounds(exact=50, total=400)), 0
     for number in range(20_000):

@@ -13,6 +13,7 @@ from storagemirror.fs.trace.hints import PAGE, Hints, Range, Ranges, folio, merg
 
 _KIND = struct.Struct("=H")
 """`common_type`, with which each record's data begins."""
+_FEW = 16
 _END = (1 << 63) - 1
 """Where the largest file ends."""
 
@@ -22,11 +23,12 @@ class Bounds:
     """How much is kept between two drains: numbers of folios and places, some 100 bytes each.
 
     More than `exact` folios of one file are kept as pieces of 2 MiB, more than that many of these as the whole file.
-    More than `total` altogether, and everything is compared.
+    More than `total` altogether, and every file of which more than a few are kept is kept by pieces; still more, and
+    everything is compared.
     """
 
     exact: int = 32_768
-    total: int = 262_144
+    total: int = 131_072
 
 
 class Collector:
@@ -103,11 +105,7 @@ class Collector:
     def _settle(self) -> None:
         self._since = 0
         exact = self._bounds.exact
-        for ino, indexes in list(self._folios.items()):
-            if ino in self._pieces or len(indexes) > exact:
-                per_piece = self._largest // PAGE
-                self._pieces[ino].update(index // per_piece for index in indexes)
-                del self._folios[ino]
+        self._coarsen(exact)
         for kept_of in (self._pieces, self._direct):
             self._flooded.update(ino for ino, ranges in kept_of.items() if len(ranges) > exact)
         for ino in self._flooded:
@@ -118,14 +116,27 @@ class Collector:
             for (ino, start), length in self._begun.items():
                 self._direct[ino].add((start, start + length))
             self._begun.clear()
+        self._kept = self._count()
+        if self._kept > self._bounds.total:
+            self._coarsen(_FEW)
+            self._kept = self._count()
+        if self._kept > self._bounds.total:
+            self._clear()
+            self._full = True
+
+    def _coarsen(self, most: int) -> None:
+        """Keep files of which more than `most` folios are kept by pieces, and those that are already."""
+        per_piece = self._largest // PAGE
+        for ino, indexes in list(self._folios.items()):
+            if ino in self._pieces or len(indexes) > most:
+                self._pieces[ino].update(index // per_piece for index in indexes)
+                del self._folios[ino]
+
+    def _count(self) -> int:
         kept = len(self._whole) + len(self._flooded)
         for named in (self._folios, self._pieces, self._direct):
             kept += sum(map(len, named.values()))
-        if kept > self._bounds.total:
-            self._clear()
-            self._full = True
-        else:
-            self._kept = kept
+        return kept
 
     def swept(self) -> None:
         """Every processor's pipe was read once. A place that a write named stays for one more sweep: the record of
