@@ -71,6 +71,10 @@ class Pipes:
             self.missed = self.missed or missed
         return True
 
+    def taken(self) -> int:
+        """Records read so far."""
+        return sum(pipe.read for pipe in self._pipes)
+
     def __len__(self) -> int:
         return len(self._pipes)
 

@@ -93,6 +93,11 @@ class Trace:
         compared whole."""
         return names_structure(self.device.fs_type)
 
+    @property
+    def records(self) -> int:
+        """How many records were read since it was opened."""
+        return self._pipes.taken()
+
     def drain(self, *, frozen: bool = False) -> Hints:
         """All that was named since the last drain.
 
