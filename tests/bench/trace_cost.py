@@ -34,8 +34,8 @@ with open_trace(int(sys.argv[1]), f"bench-{os.getpid()}") as trace:
     lost += trace.drain().lost
     took = time.monotonic() - at
     print(json.dumps({"cpu_percent": round(100 * (time.process_time() - began) / took, 2),
-                      "events_per_second": round(trace.records / took), "drain_ms_max": round(1000 * max(drains, default=0), 2),
-                      "lost": lost}))
+                      "events_per_second": round(trace.records / took),
+                      "drain_ms_max": round(1000 * max(drains, default=0), 2), "lost": lost}))
 """
 
 _WRITER = """

@@ -84,7 +84,6 @@ def _refused(e: OSError, what: str) -> TraceUnavailable:
         return TraceUnavailable(
             f"not allowed to {what}: it takes root, CAP_SYS_ADMIN, and no AppArmor profile that forbids mounting",
             reason="NoTracePrivilege",
-            hint="spec.agents.privilege: Freeze grants it, where the namespace's administrator has consented",
         )
     return TraceUnavailable(f"cannot {what}: {e.strerror}", reason="NoTracefs")
 
