@@ -191,7 +191,7 @@ def test_a_node_s_disk_is_known_by_what_else_is_mounted_from_it() -> None:
 
 def test_mountinfo_is_read_with_its_escapes() -> None:
     found = mounts.parse(r"36 35 98:0 /a\040b /mnt\134x rw,noatime master:1 - ext3 /dev/root rw,errors=continue")
-    assert found == mounts.Mount(36, "98:0", "/a b", "/mnt\\x", "ext3")
+    assert found == mounts.Mount(36, "98:0", "/a b", "/mnt\\x", "ext3", ("rw", "errors=continue"))
     for line in ("", "36 35 98:0 / /mnt", "36 35 - ext4 x rw"):
         with pytest.raises(ValueError, match="mountinfo"):
             mounts.parse(line)

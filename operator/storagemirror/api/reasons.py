@@ -136,6 +136,17 @@ class Reason(StrEnum):
     WATCH_LIMIT = "WatchLimit"
     CHANGED = "Changed"
 
+    # why the kernel's trace cannot be had
+    TRACE_UNAVAILABLE = "TraceUnavailable"
+    NO_TRACE_PRIVILEGE = "NoTracePrivilege"
+    NO_TRACEFS = "NoTracefs"
+    KERNEL_LOCKDOWN = "KernelLockdown"
+    FILE_SYSTEM_UNTRACED = "FileSystemUntraced"
+    DIRECT_ACCESS = "DirectAccess"
+    SEVERAL_SUBVOLUMES = "SeveralSubvolumes"
+    DEVICE_NOT_FOUND = "DeviceNotFound"
+    EVENTS_MISSING = "EventsMissing"
+
     # holds
     HELD = "Held"
     MASS_DELETE = "MassDelete"
@@ -372,6 +383,9 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.HOME_MISMATCH: "Let the application's pods mount the source claims.",
         Reason.WATCH_LIMIT: "Raise fs.inotify.max_user_watches and max_user_instances on the node (sysctl); until "
         "then the whole volume is compared again and again.",
+        Reason.NO_TRACE_PRIVILEGE: "The trace takes root, CAP_SYS_ADMIN and no AppArmor profile that forbids mounting.",
+        Reason.DIRECT_ACCESS: "Mount the file system with dax=never.",
+        Reason.SEVERAL_SUBVOLUMES: "Remove the subvolumes and snapshots beside the mounted one.",
         Reason.API_REFUSED: "See the message for what the API server refused to the agent.",
         Reason.DENIED: "See the message for what the API server refused to the operator.",
         Reason.API_UNAVAILABLE: "Replication goes on; the status catches up by itself.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from typing import TextIO
 
 import msgspec
@@ -63,6 +64,8 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--quiet", "-q", action="store_true", help="say nothing unless something goes wrong")
 
 
+_NAMED = 100
+"""Entries of one kind of failure that a person is shown by name."""
 _FAILURES = {EventKind.FAILED_ENTRY: "not written", EventKind.UNREAD_ENTRY: "not read"}
 
 
@@ -109,6 +112,7 @@ class Terminal(SilentObserver):
         self._moving = err.isatty() and not quiet
         self._width = 0
         self._hints: set[str] = set()
+        self._failures: Counter[EventKind] = Counter()
         self._started = time.monotonic()
 
     def progress(self, progress: Progress) -> None:
@@ -127,8 +131,13 @@ class Terminal(SilentObserver):
         words = _FAILURES.get(event.kind)
         if words is None:
             return
+        self._failures[event.kind] += 1
+        if self._failures[event.kind] > _NAMED:
+            return
         self._clear()
         print(f"{words}: {event.detail}", file=self._err)
+        if self._failures[event.kind] == _NAMED:
+            print(f"{words}: if there are more, --json names them; they are counted at the end", file=self._err)
         if event.hint and event.hint not in self._hints:
             self._hints.add(event.hint)
             print(f"  {event.hint}", file=self._err)

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from storagemirror.entry import Identity
+from storagemirror.fs.mounts import mount_of
 from storagemirror.fs.syscalls import birth_and_mount, file_system_uuid
 
 
@@ -45,19 +46,6 @@ def lifetime(fd: int) -> Lifetime:
 def facts(fd: int) -> Facts:
     """Of the file system of `fd`; `free` is what we may use."""
     space = os.fstatvfs(fd)
-    return Facts(_type(fd), space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize)
-
-
-def _type(fd: int) -> str:
     # By the mount's number: the device that btrfs tells of a file is not that of its mount.
-    try:
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
-            mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                fields, _, rest = line.partition(" - ")
-                if fields.split(" ")[0] == mount:
-                    return rest.split(" ")[0]
-    except (OSError, StopIteration):
-        return "unknown"
-    return "unknown"
+    mount = mount_of(fd)
+    return Facts(mount.kind if mount else "unknown", space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize)

@@ -1,4 +1,5 @@
-"""Whether a volume is a file system of its own: only such a one may be frozen, for all that is on it stands still.
+"""What /proc/self/mountinfo says of mounts; and whether a volume is a file system of its own: only such a one may be
+frozen, for all that is on it stands still.
 
 /proc/self/mountinfo (proc_pid_mountinfo(5)) names for each mount its device and which directory of the file system it
 shows. A volume is its own when it shows the whole file system, of a kind that was tried, and when nothing else that
@@ -34,6 +35,18 @@ class Mount(NamedTuple):
     """Which directory of the file system is mounted; `/` for the whole."""
     place: str
     kind: str
+    options: tuple[str, ...] = ()
+    """The file system's, not the mount's."""
+
+    @property
+    def major(self) -> int:
+        """Of the file system's own device (`s_dev`): for btrfs not what stat(2) tells of a file."""
+        return int(self.device.partition(":")[0])
+
+    @property
+    def minor(self) -> int:
+        """See `major`."""
+        return int(self.device.partition(":")[2])
 
 
 def read_mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
@@ -48,7 +61,18 @@ def parse(line: str) -> Mount:
     fields = before.split(" ")
     if not found or len(fields) < 6:
         raise ValueError(f"expected a line of mountinfo, got {line!r}")
-    return Mount(int(fields[0]), fields[2], _plain(fields[3]), _plain(fields[4]), after.split(" ")[0])
+    kind, _, rest = after.partition(" ")
+    options = tuple(rest.partition(" ")[2].split(","))
+    return Mount(int(fields[0]), fields[2], _plain(fields[3]), _plain(fields[4]), kind, options)
+
+
+def mount_of(fd: int) -> Mount | None:
+    """The mount that `fd` is on; None where /proc does not tell."""
+    try:
+        number = mount_number(fd)
+        return next((mount for mount in read_mounts() if mount.number == number), None)
+    except (OSError, ValueError, VolumeError):
+        return None
 
 
 def own_filesystem(directory: int, path: str, mounts: Sequence[Mount] | None = None) -> Mount:
