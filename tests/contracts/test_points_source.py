@@ -19,7 +19,8 @@ from storagemirror.clock import SystemClock
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.freezing import FreezeLost, NotFrozen
 from storagemirror.sync.pointmaker.capturing import WatchCapture
-from storagemirror.sync.pointmaker.making import Limits, Maker, PointRefused, PutOff
+from storagemirror.sync.pointmaker.making import Maker, PointRefused
+from storagemirror.sync.pointmaker.standstill import Limits, PutOff
 from storagemirror.sync.watch import TreeWatch
 from storagemirror.wire import messages as m
 from tests.cluster.layout import checkout
@@ -144,7 +145,7 @@ def test_a_stall_that_would_be_too_long_is_put_off(run: Run) -> None:
     run.mirror()
     assert run.point() == []
     run.maker.limits = Limits(max_stall=0.05)
-    run.maker._read_rate = 1e8
+    run.maker._standstill._read_rate = 1e8
     (run.root / "here/large").open("r+b").write(b"changed")
     with pytest.raises(PutOff) as why:
         run.maker.make(run.model)
