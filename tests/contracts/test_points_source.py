@@ -50,6 +50,10 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         yield made.path
 
 
+anywhere = pytest.mark.parametrize("root", ["ext4"], indirect=True)
+"""What does not depend on the file system is tried on one."""
+
+
 @contextmanager
 def storm(directory: Path, *kinds: str) -> Iterator[None]:
     """A writer of each kind, until the end."""
@@ -125,6 +129,7 @@ def test_each_point_is_what_the_volume_held_while_frozen(run: Run, kinds: tuple[
     assert run.maker.figures.made == 8
 
 
+@anywhere
 def test_nothing_is_frozen_where_nothing_has_changed(run: Run) -> None:
     (run.root / "here/a").write_bytes(b"a")
     run.mirror()
@@ -140,6 +145,7 @@ def test_nothing_is_frozen_where_nothing_has_changed(run: Run) -> None:
     assert run.clock.now_ns() - through < 1e9
 
 
+@anywhere
 def test_a_stall_that_would_be_too_long_is_put_off(run: Run) -> None:
     (run.root / "here/large").write_bytes(os.urandom(64 << 20))
     run.mirror()
@@ -220,6 +226,7 @@ def test_a_file_that_got_the_inode_number_of_another_is_told_whole(run: Run, lim
     assert reused or run.kind != "ext4"
 
 
+@anywhere
 def test_a_change_that_nothing_hints_at_is_counted_and_in_the_next_point(run: Run) -> None:
     path = run.root / "here/mapped"
     path.write_bytes(bytes(4096))
@@ -244,6 +251,7 @@ def test_a_change_that_nothing_hints_at_is_counted_and_in_the_next_point(run: Ru
         run.freezer.before_freeze = lambda: None
 
 
+@anywhere
 def test_a_point_whose_volume_was_thawed_by_another_is_thrown_away(run: Run) -> None:
     (run.root / "here/a").write_bytes(b"a")
     run.mirror()
@@ -260,6 +268,7 @@ def test_a_point_whose_volume_was_thawed_by_another_is_thrown_away(run: Run) -> 
     assert run.point() == []
 
 
+@anywhere
 def test_a_volume_that_another_has_frozen_is_put_off_and_goes_on_by_itself(run: Run) -> None:
     (run.root / "here/a").write_bytes(b"a")
     run.mirror()
@@ -275,6 +284,7 @@ def test_a_volume_that_another_has_frozen_is_put_off_and_goes_on_by_itself(run: 
     assert run.point() == []
 
 
+@anywhere
 @pytest.mark.parametrize("bad", ["lost", "refused"])
 def test_a_point_that_has_not_come_is_told_again_with_the_next(run: Run, bad: str) -> None:
     here = run.root / "here"
@@ -306,6 +316,7 @@ def test_a_point_that_has_not_come_is_told_again_with_the_next(run: Run, bad: st
     assert run.maker.through_ns == run.model.at_ns[-1]
 
 
+@anywhere
 def test_ten_thousand_files_come_and_go_within_one_interval(run: Run) -> None:
     run.mirror()
     assert run.point() == []
