@@ -92,6 +92,6 @@ class Application:
                 elif record.kind == RecordKind.ZEROS:
                     zeros = _zeros(record.payload)
                     maker.zeros(zeros.offset, zeros.length)
-            maker.end()
+            maker.finish()
         finally:
             maker.close()

@@ -79,7 +79,11 @@ class Incoming:
         """Of a directory whose names have begun; None: they have not, or are complete."""
         self._room = _LEAST_ROOM
         self._open = True
-        self._writer = Writer(journal, epoch, number, before, segment_bytes=segment_bytes)
+        try:
+            self._writer = Writer(journal, epoch, number, before, segment_bytes=segment_bytes)
+        except OSError:
+            self._work.close()
+            raise
 
     # -- records
 

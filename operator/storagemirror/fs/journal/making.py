@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 
 from storagemirror.entry import Kind, NotKeptKind, split
 from storagemirror.fs.inodeflags import LOCKS, NOCOW, get_flags, open_any, set_flags, set_project
@@ -98,9 +99,13 @@ class Finder:
             raise NotTaken(Why.CONFLICT, "it is not on the target", told.was) from e
         if stat.S_IFMT(found.st_mode) != told.kind or found.st_dev != self._volume.tree.device:
             raise NotTaken(Why.CONFLICT, "it is something else on the target", told.was)
+        self._known(told, found)
         if told.moves and told.kind != Kind.DIRECTORY:
             self._hold(told, fd, name, found)
         return Current(told, fd, name, told.was)
+
+    def _known(self, told: Object, found: os.stat_result) -> None:
+        """It was found on the volume."""
 
     def _directory(self, path: bytes) -> int:
         if self._parent is not None:
@@ -188,6 +193,8 @@ class Preparer(Finder):
         self._link_max = _link_max(volume.tree.root)
         self.room = 0
         """Bytes that content will take."""
+        self._linked: dict[int, ObjectId] = {}
+        """Which object a file with several names on the target is."""
         self.later: set[ObjectId] = set()
         """What cannot be held before the commit, since it is locked."""
         self.held: set[int] = set()
@@ -220,6 +227,13 @@ class Preparer(Finder):
 
     def _link_aside(self, told: Object, link: Callable[[], None]) -> None:
         link()
+
+    def _known(self, told: Object, found: os.stat_result) -> None:
+        if found.st_nlink < 2 or told.kind == Kind.DIRECTORY:
+            return
+        other = self._linked.setdefault(found.st_ino, told.id)
+        if other != told.id:
+            raise NotTaken(Why.CONFLICT, "two of the source's files are one on the target", told.was or b"")
 
     def content(self, offset: int, length: int) -> None:
         """So many bytes will be written there. A file of the volume is not touched, its time would change: what it has
@@ -270,7 +284,14 @@ class Preparer(Finder):
 
 
 class Maker(Finder):
-    """Step Write of a committed point: all of it may be done again, as long as the paths of the base hold."""
+    """Step Write of a committed point: all of it may be done again, as long as the paths of the base hold.
+
+    Of an object that is told twice the last size counts: a file is cut when all else is written. A size that it had in
+    between would else take away what is as it was."""
+
+    def __init__(self, volume: Volume, work: Work) -> None:
+        super().__init__(volume, work)
+        self._to_cut: dict[ObjectId, Object] = {}
 
     def content(self, offset: int, content: memoryview) -> None:
         """Into the file told last. OSError."""
@@ -296,13 +317,29 @@ class Maker(Finder):
             placer.touch(current.directory, split(current.path)[0], current.name, told.attributes)
             return
         found = os.stat(current.name, dir_fd=current.directory, follow_symlinks=False)
+        if found.st_size > told.size:
+            self._to_cut[told.id] = told
+            return
+        self._to_cut.pop(told.id, None)
         if current.fd >= 0 or found.st_size != told.size or told.flags is not None or told.project is not None:
-            fd = self._open(current)
-            os.ftruncate(fd, told.size)
-            self._set_flags(fd, told, current.path)
-            placer.leave(fd, current.path, told.attributes, fresh=False)
+            self._write_whole(current)
             return
         placer.touch(current.directory, split(current.path)[0], current.name, told.attributes)
+
+    def _write_whole(self, current: Current) -> None:
+        fd, told = self._open(current), current.told
+        os.ftruncate(fd, told.size)
+        self._set_flags(fd, told, current.path)
+        self._volume.placer.leave(fd, current.path, told.attributes, fresh=False)
+
+    def finish(self) -> None:
+        """Everything was told. OSError."""
+        self.end()
+        for told in self._to_cut.values():
+            current = self._current = self._find(told)
+            self._volume.unlocking(current.path, partial(self._write_whole, current))
+            super().end()
+        self._to_cut.clear()
 
     def _set_flags(self, fd: int, told: Object, path: bytes) -> None:
         """Without those that lock: they come last of all."""
