@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-memory
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-points campaign-memory
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,3 +85,6 @@ campaign-memory: venv ## a large file through an agent of 64 MiB, page cache inc
 
 campaign-powercut: venv ## cut the power of a target's disk at random moments (ROUNDS=20 SEED=)
 	$(BIN)/python -m tests.bench.campaign_powercut --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
+
+campaign-points: venv ## cut the power of a target's disk at random moments of points (ROUNDS=100 SEED=)
+	$(BIN)/python -m tests.bench.campaign_points --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED))

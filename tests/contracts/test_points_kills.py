@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from storagemirror.point import MIRROR
 from tests.support.disks import after_power_cut, disk
 from tests.support.mortal import CHANGES, killed_at
 from tests.support.points import Look, Told, commit, copy, difference, look, take
+from tests.support.power_disk import power_disk
+from tests.support.powercut_points import cut_and_recover, tell_points
 from tests.support.trees import picture
 
 MODULES = (segments, slots, steps, work, making, naming, place, remove, xattrs, marker, locks, journal)
@@ -170,3 +173,15 @@ def test_a_power_cut_before_any_call_ends_at_one_point(tmp_path: Path, kind: str
             stage.number += _recovered(stage, target.path, other, promised=promised)
             call += stride
     assert seen == {False, True}
+
+
+@pytest.mark.parametrize(("kind", "mebibytes"), [("ext4", 96), ("xfs", 320)])
+def test_a_disk_that_forgets_what_was_not_flushed_leaves_one_point(tmp_path: Path, kind: str, mebibytes: int) -> None:
+    """`make campaign-points` does the same many times."""
+    rnd = random.Random()
+    (tmp_path / "source").mkdir()
+    with power_disk(tmp_path / "disk", kind, mebibytes, "defaults") as made:
+        story = tell_points(made, tmp_path / "source", rnd, points=6)
+    assert story.end > story.begin, "the disk was written"
+    for _ in range(4):
+        cut_and_recover(story, tmp_path, rnd)

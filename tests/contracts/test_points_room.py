@@ -26,11 +26,15 @@ def _fill(directory: Path) -> Path:
     with open(path, "wb", buffering=0) as file:
         for size in (MIB, 4096):
             with pytest.raises(OSError, match="No space left"):
-                while True:
-                    file.write(bytes(size))
-                    if size == 4096:
-                        os.fsync(file.fileno())
+                _write_on(file.fileno(), size)
     return path
+
+
+def _write_on(fd: int, size: int) -> None:
+    while True:
+        os.write(fd, bytes(size))
+        if size == 4096:
+            os.fsync(fd)
 
 
 def _sparse_source(tmp_path: Path) -> Path:
