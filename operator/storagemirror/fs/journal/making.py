@@ -291,7 +291,7 @@ class Maker(Finder):
 
     def __init__(self, volume: Volume, work: Work) -> None:
         super().__init__(volume, work)
-        self._to_cut: dict[ObjectId, Object] = {}
+        self._to_cut: dict[bytes, Object] = {}
 
     def content(self, offset: int, content: memoryview) -> None:
         """Into the file told last. OSError."""
@@ -318,9 +318,9 @@ class Maker(Finder):
             return
         found = os.stat(current.name, dir_fd=current.directory, follow_symlinks=False)
         if found.st_size > told.size:
-            self._to_cut[told.id] = told
+            self._to_cut[told.was or told.id.name()] = told
             return
-        self._to_cut.pop(told.id, None)
+        self._to_cut.pop(told.was or told.id.name(), None)
         if current.fd >= 0 or found.st_size != told.size or told.flags is not None or told.project is not None:
             self._write_whole(current)
             return
