@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from storagemirror.errors import VolumeError
 from storagemirror.fs.journal import segments, slots, steps
 from storagemirror.fs.journal.journal import NotPromotable, Promotable
 from storagemirror.fs.target import TargetVolume
@@ -153,6 +154,18 @@ def test_a_record_that_is_there_twice_at_the_end_of_a_segment_counts_once(stage:
     parts[1].write_bytes(data + data[:length])
     assert stage.recovered() == Promotable(2, 2_000_000_000)
     assert equal(stage.source, stage.target) == ""
+
+
+def test_what_can_be_read_no_more_while_it_is_applied_is_not_taken_for_the_end(stage: Stage) -> None:
+    """The journal was whole a moment ago: it is not read twice."""
+    with stage.claimed() as volume:
+        promised = commit(volume.journal, stage.records, 2)
+        _flip_content(sorted(stage.journal.glob("0*-*")))
+        with pytest.raises(VolumeError, match="cannot be read"):
+            volume.journal.apply(promised)
+    at = stage.recovered()
+    assert isinstance(at, NotPromotable)
+    assert at.reason == "JournalDamaged"
 
 
 def test_a_commit_without_a_mark_is_applied(stage: Stage) -> None:

@@ -291,7 +291,8 @@ class Maker(Finder):
 
     def __init__(self, volume: Volume, work: Work) -> None:
         super().__init__(volume, work)
-        self._to_cut: dict[bytes, Object] = {}
+        self._to_cut: dict[tuple[bool, bytes], Object] = {}
+        """By whether it is new, and its id or the path at which it was."""
 
     def content(self, offset: int, content: memoryview) -> None:
         """Into the file told last. OSError."""
@@ -318,9 +319,9 @@ class Maker(Finder):
             return
         found = os.stat(current.name, dir_fd=current.directory, follow_symlinks=False)
         if found.st_size > told.size:
-            self._to_cut[told.was or told.id.name()] = told
+            self._to_cut[_key(told)] = told
             return
-        self._to_cut.pop(told.was or told.id.name(), None)
+        self._to_cut.pop(_key(told), None)
         if current.fd >= 0 or found.st_size != told.size or told.flags is not None or told.project is not None:
             self._write_whole(current)
             return
@@ -347,6 +348,10 @@ class Maker(Finder):
             self._volume.report(NotKeptKind.PROJECT, path)
         if told.flags is not None and (told.flags or get_flags(fd)) and not set_flags(fd, told.flags & ~LOCKS):
             self._volume.report(NotKeptKind.FLAGS, path)
+
+
+def _key(told: Object) -> tuple[bool, bytes]:
+    return (True, told.id.name()) if told.was is None else (False, told.was)
 
 
 def _link_max(fd: int) -> int:
