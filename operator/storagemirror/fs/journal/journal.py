@@ -33,6 +33,7 @@ from storagemirror.point import MIRROR, End
 
 log = logging.getLogger("storagemirror.agent")
 
+NO_POINT = "NoPoint"
 _COPIES = frozenset({"btrfs", "bcachefs", "zfs", "f2fs", "nilfs2"})
 """File systems that write what is written over to new blocks."""
 
@@ -73,7 +74,7 @@ def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
     if at.spoiled:
         return NotPromotable(at.spoiled, at.message)
     if not at.number:
-        return NotPromotable("NoPoint", "no point was applied yet")
+        return NotPromotable(NO_POINT, "no point was applied yet")
     return Promotable(at.number, at.at_ns)
 
 
