@@ -20,7 +20,7 @@ from storagemirror.fs.journal.refusal import NotTaken, Why
 from storagemirror.fs.journal.volume import Volume
 from storagemirror.fs.journal.work import Work
 from storagemirror.fs.source import data_extents
-from storagemirror.fs.syscalls import punch_hole, reserve
+from storagemirror.fs.syscalls import punch_hole
 from storagemirror.point import Object, ObjectId, device
 
 _WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -30,6 +30,8 @@ _UNKNOWN_LINKS = 127
 """What the C library says of file systems that it does not know (btrfs, tmpfs)."""
 _MOST_LINKS = 65_000
 """Then: ext4's limit, below those of the others."""
+_BLOCK = 4096
+"""Bytes: less than a block is none less."""
 _LARGE = 1 << 40
 """Bytes: whether a larger file can be is tried."""
 
@@ -236,18 +238,17 @@ class Preparer(Finder):
             raise NotTaken(Why.CONFLICT, "two of the source's files are one on the target", told.was or b"")
 
     def content(self, offset: int, length: int) -> None:
-        """So many bytes will be written there. A file of the volume is not touched, its time would change: what it has
-        no blocks for is counted in `room`."""
+        """So many bytes will be written there: what has no blocks for them yet is counted in `room`. A file of the
+        volume is not touched: even to reserve blocks would change its time. (Nor is a new one: on btrfs that takes a
+        hundred times as long as to write it.)"""
         current = self._now
-        if current.told.was is not None:
-            self.room += length if self._copies else length - self._allocated(current, offset, length)
-            return
-        try:
-            reserve(self._open(current), offset, length)
-        except OSError as e:
-            if e.errno != errno.EFBIG:
-                raise
-            raise NotTaken(Why.OTHER, "the target's file system has no files so large", current.path) from e
+        there = current.told.was is not None and not self._copies
+        begin = offset - offset % _BLOCK
+        length += offset - begin
+        length += -length % _BLOCK
+        self.room += length - (self._allocated(current, begin, length) if there else 0)
+        if current.told.was is not None and self._copies:
+            self._open_to_look(current)
 
     def _allocated(self, current: Current, offset: int, length: int) -> int:
         """Bytes, of these, that the file has blocks for."""
