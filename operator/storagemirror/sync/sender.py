@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,6 +24,7 @@ from storagemirror.fs.shared import shares_data
 from storagemirror.fs.source import Content, SourceDirectory, SourceVolume, data_extents, unchanged
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.flagging import Flagging
+from storagemirror.sync.readahead import ReadAhead
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Child, ContentDigest, Contents, Enter, File, Leave, Node, Record, Symlink, Touch
 from storagemirror.wire.frame import DATA_CHUNK, PACK_TARGET, SMALL_FILE
@@ -227,25 +229,17 @@ class Sender:
     def _pieces(self, fd: int, size: int, digest: ContentDigest) -> int:
         """Send the data of `fd` without its holes; the size up to which the file could be read."""
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        buffer = memoryview(bytearray(min(DATA_CHUNK, max(size, 1))))
         footprint = self.volume.reading.large(fd, size)
+        reading = ReadAhead(fd, data_extents(fd, size), footprint, digest, DATA_CHUNK)
         try:
-            for begin, end in data_extents(fd, size):
-                at = begin
-                while at < end:
-                    footprint.ahead(at, min(DATA_CHUNK, end - at))
-                    count = os.preadv(fd, [buffer[: min(DATA_CHUNK, end - at)]], at)
-                    if count == 0:
-                        return at  # it was cut short meanwhile
-                    digest.add(at, buffer[:count])
-                    self.channel.send_data(at, buffer[:count])
-                    self.counts.bytes += count
-                    self.sent(0, count)
-                    at += count
-                    footprint.read(at)
+            with closing(reading.pieces()) as pieces:  # nobody reads any more when this is left
+                for at, content in pieces:
+                    self.channel.send_data(at, content)
+                    self.counts.bytes += content.nbytes
+                    self.sent(0, content.nbytes)
         finally:
             footprint.end()
-        return size
+        return size if reading.end is None else reading.end
 
     def special(self, directory: SourceDirectory, name: bytes, found: os.stat_result) -> None:
         """A symbolic link, FIFO, socket or device. OSError when it is gone, or something else by now."""

@@ -39,6 +39,8 @@ _LAST_DATA = 52
 _BYTES_ACKED, _DELIVERY_RATE, _RWND_LIMITED = 120, 160, 176
 """Likewise, as u64: bytes acknowledged; bytes a second that were delivered lately, followed by the microseconds in
 which data was on its way, and of these in which the peer had no room for more."""
+_CLOSED = b"\x07"
+"""The state TCP_CLOSE, the first byte of `struct tcp_info`."""
 _TLS_RECORD = 16 << 10
 """So much may lie read from the socket and not yet handed over by OpenSSL."""
 _AT_ONCE = 256 << 10
@@ -203,10 +205,10 @@ class SocketStream:
         end = self._monotonic() + seconds
         while not self._closed:
             with self._lock:
-                waiting = self._count(termios.TIOCOUTQ)
+                waiting, over = self._count(termios.TIOCOUTQ), self._is_over()
             if not waiting:
                 return True
-            if self._monotonic() >= end:
+            if over or self._monotonic() >= end:
                 return False
             time.sleep(_LOOK_SECONDS)
         return False
@@ -233,6 +235,13 @@ class SocketStream:
         if self._count(termios.FIONREAD) > room // 4:
             quiet = 0  # it cannot say more before we have read that: the silence is ours
         self._arrived = max(self._arrived, now - quiet / 1000)
+
+    def _is_over(self) -> bool:
+        """Whether the peer has reset the connection: what it has not taken it never will. Holds the lock."""
+        try:
+            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == _CLOSED
+        except OSError:  # closed by us, or no TCP
+            return False
 
     def _count(self, request: int) -> int:
         """Bytes that lie unread, or unsent. Holds the lock."""

@@ -61,6 +61,7 @@ def _measure(args: argparse.Namespace, base: Path) -> Report:
         print(f"{case.title}: {args.rounds} rounds in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         if all(later.data is not case.data for later in cases[i + 1 :]) and case.data.name != "D1":
             shop.forget(case.data)
+    shop.memory.let_go()
     if not args.no_memory:
         report.residences = memory.measure(base, args.scale)
     return report

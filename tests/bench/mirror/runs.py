@@ -1,10 +1,10 @@
 """The rounds of a case: the tools one after the other, again and again, and after each run the proof that it worked.
 
-Every run starts with nothing of the run before waiting to be written (syncfs), and with the source, and of a change the
-target too, in the page cache. A first copy goes into a directory that was never there before, and its directory stays
-until all of D1 is done: on ext4, making files right after deleting many is slow for a reason that has nothing to do
-with the copier. (A few large files are deleted at once, else they would fill the disk.) For changes each tool has a
-target of its own, which it made itself.
+Every run starts with memory that is this machine's own (`ownmemory`), with nothing of the run before waiting to be
+written (syncfs), and with the source, and of a change the target too, in the page cache. A first copy goes into a
+directory that was never there before, and its directory stays until all of D1 is done: on ext4, making files right
+after deleting many is slow for a reason that has nothing to do with the copier. (A few large files are deleted at once,
+else they would fill the disk.) For changes each tool has a target of its own, which it made itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.bench.mirror.cases import Case
 from tests.bench.mirror.datasets import D1, DataSet
+from tests.bench.mirror.ownmemory import Held
 from tests.bench.mirror.processes import Failed, Measured, measure, sync_of
 from tests.bench.mirror.results import Outcome
 from tests.bench.mirror.tools import Ours, Tool
@@ -36,6 +37,7 @@ class Workshop:
     scale: float
     commands: dict[str, list[str]] = field(default_factory=dict)
     """Of each tool, as they were run; paths made short."""
+    memory: Held = field(default_factory=Held)
     _made: set[str] = field(default_factory=set)
     _targets: dict[str, Path] = field(default_factory=dict)
 
@@ -89,7 +91,9 @@ class Workshop:
         sync_of(self.base)
         told = [str(command) for command in (*plan.servers, *plan.clients)]
         self.commands.setdefault(tool.name, [self._shortened(line, source, target) for line in told])
-        return measure(plan, target, self.base / "log")
+        self.memory.fetch()
+        with self.memory.giving():
+            return measure(plan, target, self.base / "log")
 
     def _ready(self, data: DataSet, tool: Tool, source: Path) -> None:
         """The target of a tool for changes: as the source is now."""
