@@ -72,6 +72,8 @@ class Capture(StrEnum):
 
     WATCH = "Watch"
     """inotify names what changed; a slow rescan finds what inotify cannot see."""
+    TRACE = "Trace"
+    """The kernel's trace names the bytes that change, inotify the names."""
     SCAN = "Scan"
     """No watches to be had: the whole tree is compared again and again."""
 
@@ -487,6 +489,8 @@ class PointsMade(_Wire, frozen=True, kw_only=True):
     beyond_p99: float | None = None
     missed: int = 0
     """Objects that a point lacked a change of, found later by their ctime."""
+    untraced: str = ""
+    """Why the kernel's trace does not name what changes in files: a word, `: `, a text. Empty: it does."""
 
 
 class Report(_Wire, frozen=True, kw_only=True):

@@ -116,10 +116,12 @@ class Pointing:
         self._maker.limits = Limits(self._points.order().max_stall_seconds)
 
     def _see(self) -> None:
-        made = report_of(self._maker)
+        made, capture = report_of(self._maker), self._maker.capture.mode
         sight = self._view.sight
         if (made, self._maker.through_ns) != (sight.points, sight.through_ns):
             self._view.see(points=made, through_ns=self._maker.through_ns)
+        if capture is not sight.capture:
+            self._view.see(capture=capture)
 
 
 def report_of(maker: Maker) -> PointsMade:
@@ -137,6 +139,7 @@ def report_of(maker: Maker) -> PointsMade:
         beyond_p50=_rounded(figures.percentile(0.5, beyond=True)),
         beyond_p99=_rounded(figures.percentile(0.99, beyond=True)),
         missed=figures.missed,
+        untraced=maker.capture.reason[:LONGEST_WHY],
     )
 
 

@@ -56,10 +56,11 @@ from storagemirror.errors import (
 )
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.source import SourceVolume
+from storagemirror.fs.trace import open_trace
 from storagemirror.sync.freezing import CannotFreeze, GuardFreezer
 from storagemirror.sync.guardwords import SOCKET_NAME
-from storagemirror.sync.pointmaker.capturing import WatchCapture
 from storagemirror.sync.pointmaker.making import Maker, MirrorAgain
+from storagemirror.sync.pointmaker.tracing import TraceCapture
 from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
@@ -94,6 +95,8 @@ class SourceAgent:
         """Under which it watches."""
         self._unsettled: Unsettled | None = None
         self._maker: Maker | None = None
+        self._capture: TraceCapture | None = None
+        """The maker's."""
         self._number = 0
         """Of the latest point that was begun; it only grows."""
         self._freezer: GuardFreezer | None = None
@@ -275,7 +278,7 @@ class SourceAgent:
 
     def _let_go(self) -> None:
         watch, volume = self._watch, self._volume
-        self._maker = None
+        self._end_points()
         self._watch = self._volume = self._unsettled = None
         self._checks.forget()
         self._view.measures.lag_bytes = lambda: None
@@ -357,7 +360,7 @@ class SourceAgent:
             if self._points_wanted(session):
                 self._make_points(order, session, follow)
             else:
-                self._maker = None
+                self._end_points()
                 self._view.see(points=None)
                 follow.run(lambda: self._wanted(order) and not self._points_wanted(session))
                 if self._context.stop.is_set():
@@ -392,7 +395,7 @@ class SourceAgent:
             maker.let_go(session.line())
             self._live_until = self._context.clock.monotonic() + CANNOT_FREEZE_SECONDS
         except MirrorAgain:
-            self._maker = None
+            self._end_points()
             raise
         finally:
             self._number = maker.number
@@ -405,7 +408,14 @@ class SourceAgent:
             raise VolumeError("the source is not open")
         if self._freezer is None:
             self._freezer = GuardFreezer(os.path.join(guard, SOCKET_NAME))
-        return Maker(volume, WatchCapture(watch), self._freezer, self._context.clock, number=self._number)
+        clock, uid = self._context.clock, self._context.settings.pod_uid or f"pid-{os.getpid()}"
+        self._capture = TraceCapture(watch, lambda: open_trace(volume.tree.root, uid), clock)
+        return Maker(volume, self._capture, self._freezer, clock, number=self._number)
+
+    def _end_points(self) -> None:
+        capture, self._maker, self._capture = self._capture, None, None
+        if capture is not None:
+            capture.close()
 
     def _replication(self) -> ReplicationOrder:
         order = self._context.orders.current()

@@ -65,3 +65,8 @@ class PointStatus(ApiModel):
         description="Changes that a point lacked, found later by the file's ctime: more than 0 means that points were "
         "not whole.",
     )
+    untraced: Message = Field(
+        default="",
+        description="Why the kernel's trace does not name which bytes of a file change, so that all of it is compared; "
+        "empty where it does.",
+    )

@@ -161,8 +161,8 @@ class VolumeStatus(ApiModel):
     )
     capture: Capture | None = Field(
         default=None,
-        description="How changes are seen. Watch: the kernel names them (inotify). Scan: no watches to be had, the "
-        "whole volume is compared again and again.",
+        description="How changes are seen. Trace: the kernel names the bytes that change. Watch: it names the files "
+        "(inotify). Scan: no watches to be had, the whole volume is compared again and again.",
     )
     points: PointStatus | None = Field(
         default=None, description="How points in time go; absent where none are made (spec.replication.consistency)."

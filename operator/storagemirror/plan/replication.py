@@ -29,6 +29,7 @@ def point_status(made: PointsMade | None) -> PointStatus | None:
         stall_p50_milliseconds=_milliseconds(made.stall_p50),
         stall_p99_milliseconds=_milliseconds(made.stall_p99),
         missed=made.missed,
+        untraced=made.untraced,
     )
 
 

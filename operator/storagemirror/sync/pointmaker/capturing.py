@@ -28,9 +28,10 @@ class Hints:
     """Directories of which everything below is looked at; `b""` is the whole volume."""
     pages: dict[int, Ranges] = field(default_factory=dict)
     """By inode number: bytes that may have been written."""
-    direct: set[int] = field(default_factory=set)
-    """Inode numbers written by direct I/O: such a write may still be on its way when it is told. They are looked at
-    again, once more while frozen."""
+    standing: dict[int, Ranges | None] = field(default_factory=dict)
+    """By inode number: bytes of which something had only begun when it was named (direct I/O, holes); None: any. Read
+    now, they may be as before, and nothing names them again: they are read once more while frozen. All of it is in
+    `pages` or `whole`, too."""
     whole: set[int] = field(default_factory=set)
     """Inode numbers of which pages do not say what changed: compared as a whole."""
     lost: bool = False
@@ -43,12 +44,12 @@ class Hints:
         """What came later."""
         self.names |= other.names
         self.trees |= other.trees
-        self.direct |= other.direct
         self.whole |= other.whole
         self.lost = self.lost or other.lost
         for inode, ranges in other.pages.items():
-            mine = self.pages.get(inode)
-            self.pages[inode] = ranges if mine is None else merged(mine + ranges)
+            self.pages[inode] = merged([*self.pages.get(inode, ()), *ranges])
+        for inode, begun in other.standing.items():
+            self.standing[inode] = joined(self.standing.get(inode, []), begun)
 
 
 class Capture(Protocol):
@@ -70,9 +71,24 @@ class Capture(Protocol):
         objects are the only witness of these."""
         ...
 
-    def drain(self) -> Hints:
-        """What came since the last call; waits for nothing. Once the volume is frozen, a drain gives all hints of what
-        was done before. `VolumeError` when the volume is no longer there."""
+    @property
+    def names_structure(self) -> bool:
+        """False: pages are named, and holes, clones and truncation are not: where a file's blocks lie tells of them."""
+        ...
+
+    @property
+    def broken(self) -> bool:
+        """Whether a change was found that should have been named and was not: whatever was read by pages is doubtful.
+        Once true it stays so."""
+        ...
+
+    def compared(self, named: int, missed: int) -> None:
+        """A file was compared as a whole: so many of its changes had been named, so many had not."""
+        ...
+
+    def drain(self, *, frozen: bool = False) -> Hints:
+        """What came since the last call; waits for nothing. Once the volume is `frozen`, a drain gives all hints of
+        what was done before. `VolumeError` when the volume is no longer there."""
         ...
 
 
@@ -98,12 +114,43 @@ class WatchCapture:
         """See `Capture`."""
         return False
 
-    def drain(self) -> Hints:
+    @property
+    def names_structure(self) -> bool:
+        """See `Capture`."""
+        return True
+
+    @property
+    def broken(self) -> bool:
+        """See `Capture`."""
+        return False
+
+    def compared(self, named: int, missed: int) -> None:
+        """See `Capture`."""
+
+    def drain(self, *, frozen: bool = False) -> Hints:
         """See `Capture`. Without watches everything is looked at each time."""
         drained = self._watch.drain(0.0, at_once=True)
         if self._watch.capture is contract.Capture.SCAN or drained.whole:
             return Hints(trees=set(WHOLE_TREE))
         return Hints(names=set(drained.paths), trees=covering(set(drained.trees)))
+
+
+def joined(one: Ranges | None, other: Ranges | None) -> Ranges | None:
+    """Both; None is anything."""
+    return None if one is None or other is None else merged([*one, *other])
+
+
+def outside(begin: int, end: int, ranges: Ranges) -> Ranges:
+    """What of these bytes is in none of `ranges`."""
+    found: Ranges = []
+    for low, high in ranges:
+        if low >= end:
+            break
+        if high > begin:
+            if low > begin:
+                found.append((begin, low))
+            begin = high
+    return [*found, (begin, end)] if begin < end else found
 
 
 def merged(ranges: Ranges) -> Ranges:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from storagemirror.entry import DEPTH_LIMIT
+from storagemirror.fs.trace import Placed
 from storagemirror.point import Name, ObjectId
 
 NEVER = -1
@@ -22,7 +23,10 @@ class Known:
     """One object of the source. `parent` and `name` are one of its places, `more` the others; the root has none, and
     neither has what was not found under any name (yet)."""
 
-    __slots__ = ("children", "ctime_ns", "generation", "inode", "mode", "more", "name", "parent", "size", "sums")
+    __slots__ = (
+        *("children", "ctime_ns", "generation", "inode", "mode", "more", "name", "narrow", "parent", "placed", "size"),
+        "sums",
+    )
 
     def __init__(self, inode: int, generation: int, mode: int) -> None:
         self.inode = inode
@@ -38,6 +42,10 @@ class Known:
         """As told."""
         self.sums: bytes | None = None
         """Of its blocks (`storagemirror.fs.blocks`), as told; None: what the target has is not known by sums."""
+        self.placed: Placed | None = None
+        """Where its blocks lay when it was read; None: not looked at."""
+        self.narrow = False
+        """Some of what was told of it was found by its pages alone."""
         self.children: dict[bytes, Known] | None = {} if stat.S_ISDIR(mode) else None
 
     @property

@@ -78,7 +78,7 @@ class Maker:
     ) -> None:
         """`volume`, `capture` and `freezer` stay the caller's. `number`: of the latest point that was begun before."""
         self._volume = volume
-        self._capture = capture
+        self.capture = capture
         self._clock = clock
         self.limits = limits if limits is not None else Limits()
         self.figures = Figures()
@@ -115,12 +115,12 @@ class Maker:
             line.view,
             line.report,
             self._clock,
-            names_pages=self._capture.names_pages,
+            names_pages=lambda: self.capture.names_pages,
         )
-        self._passes = Passes(self._catalogue, self._survey, self._volume, self._capture, self._clock)
-        self._passes.hints()  # of before: the look that follows sees all of it
+        self._passes = Passes(self._catalogue, self._survey, self._volume, self.capture, self._clock)
+        self._passes.narrowing.drain()  # of before: the look that follows sees all of it
         base.establish(self._catalogue, self._survey, self._volume, line, mirrored_ns)
-        self._reader = Reader(self._catalogue, self._volume, line.view, line.report)
+        self._reader = Reader(self._catalogue, self._volume, line.view, line.report, self._passes.narrowing)
         self._standstill.watch(self._catalogue, self._survey, self._passes, self._reader)
 
     def go_on(self, line: Line) -> bool:
@@ -277,7 +277,7 @@ class Maker:
             digest = opened.finish(self._reader, at_ns)
         except Changed as e:
             raise PutOff(e.message, reason=e.reason) from e
-        self._passes.direct.clear()
+        self._passes.narrowing.standing.clear()
         self._sent = Sent(opened.number, self._digest, digest, at_ns, self._catalogue.rebase(), opened.bytes)
         self._opened = None
         self._digest, self._at_ns, self._must = digest, at_ns, False

@@ -43,6 +43,7 @@ class Opened:
         """All of that was told."""
         self._told[read.known] = read.told
         read.known.size, read.known.sums = read.told.size, read.sums
+        read.known.placed, read.known.narrow = read.placed, read.narrow
         self.changed_ns = max(self.changed_ns, read.changed_ns)
         self.bytes += read.content
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from storagemirror.clock import Clock
 from storagemirror.fs.source import SourceVolume
-from storagemirror.sync.pointmaker.capturing import Capture, Hints
-from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
+from storagemirror.sync.pointmaker.capturing import Capture
+from storagemirror.sync.pointmaker.catalogue import Catalogue, Known
 from storagemirror.sync.pointmaker.figures import Figures
+from storagemirror.sync.pointmaker.narrowing import Narrowing
 from storagemirror.sync.pointmaker.opened import Opened
 from storagemirror.sync.pointmaker.surveying import Due, Survey
 from storagemirror.sync.pointmaker.telling import Reader
@@ -51,11 +52,11 @@ class Passes:
         self._volume = volume
         self._capture = capture
         self._clock = clock
+        self.narrowing = Narrowing(capture, clock, volume.grain_ns)
+        self._doubted = False
         self.everywhere = Everywhere()
         self.silent: dict[Known, float] = {}
         """Changed once without a hint: looked at each time from then on. When that was last, on the monotonic clock."""
-        self.direct: dict[Known, Due] = {}
-        """Written by direct I/O: looked at again while frozen, whatever was told of it."""
         self.sync_seconds = 0.0
         """What the last `syncfs` took."""
         self.through_ns = 0
@@ -66,20 +67,26 @@ class Passes:
         """See `Capture`."""
         return self._capture.names_pages
 
-    def hints(self) -> Hints:
-        """All that came, and what never comes as a hint."""
-        hints = self._capture.drain()
-        for inode in hints.direct:
-            known = self._catalogue.by_inode.get(inode)
-            if known is not None:
-                self.direct[known] = Due(NEVER, hints.pages.get(inode))
-        return hints
+    def doubt_pages(self, figures: Figures) -> bool:
+        """Where a change was not named that should have been: all that was told by its pages is told anew. Whether
+        that was found now."""
+        if self._doubted or not self._capture.broken:
+            return False
+        self._doubted = True
+        figures.missed += 1
+        for known in self._catalogue.by_inode.values():
+            if known.narrow:
+                self._survey.make_due(known)
+        for due in self._survey.due.values():
+            due.ranges, due.unnamed = None, False
+        return True
 
     def look(self, figures: Figures, last_point_ns: int) -> None:
         """At what is hinted, and, as often as may be, at everything."""
-        self._survey.settle_ns = max(self._volume.grain_ns, 0 if self._capture.names_pages else SETTLE_NS)
+        self.doubt_pages(figures)
         self.through_ns = self._clock.now_ns()
-        hints = self.hints()
+        hints = self.narrowing.drain()
+        self._survey.settle_ns = max(self._volume.grain_ns, 0 if self.names_pages else SETTLE_NS)
         began = self._clock.monotonic()
         self.silent = {
             known: seen
@@ -96,6 +103,9 @@ class Passes:
             self.everywhere.seconds = self._clock.monotonic() - began
             self.everywhere.again = began + self.everywhere.seconds / EVERYWHERE_SHARE
             self._find_silent(before, figures, last_point_ns)
+        if self.names_pages:
+            # What was found by its ctime may have changed since the drain: by now it is named.
+            self._survey.look(self.narrowing.drain())
 
     def run(self, opened: Opened, reader: Reader, figures: Figures, last_point_ns: int) -> None:
         """Passes until little is left, after a first look. OSError when the disk fails; `Disconnected`."""
@@ -117,12 +127,18 @@ class Passes:
     def expected_bytes(self) -> int:
         """What would have to be read if the volume were frozen now; at least."""
         size = 0
-        for known in {*self._survey.due, *self._survey.unsettled, *self.direct}:
-            due = self._survey.due.get(known) or self.direct.get(known)
-            if due is not None and due.ranges is not None:
+        named = self.names_pages
+        for known in {*self._survey.due, *self._survey.unsettled}:
+            due = self._survey.due.get(known)
+            if named and due is not None and due.ranges is not None:
                 size += sum(end - begin for begin, end in due.ranges)
             elif known.children is None:
                 size += max(known.size, due.size if due is not None else 0)
+        for inode, ranges in self.narrowing.standing.items():
+            begun = self._catalogue.by_inode.get(inode)
+            if begun is not None and begun not in self._survey.due:
+                for begin, end in ranges or [(0, begun.size)]:
+                    size += max(0, min(end, begun.size) - begin)
         return size
 
     def _tell(self, opened: Opened, reader: Reader, known: Known, due: Due) -> None:
@@ -133,6 +149,7 @@ class Passes:
         except OSError as e:
             opened.cannot_read(known, e)
             self._survey.told(known, due.ctime_ns)
+            self._survey.doubtful.add(known)
             return
         if read is None:
             return  # it has moved or gone: it stays due, and the hint that says where to is on its way

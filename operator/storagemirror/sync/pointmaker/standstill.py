@@ -76,6 +76,8 @@ class Standstill:
                 pace = _Pace(frozen)
                 self._look(pace, limits)
                 sheets = self._read(pace)
+                if self._passes.doubt_pages(self._figures):
+                    raise PutOff("a change was not named by the kernel's trace", reason="TraceBroken")
                 frozen.thaw()
         except BaseException:
             # What was looked at when it stood still, or seemed to, is looked at again.
@@ -110,14 +112,12 @@ class Standstill:
 
     def _look(self, pace: _Pace, limits: Limits) -> None:
         survey, passes = self._survey, self._passes
-        for known, due in passes.direct.items():
-            survey.add_pages(known, due.ranges)
         for known in passes.silent:
             survey.again(known)
         survey.pace = pace.look
         try:
-            everywhere = passes.everywhere.seconds <= limits.look_seconds and not self._passes.names_pages
-            survey.look_frozen(passes.hints(), everywhere=everywhere)
+            hints = passes.narrowing.drain(frozen=True)
+            survey.look_frozen(hints, everywhere=passes.everywhere.seconds <= limits.look_seconds)
             self._catalogue.sweep()
             survey.forget_gone()
         finally:

@@ -21,7 +21,7 @@ from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, NotKeptKind, Vi
 from storagemirror.fs.objectid import generation_at
 from storagemirror.fs.scan import Report
 from storagemirror.fs.source import SourceVolume
-from storagemirror.sync.pointmaker.capturing import Hints, Ranges, merged
+from storagemirror.sync.pointmaker.capturing import Hints, Ranges, joined
 from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
 
 _OURS = frozenset({STATE_DIRECTORY, LOST_AND_FOUND})
@@ -41,6 +41,8 @@ class Due:
     """Its ctime, whatever that is worth; 0: not looked at yet."""
     size: int = 0
     """Of a file."""
+    unnamed: bool = False
+    """Only its ctime says that it has changed: what is named of it later is all that did."""
 
 
 @dataclass(slots=True)
@@ -74,10 +76,11 @@ class Survey:
         report: Report,
         clock: Clock,
         *,
-        names_pages: bool = False,
+        names_pages: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`names_pages`: see `Capture`. Where they are not named, a file whose name is hinted is read whatever its
-        ctime says: a direct write moves the ctime when it begins, and is told when it has ended."""
+        """`names_pages`: see `Capture`; may change between looks. Where they are not named, a file whose name is hinted
+        is read whatever its ctime says: a direct write moves the ctime when it begins, and is told when it has ended.
+        """
         self._names_pages = names_pages
         self._trees: set[bytes] = set()
         self._catalogue = catalogue
@@ -90,6 +93,10 @@ class Survey:
         """What was found to have changed and has not been told since; whoever tells it takes it out (`told`)."""
         self.unsettled: set[Known] = set()
         """What was told and cannot be trusted: looked at again once the volume is frozen."""
+        self.doubtful: set[Known] = set()
+        """What was told, and may have been otherwise in places that nobody names: all of it is compared next."""
+        self._all_whole = False
+        """Hints were lost, and what changed since has not been found yet."""
         self.settle_ns = 0
         """What changed less than this before it was looked at is not trusted."""
         self.pace: Callable[[], None] = lambda: None
@@ -101,11 +108,12 @@ class Survey:
     def look(self, hints: Hints) -> None:
         """At what is hinted. Raises what `pace` raises; OSError when the disk fails; `VolumeError`."""
         self._trees = hints.trees
-        if hints.lost:
+        self._all_whole = self._all_whole or hints.lost
+        if self._all_whole:
             for due in self.due.values():
-                due.ranges = None
+                due.ranges, due.unnamed = None, False
         for inode, ranges in hints.pages.items():
-            self._add_hinted(inode, None if hints.lost else ranges)
+            self._add_hinted(inode, ranges)
         for inode in hints.whole:
             self._add_hinted(inode, None)
         for path in hints.names:
@@ -114,7 +122,8 @@ class Survey:
             self._want(path, deep=True)
         if hints.lost:
             self._place(self._catalogue.root).deep = True
-        self._work()
+        if self._work():
+            self._all_whole = False
 
     def look_frozen(self, hints: Hints, *, everywhere: bool) -> None:
         """As `look`, at all that may have changed in the end: the volume is frozen. What is found is exact."""
@@ -140,7 +149,7 @@ class Survey:
     def make_due(self, known: Known) -> None:
         """It is to be told, although it has not changed since the last look."""
         due = self.due.setdefault(known, Due(known.ctime_ns, None, known.ctime_ns, known.size))
-        due.ranges = None
+        due.ranges, due.unnamed = None, False
         known.ctime_ns = NEVER
 
     def distrust(self) -> None:
@@ -154,8 +163,11 @@ class Survey:
         known.ctime_ns = ctime_ns
         if ctime_ns == NEVER:
             self.unsettled.add(known)
+            if not self._names_pages():
+                self.doubtful.add(known)
         else:
             self.unsettled.discard(known)
+            self.doubtful.discard(known)
 
     # -- what to look at
 
@@ -197,21 +209,21 @@ class Survey:
 
     def add_pages(self, known: Known, ranges: Ranges | None) -> None:
         """These bytes of it may have changed (None: any), whatever its ctime says."""
-        if known.parent is None:
-            return
+        if self._all_whole or known in self.doubtful:
+            ranges = None
         due = self.due.get(known)
         if due is None:
             self.due[known] = Due(NEVER, ranges)
         else:
-            mine = due.ranges
-            due.ranges = None if mine is None or ranges is None else merged([*mine, *ranges])
-            due.ctime_ns = NEVER
+            due.ranges = ranges if due.unnamed else joined(due.ranges, ranges)
+            due.ctime_ns, due.unnamed = NEVER, False
         self.again(known)
 
     # -- looking
 
-    def _work(self) -> None:
-        """The last directory first: what is said of one above helps with those below."""
+    def _work(self) -> bool:
+        """The last directory first: what is said of one above helps with those below. Whether all was found."""
+        complete = True
         while self._queue:
             directory, place = self._queue.popitem()
             try:
@@ -220,12 +232,15 @@ class Survey:
             except BaseException:
                 self._queue[directory] = place
                 raise
-            if not done and place.rounds < _ROUNDS:
+            if not done and place.rounds >= _ROUNDS:
+                complete = False
+            elif not done:
                 place.rounds += 1
                 self._queue[directory] = place
                 above = directory.parent
                 if above is not None:  # it is not where it was: what is there now?
                     self._place(above).names.add(directory.name)
+        return complete
 
     def _directory(self, directory: Known, place: _Place) -> bool:
         """Look at one directory; False when it is not where it was thought to be."""
@@ -297,12 +312,16 @@ class Survey:
             if at.place.deep or changed or placed:
                 self._place(known).deep |= at.place.deep or (placed and join(at.path, name) in self._trees)
             return
-        hinted = name in at.place.hinted and not self._names_pages
+        hinted = name in at.place.hinted and not self._names_pages()
         due = self.due.get(known)
         if changed or placed or hinted:
             # Where pages are named, and nothing speaks of more than these, they are all that changed.
-            ranges = due.ranges if due is not None else None
-            self.due[known] = self._due_now(found, ranges)
+            now = self._due_now(found, due.ranges if due is not None else None)
+            if due is not None:
+                now.unnamed = due.unnamed
+            else:
+                now.unnamed = not (placed or self._all_whole or known in self.doubtful)
+            self.due[known] = now
         elif due is not None and due.ctime_ns == NEVER:
             due.ctime_ns, due.changed_ns = self._trusted(found), found.st_ctime_ns
 

@@ -20,9 +20,10 @@ from storagemirror.fs.blocks import BlockReader
 from storagemirror.fs.inodeflags import FlagReader
 from storagemirror.fs.scan import Report
 from storagemirror.fs.source import SourceDirectory, SourceVolume
+from storagemirror.fs.trace import Placed
 from storagemirror.point import CONTENT_LIMIT, Object
-from storagemirror.sync.pointmaker.capturing import merged
 from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
+from storagemirror.sync.pointmaker.narrowing import Narrowing
 from storagemirror.sync.pointmaker.reading import Changed
 from storagemirror.sync.pointmaker.surveying import Due
 
@@ -84,12 +85,18 @@ class Read:
     """Bytes that were read."""
     content: int = 0
     """Bytes of content that were told."""
+    placed: Placed | None = None
+    narrow: bool = False
+    """See `Known`."""
 
 
 class Reader:
     """Reads objects of one source for points. For one thread."""
 
-    def __init__(self, catalogue: Catalogue, volume: SourceVolume, view: View, report: Report) -> None:
+    def __init__(
+        self, catalogue: Catalogue, volume: SourceVolume, view: View, report: Report, narrowing: Narrowing
+    ) -> None:
+        self._narrowing = narrowing
         self._catalogue = catalogue
         self._volume = volume
         self._view = view
@@ -161,27 +168,32 @@ class Reader:
         known, due, to, pace = job.known, job.due, job.to, job.pace
         found, size = file.found, file.found.st_size
         attributes = file.directory.file_attributes(file.fd, found, file.name)
-        ranges = due.ranges
-        if ranges is not None and size > known.size:
-            ranges = merged([*ranges, (known.size, size)])
+        narrowed = self._narrowing.narrow(known, due.ranges, file.fd, found)
         footprint = self._volume.reading.large(file.fd, size) if pace is None and size > CONTENT_LIMIT else None
-        changed = Changed(BlockReader(file.fd, size, footprint), size, known.sums, ranges, pace or _unhurried)
+        changed = Changed(BlockReader(file.fd, size, footprint), size, known.sums, narrowed.ranges, pace or _unhurried)
         if pace is None:
             known.sums = None  # until all of it is told: of half of it nobody would know
         read = self._tell(job, found, attributes, self._flags.read(file.fd))
         content = 0
         try:
-            for part in changed:
-                if part.content is None:
-                    to.zeros(part.offset, part.length)
-                else:
-                    to.content(part.offset, part.content)
-                    content += part.length
+            with self._narrowing.compare(known, narrowed, file.fd, frozen=pace is not None) as comparison:
+                for part in changed:
+                    comparison.add(part)
+                    if part.content is None:
+                        to.zeros(part.offset, part.length)
+                    else:
+                        to.content(part.offset, part.content)
+                        content += part.length
+                comparison.void = changed.short
         finally:
             if footprint is not None:
                 footprint.end()
         ctime = NEVER if changed.short else read.ctime_ns
-        return Read(known, read.told, ctime, changed.sums, found.st_ctime_ns, changed.read, content)
+        return Read(
+            *(known, read.told, ctime, changed.sums, found.st_ctime_ns, changed.read, content),
+            placed=narrowed.placed,
+            narrow=narrowed.ranges is not None,
+        )
 
     def _tell(
         self,
@@ -204,6 +216,8 @@ class Reader:
         told = self.final(known, told)
         job.to.object(told)
         ctime = due.ctime_ns if due.ctime_ns == found.st_ctime_ns else NEVER
+        if stat.S_ISREG(found.st_mode):
+            ctime = self._narrowing.told(found, ctime)
         return Read(known, told, ctime, known.sums, found.st_ctime_ns)
 
     def _was(self, known: Known) -> bytes | None:
