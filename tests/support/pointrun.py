@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storagemirror.clock import SystemClock
-from storagemirror.fs.blocks import BLOCK
+from storagemirror.fs.blocks import PIECE
 from storagemirror.fs.source import SourceVolume
-from storagemirror.fs.trace import Trace, open_trace
+from storagemirror.fs.trace import MEMORY, Trace, open_trace
 from storagemirror.sync.pointmaker.capturing import WatchCapture
 from storagemirror.sync.pointmaker.making import Maker
 from storagemirror.sync.pointmaker.standstill import Limits
@@ -86,7 +86,7 @@ class Run:
         proof = self.root / "proof"
         for number in range(3):
             with proof.open("r+b" if number else "wb") as file:
-                file.write(os.urandom(4096 if number else 4 * BLOCK))
+                file.write(os.urandom(4096 if number else 2 * PIECE))
             assert self.point() == []
         assert self.traced.names_pages, self.traced.reason
 
@@ -97,6 +97,6 @@ class Run:
         self.volume.close()
 
 
-def traced(root: Path, limits: Limits = PATIENT) -> Run:
-    """By the kernel's trace, too."""
-    return Run(root, limits, lambda fd: open_trace(fd, f"test-{os.getpid()}-points"))
+def traced(root: Path, memory: int = MEMORY) -> Run:
+    """By the kernel's trace, too; with so many bytes of ring buffer."""
+    return Run(root, PATIENT, lambda fd: open_trace(fd, f"test-{os.getpid()}-points", memory=memory))

@@ -146,6 +146,9 @@ class Reason(StrEnum):
     SEVERAL_SUBVOLUMES = "SeveralSubvolumes"
     DEVICE_NOT_FOUND = "DeviceNotFound"
     EVENTS_MISSING = "EventsMissing"
+    TRACE_UNPROVEN = "TraceUnproven"
+    TRACE_LOST = "TraceLost"
+    TRACE_BROKEN = "TraceBroken"
 
     # holds
     HELD = "Held"
