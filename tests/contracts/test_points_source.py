@@ -60,8 +60,8 @@ def test_each_point_is_what_the_volume_held_while_frozen(run: Run, kinds: tuple[
         run.mirror()
         run.prove()
         for _ in range(8):
-            assert run.point() == []
             time.sleep(0.1)
+            assert run.point() == []
     run.maker.hear(run.model, 0.0)
     assert run.maker.durable is not None
     assert run.maker.figures.made >= 8

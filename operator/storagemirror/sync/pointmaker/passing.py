@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from storagemirror.clock import Clock
 from storagemirror.fs.source import SourceVolume
-from storagemirror.sync.pointmaker.capturing import Capture
+from storagemirror.sync.pointmaker.capturing import Capture, Ranges
 from storagemirror.sync.pointmaker.catalogue import Catalogue, Known
 from storagemirror.sync.pointmaker.figures import Figures
 from storagemirror.sync.pointmaker.narrowing import Narrowing
@@ -131,14 +131,13 @@ class Passes:
         for known in {*self._survey.due, *self._survey.unsettled}:
             due = self._survey.due.get(known)
             if named and due is not None and due.ranges is not None:
-                size += sum(end - begin for begin, end in due.ranges)
+                size += _within(due.ranges, due.size or known.size)
             elif known.children is None:
                 size += max(known.size, due.size if due is not None else 0)
         for inode, ranges in self.narrowing.standing.items():
             begun = self._catalogue.by_inode.get(inode)
             if begun is not None and begun not in self._survey.due:
-                for begin, end in ranges or [(0, begun.size)]:
-                    size += max(0, min(end, begun.size) - begin)
+                size += begun.size if ranges is None else _within(ranges, begun.size)
         return size
 
     def _tell(self, opened: Opened, reader: Reader, known: Known, due: Due) -> None:
@@ -163,3 +162,8 @@ class Passes:
             self.silent[known] = self._clock.monotonic()
             if 0 < due.changed_ns < last_point_ns:
                 figures.missed += 1
+
+
+def _within(ranges: Ranges, size: int) -> int:
+    """Bytes of a file of this size."""
+    return sum(max(0, min(end, size) - begin) for begin, end in ranges)

@@ -72,7 +72,8 @@ class Changed:
         self.sums = bytes(sums)
 
     def _named(self, ranges: Ranges) -> Iterator[Part]:
-        """Only the blocks that the ranges touch; of these only what the ranges name."""
+        """Only the blocks that the ranges touch. Where sums are known, a block that differs is told as a whole: of
+        something else in it that is named later, its sum would say that it was told."""
         sums = None if self._before is None else bytearray(self._before[: blocks_in(self._size) * SUM])
         for begin, end in _by_blocks(ranges, self._size):
             self._pace(end - begin)
@@ -86,7 +87,8 @@ class Changed:
                 known = bytes(sums[at : at + len(piece.sums)])
                 sums[at : at + len(piece.sums)] = piece.sums
             for low, high, hole in differing(piece, known, self._reader, begin):
-                for first, last in _within(ranges, begin + low, begin + high):
+                found = (begin + low, begin + high)
+                for first, last in _within(ranges, *found) if sums is None else (found,):
                     content = None if hole or piece.content is None else piece.content[first - begin : last - begin]
                     yield Part(first, last - first, content)
         self.sums = None if sums is None or len(sums) != blocks_in(self._size) * SUM else bytes(sums)
