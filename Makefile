@@ -90,9 +90,9 @@ campaign-postgres: venv ## PostgreSQL under pgbench, replicated by points, cut o
 	@dpkg-query --show postgresql >/dev/null 2>&1 || apt-get install -y -qq postgresql
 	$(BIN)/python -m tests.bench.campaign_postgres --rounds $(or $(ROUNDS),5) --scale $(or $(SCALE),5) --interval $(or $(INTERVAL),1) $(if $(SEED),--seed $(SEED))
 
-campaign-trace: venv ## a copy kept by the kernel's trace alone, equal at each of so many frozen points (POINTS=200 SEED=)
+campaign-trace: venv ## copies kept by the kernel's trace, equal at each of so many frozen points (POINTS=200 SEED=)
 	@tests/setup/debian
-	STORAGEMIRROR_TEST_POINTS=$(or $(POINTS),200) $(if $(SEED),STORAGEMIRROR_TEST_SEED=$(SEED)) $(BIN)/pytest -q tests/contracts/test_trace_follow.py
+	STORAGEMIRROR_TEST_POINTS=$(or $(POINTS),200) $(if $(SEED),STORAGEMIRROR_TEST_SEED=$(SEED)) $(BIN)/pytest -q --timeout 3600 tests/contracts/test_trace_follow.py tests/contracts/test_points_source.py -k "follow or (each_point and trace)"
 
 bench-trace: venv ## what the kernel's trace costs, idle and beside a writer (SECONDS=5 ROUNDS=5 DIR=/var/tmp)
 	@tests/setup/debian

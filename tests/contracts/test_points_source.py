@@ -21,6 +21,7 @@ from tests.support.disks import disk
 from tests.support.freezes import FIFREEZE, FITHAW
 from tests.support.pointrun import PATIENT, Run, storm, traced
 
+COUNT = int(os.environ.get("STORAGEMIRROR_TEST_POINTS", "8"))
 KINDS = ("ext4", "xfs", "btrfs")
 
 
@@ -59,12 +60,12 @@ def test_each_point_is_what_the_volume_held_while_frozen(run: Run, kinds: tuple[
         time.sleep(0.5)
         run.mirror()
         run.prove()
-        for _ in range(8):
+        for _ in range(COUNT):
             time.sleep(0.1)
             assert run.point() == []
     run.maker.hear(run.model, 0.0)
     assert run.maker.durable is not None
-    assert run.maker.figures.made >= 8
+    assert run.maker.figures.made >= COUNT
 
 
 @anywhere

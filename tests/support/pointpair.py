@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ def pointing(pair: AgentPair, directory: Path, kind: str, mebibytes: int = 400) 
     with disk(directory, kind, mebibytes, "frozen") as made, guards(directory, made.path) as ours:
         pair.source.volume = made.path
         pair.source.settings["STORAGEMIRROR_GUARD_PATH"] = str(ours.shared)
+        # The name of its trace in the kernel, which all who test on this machine share.
+        pair.source.settings["POD_UID"] = f"test-{os.getpid()}-pair"
         ours.both()
         try:
             yield made, ours
