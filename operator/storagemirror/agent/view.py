@@ -10,11 +10,13 @@ from storagemirror import __version__
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import (
     Capture,
+    Freezing,
     KeptAside,
     NotKept,
     Order,
     PeerSeen,
     Phase,
+    PointsMade,
     Problem,
     Proof,
     Report,
@@ -48,6 +50,8 @@ class Sight:
     mirrored_ns: int | None = None
     through_ns: int | None = None
     capture: Capture | None = None
+    freezing: Freezing | None = None
+    points: PointsMade | None = None
     volume: VolumeFacts | None = None
     left: tuple[LeftAlone, ...] = ()
 
@@ -143,6 +147,8 @@ class View:
                 lag_seconds=self._lag(sight.through_ns),
                 lag_bytes=lag_bytes,
                 capture=sight.capture,
+                freezing=_brief(sight.freezing),
+                points=sight.points,
                 not_kept=tuple(
                     NotKept(kind=c.kind.value, count=c.count, first=c.first_printable()) for c in self._tally.counts()
                 ),
@@ -221,6 +227,13 @@ def _cut(problem: Problem | None) -> Problem | None:
     return Problem(reason=reason, message=message, hint=hint, token=problem.token, retrying=problem.retrying)
 
 
+def _brief(freezing: Freezing | None) -> Freezing | None:
+    """As `_cut`."""
+    if freezing is None or len(freezing.message) <= LONGEST:
+        return freezing
+    return Freezing(able=freezing.able, reason=freezing.reason, message=freezing.message[:LONGEST])
+
+
 def _worth_telling(before: Sight, now: Sight) -> bool:
     """Has something changed that nobody should wait five seconds for?"""
     return (
@@ -231,10 +244,17 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
         or before.verification != now.verification
         or before.peer_connected != now.peer_connected
         or before.capture is not now.capture
+        or before.freezing != now.freezing
+        or _first_point(before) != _first_point(now)
         or before.order != now.order
         or (before.mirrored_ns is None) != (now.mirrored_ns is None)
         or (before.through_ns is None) != (now.through_ns is None)
     )
+
+
+def _first_point(sight: Sight) -> bool:
+    """Whether a point has come to the target."""
+    return sight.points is not None and sight.points.number is not None
 
 
 def _answers(kept: KeptAside | None, order: Order | None) -> bool:

@@ -69,6 +69,11 @@ class Durability:
             self._remember()
         self._synced = self._clock.monotonic()
 
+    def applied(self, through_ns: int) -> None:
+        """A point was applied, and all is on the disk: the volume remembers that, and up to when it has everything."""
+        self._applier.changed = True
+        self.mark(max(through_ns, self._through_ns))
+
     def maybe_checkpoint(self) -> None:
         """Beside all else: syncing may take long, and what arrives need not wait for it."""
         if self._not_durable is not None:
