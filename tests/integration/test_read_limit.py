@@ -1,4 +1,4 @@
-"""spec.transfer.readLimit: no more than so many bytes a second are read from the source, small files and large alike."""
+"""spec.transfer.readLimit: no more than so many bytes a second are read from the source, small and large alike."""
 
 from __future__ import annotations
 
