@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-memory campaign-trace bench-trace
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-memory campaign-postgres campaign-trace bench-trace campaign-points
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ campaign-memory: venv ## a large file through an agent of 64 MiB, page cache inc
 campaign-powercut: venv ## cut the power of a target's disk at random moments (ROUNDS=20 SEED=)
 	$(BIN)/python -m tests.bench.campaign_powercut --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
 
+campaign-postgres: venv ## PostgreSQL under pgbench, replicated by points, cut off and started on the copy (ROUNDS=5 SCALE=5 INTERVAL=1 SEED=)
+	@dpkg-query --show postgresql >/dev/null 2>&1 || apt-get install -y -qq postgresql
+	$(BIN)/python -m tests.bench.campaign_postgres --rounds $(or $(ROUNDS),5) --scale $(or $(SCALE),5) --interval $(or $(INTERVAL),1) $(if $(SEED),--seed $(SEED))
+
 campaign-trace: venv ## a copy kept by the kernel's trace alone, equal at each of so many frozen points (POINTS=200 SEED=)
 	@tests/setup/debian
 	STORAGEMIRROR_TEST_POINTS=$(or $(POINTS),200) $(if $(SEED),STORAGEMIRROR_TEST_SEED=$(SEED)) $(BIN)/pytest -q tests/contracts/test_trace_follow.py
@@ -93,3 +97,6 @@ campaign-trace: venv ## a copy kept by the kernel's trace alone, equal at each o
 bench-trace: venv ## what the kernel's trace costs, idle and beside a writer (SECONDS=5 ROUNDS=5 DIR=/var/tmp)
 	@tests/setup/debian
 	$(BIN)/python -m tests.bench.trace_cost --seconds $(or $(SECONDS),5) --rounds $(or $(ROUNDS),5) $(if $(DIR),--dir $(DIR))
+
+campaign-points: venv ## cut the power of a target's disk at random moments of points (ROUNDS=100 SEED=)
+	$(BIN)/python -m tests.bench.campaign_points --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED))

@@ -260,6 +260,25 @@ class VerifyOrder(_Wire, frozen=True, kw_only=True):
     """Files that differ are sent again."""
 
 
+class Consistency(StrEnum):
+    """What the copy is while the application writes."""
+
+    LIVE = "Live"
+    """Each change is applied as it comes: files of different moments."""
+    POINT = "Point"
+    """One moment of the source, as a power cut would leave it; a later one each `interval`."""
+
+
+class ReplicationOrder(_Wire, frozen=True, kw_only=True):
+    """Source: how changes reach the copy."""
+
+    consistency: Consistency = Consistency.LIVE
+    interval_seconds: float = 5.0
+    """From point to point."""
+    max_stall_seconds: float = 0.2
+    """A point for which writes would have to wait longer is put off."""
+
+
 class Order(_Wire, frozen=True, kw_only=True):
     """What one agent must do now. Written by the operator alone; `revision` grows by one with each change."""
 
@@ -284,6 +303,8 @@ class Order(_Wire, frozen=True, kw_only=True):
     transfer: TransferOrder = TransferOrder()
     verify: VerifyOrder | None = None
     """Source only; None: nothing to verify."""
+    replication: ReplicationOrder = ReplicationOrder()
+    """Source only."""
 
 
 class Problem(_Wire, frozen=True, kw_only=True):
@@ -332,6 +353,19 @@ class VolumeFacts(_Wire, frozen=True, kw_only=True):
     identity: str
     size: int
     free: int
+
+
+class CopyPoint(_Wire, frozen=True, kw_only=True):
+    """Whether a copy that is kept by points is exactly one of them: only then may it be promoted by itself."""
+
+    promotable: bool
+    number: int = 0
+    """Of the point that it is; 0 where it is none."""
+    at: str | None = None
+    """Whose state that is: on the source's clock, RFC 3339."""
+    reason: str = ""
+    """Why it is none: BetweenPoints, Mirroring, SyncFailed, JournalDamaged."""
+    message: str = ""
 
 
 class PeerState(StrEnum):
@@ -422,6 +456,39 @@ class KeptAside(_Wire, frozen=True, kw_only=True):
     """When it was done, on the target's clock."""
 
 
+class Freezing(_Wire, frozen=True, kw_only=True):
+    """Source: whether its volume can be frozen."""
+
+    able: bool
+    reason: str = ""
+    """Why not: CamelCase, as of a problem."""
+    message: str = ""
+
+
+class PointsMade(_Wire, frozen=True, kw_only=True):
+    """Source: how its points go, since its agent began. Times are on the source's clock."""
+
+    number: int | None = None
+    """Of the latest point that is durable on the target; None: there is none of this agent's yet."""
+    at: str | None = None
+    """The moment that it is the state of."""
+    made: int = 0
+    put_off: int = 0
+    """How often none was made when its time had come."""
+    in_a_row: int = 0
+    """Of these, since the last point."""
+    why: str = ""
+    """Why the last one was put off: a word, `: `, and what was found. Empty: it was not."""
+    stall_p50: float | None = None
+    """Seconds for which writes waited, of the last 1,000 points; None: no point was made yet."""
+    stall_p99: float | None = None
+    beyond_p50: float | None = None
+    """Of these, what was added to the kernel's own FIFREEZE."""
+    beyond_p99: float | None = None
+    missed: int = 0
+    """Objects that a point lacked a change of, found later by their ctime."""
+
+
 class Report(_Wire, frozen=True, kw_only=True):
     """What one agent sees. Times are RFC 3339 UTC. None means: not known, never zero."""
 
@@ -452,9 +519,15 @@ class Report(_Wire, frozen=True, kw_only=True):
     not_kept: tuple[NotKept, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     """Source only: since its last full comparison began."""
+    freezing: Freezing | None = None
+    """Source with guards; None: there are none, or they were not heard yet."""
+    points: PointsMade | None = None
+    """Source that makes points; None: it makes none."""
     volume: VolumeFacts | None = None
     bytes_sent: int = 0
     version: str = ""
+    copy_point: CopyPoint | None = None
+    """Target only; None: no point was ever applied to it."""
 
 
 _T = TypeVar("_T", Order, Report)

@@ -17,6 +17,7 @@ from xxhash import xxh3_128_digest
 
 from storagemirror.contract import Role
 from storagemirror.wire.connection import MESSAGES
+from storagemirror.wire.connection import RECORDS as POINT_RECORDS
 from storagemirror.wire.content import ContentDigest, Record
 from storagemirror.wire.envelope import ENVELOPES
 from storagemirror.wire.frame import HEADER, LIMITS
@@ -24,7 +25,9 @@ from storagemirror.wire.messages import FrameType
 from storagemirror.wire.moves import MOVES, State
 from tests.fuzz.values import Values, encoded
 
-TYPES: dict[FrameType, t.Type] = {kind: t.type_info(message) for kind, message in MESSAGES.items()}
+TYPES: dict[FrameType, t.Type] = {kind: t.type_info(message) for kind, message in MESSAGES.items()} | {
+    kind: t.type_info(record) for kind, (_, record) in POINT_RECORDS.items()
+}
 RECORDS = t.type_info(list[Record])
 _LAST = {FrameType.BYE, FrameType.ABORT, FrameType.HOLD, FrameType.REFUSE}
 

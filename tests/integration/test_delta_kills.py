@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ from storagemirror.fs import patch, redo
 from storagemirror.fs.blocks import BLOCK
 from storagemirror.fs.patch import IncomingDelta, open_base
 from storagemirror.fs.target import TargetVolume
-from tests.support.disks import Disk, disk
+from tests.support.disks import after_power_cut, disk
 from tests.support.mortal import killed_at
 
 MIB = 1 << 20
@@ -104,20 +101,6 @@ def test_a_kill_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path: Path, k
             assert os.listdir(made.path / ".storagemirror/redo") == []
 
 
-@contextmanager
-def _after_power_cut(made: Disk, directory: Path) -> Iterator[Path]:
-    """What the disk holds now, and nothing of what only memory held."""
-    image, path = directory / "cut.img", directory / "cut"
-    subprocess.run(["cp", "--sparse=always", str(made.image), str(image)], check=True)
-    path.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
-        image.unlink()
-
-
 def test_a_power_cut_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     seen = set()
     with disk(tmp_path, "ext4", 80) as made:
@@ -126,7 +109,7 @@ def test_a_power_cut_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path: Pa
         while killed:
             _begin(made.path)
             killed = killed_at(number, (patch, redo), lambda: _take(made.path))
-            with _after_power_cut(made, tmp_path) as cut:
+            with after_power_cut(made, tmp_path) as cut:
                 found, _ = _state(cut)
                 _claim(cut)
                 after, mtime = _state(cut)

@@ -66,6 +66,20 @@ class Disk:
 
 
 @contextmanager
+def after_power_cut(made: Disk, directory: Path) -> Iterator[Path]:
+    """What the disk holds now, and nothing of what only memory held. (Not btrfs: it is mounted once at a time.)"""
+    image, path = directory / "cut.img", directory / "cut"
+    _run("cp", "--sparse=always", str(made.image), str(image))
+    path.mkdir(exist_ok=True)
+    _run("mount", "-o", "loop,nouuid" if made.kind == "xfs" else "loop", str(image), str(path))
+    try:
+        yield path
+    finally:
+        _run("umount", str(path))
+        image.unlink()
+
+
+@contextmanager
 def disk(directory: Path, kind: str, mebibytes: int, name: str = "disk", *options: str) -> Iterator[Disk]:
     """A new file system of `kind`, made with mkfs' `options`, mounted; gone afterwards."""
     path = directory / name

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from storagemirror.fs.handles import object_id
+from storagemirror.fs.objectid import object_id
 from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.trace import Hints, Placed, Seen, Trace, candidates, moved, placed
 from tests.support.writers import opened

@@ -13,10 +13,15 @@ CALLS = (
     *("open", "close", "fsync", "rename", "mkdir", "unlink", "pwrite", "ftruncate", "utime", "copy_file_range"),
     *("fstat", "stat", "dup", "fchown", "chmod", "chown"),
 )
+CHANGES = (
+    *("write", "pwrite", "fsync", "fdatasync", "rename", "mkdir", "rmdir", "unlink", "link", "symlink", "mknod"),
+    *("ftruncate", "utime", "fchown", "fchmod", "chmod", "chown", "setxattr", "removexattr"),
+)
+"""Those that change something, or make it durable."""
 
 
 @contextmanager
-def _counted(modules: tuple[ModuleType, ...], number: int) -> Iterator[None]:
+def _counted(modules: tuple[ModuleType, ...], number: int, kinds: tuple[str, ...]) -> Iterator[None]:
     left = [number]
 
     def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,20 +34,22 @@ def _counted(modules: tuple[ModuleType, ...], number: int) -> Iterator[None]:
         return called
 
     names = {name: getattr(os, name) for name in dir(os)}
-    calls = {name: deadly(names[name]) for name in CALLS}
+    calls = {name: deadly(names[name]) for name in kinds}
     for module in modules:
         module.os = SimpleNamespace(**{**names, **calls})  # type: ignore[attr-defined]
     yield
 
 
-def killed_at(number: int, modules: tuple[ModuleType, ...], work: Callable[[], None]) -> bool:
+def killed_at(
+    number: int, modules: tuple[ModuleType, ...], work: Callable[[], None], kinds: tuple[str, ...] = CALLS
+) -> bool:
     """Do `work` in a process of its own, which is killed with SIGKILL before its call `number` of the kernel in
     `modules`; whether it was: False when it came to its end. AssertionError when it failed otherwise."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            with _counted(modules, number):
+            with _counted(modules, number, kinds):
                 work()
             status = 0
         finally:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from storagemirror.fs.handles import object_id
+from storagemirror.fs.objectid import object_id
 from storagemirror.fs.trace import Placed, Ranges, Seen, moved, placed
 
 P = 4096

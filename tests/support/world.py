@@ -11,8 +11,10 @@ from storagemirror.clock import rfc3339
 from storagemirror.contract import (
     ORDER_KEY,
     REPORT_ANNOTATION,
+    Freezing,
     Order,
     Phase,
+    PointsMade,
     Report,
     Role,
     Verification,
@@ -71,6 +73,10 @@ class World:
     image: str = "storagemirror:1"
     finding: dict[str, Any] | None = None
     """What source agents find when they verify; None: they have not ended yet."""
+
+    freezing: Freezing | None = None
+    points: PointsMade | None = None
+    """What source agents say of their guards."""
 
     def __post_init__(self) -> None:
         self.api = FakeApi(lambda: self.clock.moment)
@@ -254,6 +260,7 @@ class World:
         common: dict[str, Any] = {"instance": order.instance, "epoch": order.epoch, "revision": order.revision}
         if role is Role.TARGET:
             return Report(phase=Phase.REPLICATING, peer_connected=True, **common)
+        common["freezing"], common["points"] = self.freezing, self.points
         if order.peer is None:
             return Report(phase=Phase.CONNECTING, **common)
         whole: dict[str, Any] = {

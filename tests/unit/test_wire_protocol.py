@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storagemirror.contract import Role
-from storagemirror.wire.connection import MESSAGES
+from storagemirror.wire.connection import MESSAGES, RECORDS
 from storagemirror.wire.envelope import ENVELOPES
 from storagemirror.wire.frame import LIMITS
 from storagemirror.wire.messages import FrameType
@@ -66,7 +66,7 @@ def test_the_frames_that_move_the_other_side_are_documented() -> None:
 
 def test_every_frame_has_a_limit_and_a_message_or_a_content() -> None:
     assert set(LIMITS) == set(FrameType)
-    assert set(MESSAGES) | {FrameType.PACK, FrameType.DATA} | ENVELOPES == set(FrameType)
+    assert set(MESSAGES) | set(RECORDS) | {FrameType.PACK, FrameType.DATA} | ENVELOPES == set(FrameType)
 
 
 def test_what_a_target_owes_from_before_a_mirror_it_may_say_while_it_compares() -> None:

@@ -128,16 +128,21 @@ class Following:
 
     def run(self, wanted: Callable[[], bool]) -> None:
         """Mirror, then follow, as long as the connection is `wanted`. Raises what ends it."""
-        self._begin()
-        self._compare()
-        self.settle()
-        self._view.see(phase=Phase.REPLICATING, mirrored_ns=self._clock.now_ns())
+        self.settle_down()
         log.info("everything is compared and on the target; changes follow")
         while wanted():
             most = self._prove()
             period = MARK_SECONDS if self._dirty else IDLE_SECONDS
             due = self._marked + period - self._clock.monotonic()
             self._step(max(0.0, due if most is None else min(due, most)))
+
+    def settle_down(self) -> int:
+        """Mirror, and send what changed meanwhile; when the mirror began, in nanoseconds since the Unix epoch."""
+        self._begin()
+        self._compare()
+        self.settle()
+        self._view.see(phase=Phase.REPLICATING, mirrored_ns=self._clock.now_ns())
+        return self._whole_ns
 
     def settle(self) -> None:
         """Send what has changed up to now, and make it durable: the last thing before a good end."""

@@ -16,6 +16,7 @@ from typing import Protocol
 from storagemirror import __version__
 from storagemirror.agent.api import ApiClient
 from storagemirror.agent.context import Context
+from storagemirror.agent.freezing import watch_guard
 from storagemirror.agent.heartbeat import Heartbeat
 from storagemirror.agent.orders import Orders
 from storagemirror.agent.priority import yield_to_others
@@ -27,6 +28,7 @@ from storagemirror.agent.view import View, problem_of
 from storagemirror.clock import SystemClock
 from storagemirror.contract import Phase, Role
 from storagemirror.errors import StorageMirrorError, Superseded
+from storagemirror.sync.guardwords import SOCKET_NAME
 
 log = logging.getLogger("storagemirror.agent")
 
@@ -74,7 +76,9 @@ class Process:
                 ("agent", self._agent.run),
                 ("orders", self._context.orders.follow),
                 ("heartbeat", lambda: self._heart.beat(self._context.stop)),
+                ("freezing", self._watch_guard),
             )
+            if name != "freezing" or settings.guard is not None
         ]
         for thread in threads:
             thread.start()
@@ -83,6 +87,11 @@ class Process:
             continue
         self._end(threads)
         return self._status
+
+    def _watch_guard(self) -> None:
+        context = self._context
+        socket = os.path.join(context.settings.guard or "", SOCKET_NAME)
+        watch_guard(socket, context.view, context.stop)
 
     def _stop(self, number: int, frame: object) -> None:
         log.info("%s: ending", signal.Signals(number).name)

@@ -42,6 +42,8 @@ class Settings:
     compare_seconds: float
     """Source: at least so long between two full comparisons while changes are watched."""
     api: ApiSettings
+    guard: str | None = None
+    """Source: directory that is shared with the guards; None where there are none."""
 
 
 def from_environment(env: Mapping[str, str]) -> Settings:
@@ -65,6 +67,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
             ca_file=env.get("STORAGEMIRROR_API_CA", f"{TOKEN_DIRECTORY}/ca.crt"),
             token_file=env.get("STORAGEMIRROR_API_TOKEN", f"{TOKEN_DIRECTORY}/token"),
         ),
+        guard=env.get("STORAGEMIRROR_GUARD_PATH") or None,
     )
 
 

@@ -24,16 +24,19 @@ from storagemirror.agent.checks import Checks
 from storagemirror.agent.context import Backoff, Context
 from storagemirror.agent.follow import NETWORK_FILE_SYSTEMS, Ends, Following
 from storagemirror.agent.lag import Unsettled
+from storagemirror.agent.pointing import Pointing, Points
 from storagemirror.agent.prove import Prover
 from storagemirror.agent.verify import Verifier
 from storagemirror.agent.view import facts_of, problem_of
 from storagemirror.contract import (
     Action,
+    Consistency,
     Order,
     Peer,
     Phase,
     ProofStage,
     ProveOrder,
+    ReplicationOrder,
     Role,
     RuleOrder,
     TransferOrder,
@@ -53,10 +56,15 @@ from storagemirror.errors import (
 )
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.source import SourceVolume
+from storagemirror.sync.freezing import CannotFreeze, GuardFreezer
+from storagemirror.sync.guardwords import SOCKET_NAME
+from storagemirror.sync.pointmaker.capturing import WatchCapture
+from storagemirror.sync.pointmaker.making import Maker, MirrorAgain
 from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.watch import TreeWatch
+from storagemirror.terms import OrphanPolicy
 from storagemirror.wire.messages import HoldReason, RefusalReason
 
 log = logging.getLogger("storagemirror.agent")
@@ -65,6 +73,9 @@ CONNECT_SECONDS = 5.0
 HELD_SECONDS, PERMANENT_SECONDS, FULL_SECONDS = 30.0, 5.0, 10.0
 """How long until an attempt is made again without a new order: after a hold and after a full target (each attempt
 compares everything), and after what else somebody has to change."""
+
+CANNOT_FREEZE_SECONDS = 60.0
+"""A volume that cannot be frozen is tried again after so long; changes are applied as they come until then."""
 
 
 class SourceAgent:
@@ -82,6 +93,11 @@ class SourceAgent:
         self._rules: tuple[RuleOrder, ...] = ()
         """Under which it watches."""
         self._unsettled: Unsettled | None = None
+        self._maker: Maker | None = None
+        self._number = 0
+        """Of the latest point that was begun; it only grows."""
+        self._freezer: GuardFreezer | None = None
+        self._live_until = 0.0
         self._checks = Checks(
             Prover(self._to_prove, context.view, context.clock, NETWORK_FILE_SYSTEMS),
             Verifier(self._to_verify, context.view, context.clock),
@@ -259,6 +275,7 @@ class SourceAgent:
 
     def _let_go(self) -> None:
         watch, volume = self._watch, self._volume
+        self._maker = None
         self._watch = self._volume = self._unsettled = None
         self._checks.forget()
         self._view.measures.lag_bytes = lambda: None
@@ -326,13 +343,73 @@ class SourceAgent:
             context = self._context
             ends = Ends(session, volume, watch, unsettled, self._checks, Checker(session, volume, context.clock))
             follow = Following(ends, self._view, context.clock, context.settings.compare_seconds, order.mirror.compare)
-            follow.run(lambda: self._wanted(order))
-            if self._context.stop.is_set():
-                follow.settle()
+            self._replicate(order, session, follow)
         finally:
             with self._lock:
                 self._at_work = None
             session.close()
+
+    # -- points, or changes as they come
+
+    def _replicate(self, order: Order, session: SourceSession, follow: Following) -> None:
+        """As long as the connection is wanted, the one or the other, as the order says by then."""
+        while True:
+            if self._points_wanted(session):
+                self._make_points(order, session, follow)
+            else:
+                self._maker = None
+                self._view.see(points=None)
+                follow.run(lambda: self._wanted(order) and not self._points_wanted(session))
+                if self._context.stop.is_set():
+                    follow.settle()
+            if not self._wanted(order):
+                return
+
+    def _points_wanted(self, session: SourceSession) -> bool:
+        """A proof and a verification are about what the source is now, not about a point of before."""
+        order = self._context.orders.current()
+        if order is None or order.replication.consistency is not Consistency.POINT or order.prove is not None:
+            return False
+        if self._context.settings.guard is None or self._context.clock.monotonic() < self._live_until:
+            return False
+        terms = order.mirror.terms()
+        if terms.orphans is not OrphanPolicy.DELETE or terms.keeps or terms.older_than_seconds:
+            return False  # what the source has not, a point has not
+        seen = self._view.sight.verification
+        verified = order.verify is None or (seen is not None and seen.run == order.verify.run)
+        return verified and session.can_tell_points
+
+    def _make_points(self, order: Order, session: SourceSession, follow: Following) -> None:
+        maker = self._maker = self._maker or self._new_maker()
+        self._view.measures.lag_bytes = lambda: maker.unsent_bytes
+        pointing = Pointing(Points(session, maker, follow, self._replication), self._view, self._context.clock)
+        try:
+            pointing.run(lambda: self._wanted(order) and self._points_wanted(session))
+            if self._context.stop.is_set():
+                pointing.finish()
+        except CannotFreeze as e:
+            log.warning("no points here: %s: %s", e.reason, e.message)
+            maker.let_go(session.line())
+            self._live_until = self._context.clock.monotonic() + CANNOT_FREEZE_SECONDS
+        except MirrorAgain:
+            self._maker = None
+            raise
+        finally:
+            self._number = maker.number
+            if self._unsettled is not None:
+                self._view.measures.lag_bytes = self._unsettled.lag_bytes
+
+    def _new_maker(self) -> Maker:
+        volume, watch, guard = self._volume, self._watch, self._context.settings.guard
+        if volume is None or watch is None or guard is None:
+            raise VolumeError("the source is not open")
+        if self._freezer is None:
+            self._freezer = GuardFreezer(os.path.join(guard, SOCKET_NAME))
+        return Maker(volume, WatchCapture(watch), self._freezer, self._context.clock, number=self._number)
+
+    def _replication(self) -> ReplicationOrder:
+        order = self._context.orders.current()
+        return order.replication if order is not None else ReplicationOrder()
 
 
 def _transfer(order: Order) -> TransferOrder:

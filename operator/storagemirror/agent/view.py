@@ -10,11 +10,14 @@ from storagemirror import __version__
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import (
     Capture,
+    CopyPoint,
+    Freezing,
     KeptAside,
     NotKept,
     Order,
     PeerSeen,
     Phase,
+    PointsMade,
     Problem,
     Proof,
     Report,
@@ -25,6 +28,7 @@ from storagemirror.contract import LeftAlone as ReportedLeft
 from storagemirror.contract import Progress as ReportedProgress
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Held, StorageMirrorError, Superseded
+from storagemirror.fs.journal.journal import NO_POINT, Promotable
 from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.left import LeftAlone
@@ -48,6 +52,8 @@ class Sight:
     mirrored_ns: int | None = None
     through_ns: int | None = None
     capture: Capture | None = None
+    freezing: Freezing | None = None
+    points: PointsMade | None = None
     volume: VolumeFacts | None = None
     left: tuple[LeftAlone, ...] = ()
 
@@ -59,6 +65,7 @@ class Measures:
     lag_bytes: Callable[[], int | None] = field(default=lambda: None)
     volume: Callable[[], VolumeFacts | None] = field(default=lambda: None)
     peer: Callable[[], PeerSeen | None] = field(default=lambda: None)
+    copy_point: Callable[[], CopyPoint | None] = field(default=lambda: None)
 
 
 class View:
@@ -123,6 +130,7 @@ class View:
             self._urgent = False
         # Measured without the lock: a look at a volume may take its time.
         lag_bytes, volume, peer = self.measures.lag_bytes(), self.measures.volume(), self.measures.peer()
+        copy_point = self.measures.copy_point()
         with self._changed:
             sight = self._sight
             return Report(
@@ -143,6 +151,8 @@ class View:
                 lag_seconds=self._lag(sight.through_ns),
                 lag_bytes=lag_bytes,
                 capture=sight.capture,
+                freezing=_brief(sight.freezing),
+                points=sight.points,
                 not_kept=tuple(
                     NotKept(kind=c.kind.value, count=c.count, first=c.first_printable()) for c in self._tally.counts()
                 ),
@@ -153,6 +163,7 @@ class View:
                 volume=volume or sight.volume,
                 bytes_sent=self._wire_before + self._wire_session,
                 version=__version__,
+                copy_point=copy_point,
             )
 
     def _lag(self, through_ns: int | None) -> float | None:
@@ -221,6 +232,13 @@ def _cut(problem: Problem | None) -> Problem | None:
     return Problem(reason=reason, message=message, hint=hint, token=problem.token, retrying=problem.retrying)
 
 
+def _brief(freezing: Freezing | None) -> Freezing | None:
+    """As `_cut`."""
+    if freezing is None or len(freezing.message) <= LONGEST:
+        return freezing
+    return Freezing(able=freezing.able, reason=freezing.reason, message=freezing.message[:LONGEST])
+
+
 def _worth_telling(before: Sight, now: Sight) -> bool:
     """Has something changed that nobody should wait five seconds for?"""
     return (
@@ -231,10 +249,17 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
         or before.verification != now.verification
         or before.peer_connected != now.peer_connected
         or before.capture is not now.capture
+        or before.freezing != now.freezing
+        or _first_point(before) != _first_point(now)
         or before.order != now.order
         or (before.mirrored_ns is None) != (now.mirrored_ns is None)
         or (before.through_ns is None) != (now.through_ns is None)
     )
+
+
+def _first_point(sight: Sight) -> bool:
+    """Whether a point has come to the target."""
+    return sight.points is not None and sight.points.number is not None
 
 
 def _answers(kept: KeptAside | None, order: Order | None) -> bool:
@@ -256,3 +281,16 @@ def facts_of(volume: SourceVolume | TargetVolume | None) -> VolumeFacts | None:
     except OSError:
         return None
     return VolumeFacts(fs_type=found.fs_type, identity=str(volume.identity), size=found.size, free=found.free)
+
+
+def point_of(volume: TargetVolume | None) -> CopyPoint | None:
+    """What a target's agent tells of its points; None while it has none, or they cannot be read."""
+    if volume is None:
+        return None
+    try:
+        at = volume.promotable()
+    except (OSError, StorageMirrorError):
+        return None
+    if isinstance(at, Promotable):
+        return CopyPoint(promotable=True, number=at.number, at=rfc3339(at.at_ns))
+    return None if at.reason == NO_POINT else CopyPoint(promotable=False, reason=at.reason, message=at.message)

@@ -46,6 +46,8 @@ class ConditionType(StrEnum):
     """The two sides are on different nodes, so that one node's death leaves a copy."""
     EVERYTHING_KEPT = "EverythingKept"
     """Nothing of the source was left out of the copy, nor owner, mode or attribute lost."""
+    CRASH_CONSISTENT = "CrashConsistent"
+    """The copy is a point in time of the source, as a power cut would leave it."""
     VERIFIED = "Verified"
     """The last verification found both sides equal (only where the pair asks for some)."""
 

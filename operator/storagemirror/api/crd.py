@@ -49,6 +49,13 @@ PRINTER_COLUMNS: list[dict[str, Any]] = [
         "jsonPath": f"{_READY}.status",
         "description": "True: every copy is whole and follows",
     },
+    {
+        "name": "Point",
+        "type": "date",
+        "priority": 1,
+        "jsonPath": ".status.pointAt",
+        "description": "How old the latest point in time on the target is",
+    },
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {
         "name": "Synced Through",

@@ -11,6 +11,7 @@ from storagemirror.api.claims import ClaimName, ClaimTemplate
 from storagemirror.api.meta import ObjectMeta
 from storagemirror.api.mirroring import MAX_RULES, MirrorRule, Orphans
 from storagemirror.api.model import API_VERSION, ATOMIC, DNS_LABEL, ApiModel, map_by, rule, rules
+from storagemirror.api.replication import Replication
 from storagemirror.api.sides import FailoverPolicy, Monitoring, Service, Sides
 from storagemirror.api.status import MirrorPairStatus
 from storagemirror.api.transfer import Transfer
@@ -209,6 +210,9 @@ class MirrorPairSpec(ApiModel):
     )
     transfer: Transfer = Field(
         default=Transfer(), description="How fast the copy may be sent, and whether it is compressed."
+    )
+    replication: Replication = Field(
+        default=Replication(), description="How changes reach the copy: as they come, or as points in time."
     )
     verify: Verify | None = Field(
         default=None,

@@ -101,6 +101,31 @@ class Reason(StrEnum):
     SOURCE_UNREADABLE = "SourceUnreadable"
     SOURCE_NOT_READABLE = "SourceNotReadable"
     SOURCE_UNMOUNTED = "SourceUnmounted"
+    PRIVILEGE_NOT_ASKED = "PrivilegeNotAsked"
+    NAMESPACE_DOES_NOT_ALLOW = "NamespaceDoesNotAllow"
+    FILESYSTEM_SHARED = "FilesystemShared"
+    FILESYSTEM_CANNOT_FREEZE = "FilesystemCannotFreeze"
+    FREEZE_NOT_PERMITTED = "FreezeNotPermitted"
+    GUARD_NOT_READY = "GuardNotReady"
+    FROZEN_BY_ANOTHER = "FrozenByAnother"
+    FREEZE_FAILED = "FreezeFailed"
+    FREEZE_TOO_SLOW = "FreezeTooSlow"
+    GUARD_BUSY = "GuardBusy"
+    NOT_FROZEN = "NotFrozen"
+    CANNOT_FREEZE = "CannotFreeze"
+    FREEZE_LOST = "FreezeLost"
+    THAWED_BY_ANOTHER = "ThawedByAnother"
+    DEADLINE_PASSED = "DeadlinePassed"
+    GUARD_GONE = "GuardGone"
+    THAW_FAILED = "ThawFailed"
+    NO_POINTS = "NoPoints"
+    POINTS_MADE = "PointsMade"
+    POINTS_NOT_WHOLE = "PointsNotWhole"
+    PUT_OFF = "PutOff"
+    SYNC_TOO_SLOW = "SyncTooSlow"
+    TOO_MUCH_TO_READ = "TooMuchToRead"
+    POINT_CONFLICT = "PointConflict"
+    POINT_REFUSED = "PointRefused"
     VOLUME_UNUSABLE = "VolumeUnusable"
     NOT_EVERYTHING_KEPT = "NotEverythingKept"
     VERIFIED_EQUAL = "VerifiedEqual"
@@ -229,7 +254,8 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.CLAIM_REFUSED: "Change spec.volumes[].target.claimTemplate, or the quota or policy that refused it.",
         Reason.TARGET_SMALLER: "Nothing is lost while the data fits. Grow the target claim before the source fills.",
         Reason.POD_SECURITY_REFUSED: "Allow the PodSecurity level baseline in this namespace "
-        "(label pod-security.kubernetes.io/enforce: baseline), or set spec.agents.privilege to Restricted.",
+        "(label pod-security.kubernetes.io/enforce: baseline; privileged, for spec.agents.privilege Freeze), or set "
+        "spec.agents.privilege to Restricted.",
         Reason.QUOTA_EXCEEDED: "Raise the namespace's ResourceQuota, or lower spec.agents.resources.",
         Reason.LIMIT_RANGE_REFUSED: "Bring spec.agents.resources within the namespace's LimitRange.",
         Reason.ADMISSION_REFUSED: "See the message for the policy that refused the agent's pod.",
@@ -283,6 +309,20 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.SOURCE_UNREADABLE: _UNREADABLE,
         Reason.SOURCE_NOT_READABLE: _UNREADABLE,
         Reason.SOURCE_UNMOUNTED: "Mount the volume again; the copy is left as it is until then.",
+        Reason.PRIVILEGE_NOT_ASKED: "Set spec.agents.privilege to Freeze to have points in time made.",
+        Reason.NAMESPACE_DOES_NOT_ALLOW: "An administrator allows it with `kubectl annotate namespace NAME "
+        "storagemirror.io/privileged-agents=true`: whoever may create pairs or enter pods there could then freeze and "
+        "mount on the node.",
+        Reason.FILESYSTEM_SHARED: "Use a claim whose volume is a file system of its own, as on a block device.",
+        Reason.FILESYSTEM_CANNOT_FREEZE: "Use a claim on a block device with ext4, XFS or btrfs.",
+        Reason.FREEZE_NOT_PERMITTED: "Something takes CAP_SYS_ADMIN from the guards: SELinux, a policy, or user "
+        "namespaces.",
+        Reason.GUARD_NOT_READY: "See `kubectl logs POD -c guard-1` and `-c guard-2` of the source's agent.",
+        Reason.NO_POINTS: "Set spec.replication.consistency to Point; see status.volumes[].points for why one was put "
+        "off.",
+        Reason.POINTS_NOT_WHOLE: "Files are written through memory maps or libaio in a volume of many files, which "
+        "inotify does not tell; see docs/consistency.md.",
+        Reason.FROZEN_BY_ANOTHER: "It goes on by itself when that tool thaws the volume.",
         Reason.VOLUME_UNUSABLE: "See the message for what is wrong with the volume.",
         Reason.NOT_EVERYTHING_KEPT: "See status.volumes[].notKept; spec.agents.privilege Baseline keeps the most.",
         Reason.DIFFERENCES_FOUND: "See status.volumes[].verify for the first names; spec.verify.repair: true and a new "

@@ -31,6 +31,7 @@ CONDITION_MEANINGS = {
     ConditionType.SERVICES_READY: "The Services are turned to the live side.",
     ConditionType.SEPARATE_NODES: "The two sides are on different nodes, so that one node's death leaves a copy.",
     ConditionType.EVERYTHING_KEPT: "Nothing was left out of the copy, and no owner, mode or attribute was lost.",
+    ConditionType.CRASH_CONSISTENT: "The copy is a point in time of the source, as a power cut would leave it.",
     ConditionType.VERIFIED: "The last verification found both sides equal, by checksum (only with spec.verify).",
 }
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from storagemirror.api.conditions import Condition
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
 from storagemirror.api.operation import Operation, StoredReplicas
+from storagemirror.api.replication import PointStatus
 from storagemirror.api.sides import Side
 from storagemirror.api.verify import VerifyStatus
 from storagemirror.contract import Capture
@@ -163,6 +164,9 @@ class VolumeStatus(ApiModel):
         description="How changes are seen. Watch: the kernel names them (inotify). Scan: no watches to be had, the "
         "whole volume is compared again and again.",
     )
+    points: PointStatus | None = Field(
+        default=None, description="How points in time go; absent where none are made (spec.replication.consistency)."
+    )
     hold: Hold | None = Field(
         default=None, description="Why the volume stopped on purpose, and the token that lets it go on."
     )
@@ -282,6 +286,11 @@ class MirrorPairStatus(ApiModel):
     )
     lag_seconds: Count | None = Field(
         default=None, description="The largest of the volumes', in seconds, rounded up. Absent: not known."
+    )
+    point_at: Time | None = Field(
+        default=None,
+        description="The earliest of the volumes': the moment of the source that the latest point on the target is the "
+        "state of. Absent: some volume has no point.",
     )
     lag: str | None = Field(default=None, max_length=32, description="lagSeconds for people, such as 0s, 45s or 2m10s.")
     conditions: tuple[Condition, ...] = Field(

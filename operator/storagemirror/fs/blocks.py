@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xxhash import xxh3_128, xxh3_128_digest
@@ -46,9 +47,10 @@ class BlockReader:
         """The extent of data that was found last, or the hole before it: nothing between the last look and this."""
         self._looked = -1
 
-    def read(self, offset: int) -> Piece:
-        """The piece at `offset`, a multiple of `BLOCK`; shorter where the file ends (or was cut meanwhile). OSError."""
-        want = min(PIECE, self._size - offset)
+    def read(self, offset: int, most: int = PIECE) -> Piece:
+        """The piece at `offset`, a multiple of `BLOCK`, of at most so many bytes; shorter where the file ends (or was
+        cut meanwhile). OSError."""
+        want = min(most, PIECE, self._size - offset)
         if want <= 0:
             return Piece(None, 0, b"")
         if self.is_hole(offset, offset + want):
@@ -78,6 +80,26 @@ class BlockReader:
             self._data = (_END, _END) if e.errno == errno.ENXIO else (at, _END)
         self._looked = at
         return self._data
+
+
+def differing(piece: Piece, theirs: bytes, reader: BlockReader, offset: int) -> Iterator[tuple[int, int, bool]]:
+    """Of a piece at `offset`: begin and end of each stretch of blocks with other sums, and whether it is a hole."""
+    begin = end = 0
+    hole = False
+    for at in range(0, len(piece.sums), SUM):
+        mine = piece.sums[at : at + SUM]
+        if mine == theirs[at : at + SUM]:
+            continue
+        low = at // SUM * BLOCK
+        high = min(low + BLOCK, piece.length)
+        empty = piece.content is None or (mine == ZERO_SUM and reader.is_hole(offset + low, offset + high))
+        if low != end or empty != hole:
+            if end > begin:
+                yield begin, end, hole
+            begin, hole = low, empty
+        end = high
+    if end > begin:
+        yield begin, end, hole
 
 
 def sums_of(content: memoryview) -> bytes:

@@ -48,6 +48,4 @@ def facts(fd: int) -> Facts:
     space = os.fstatvfs(fd)
     # By the mount's number: the device that btrfs tells of a file is not that of its mount.
     mount = mount_of(fd)
-    return Facts(
-        mount.fs_type if mount else "unknown", space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
-    )
+    return Facts(mount.kind if mount else "unknown", space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize)

@@ -109,6 +109,10 @@ class Locks:
         """The source has said what it has."""
         self._were.pop(path, None)
 
+    def forget_all(self) -> None:
+        """The source has said of everything what it has."""
+        self._were.clear()
+
     def give_back(self) -> None:
         """To all that was unlocked and is still there what it had."""
         for path, flags in self._were.items():

@@ -19,6 +19,8 @@ from storagemirror.fs import partial, redo
 from storagemirror.fs.abilities import probe, takes_labels
 from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
+from storagemirror.fs.journal.journal import NO_POINT, Journal, NotPromotable, Promotable, promotable_beneath
+from storagemirror.fs.journal.volume import Volume
 from storagemirror.fs.locks import Locks
 from storagemirror.fs.partial import ResumedFile
 from storagemirror.fs.patch import Base, IncomingDelta
@@ -62,6 +64,7 @@ class TargetVolume:
         self._temporary = -1
         self._lock = -1
         self._placer: Placer | None = None
+        self._journal: Journal | None = None
 
     @classmethod
     def open(cls, path: str | bytes) -> Self:
@@ -70,6 +73,9 @@ class TargetVolume:
 
     def close(self) -> None:
         """Let go of it (and of its lock)."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
         for fd in (self._temporary, self._state, self._lock):
             if fd >= 0:
                 os.close(fd)
@@ -112,6 +118,8 @@ class TargetVolume:
 
     def _claim(self) -> None:
         if self._state >= 0:
+            if self._journal is not None:
+                self._journal.recover()  # of an earlier session, or what could not be finished then
             return
         root = self.tree.root
         before = os.fstat(root)
@@ -135,6 +143,8 @@ class TargetVolume:
         self.view = probe(self._temporary)
         self.takes_labels = takes_labels(self._temporary)
         redo.recover(self._state, self.tree, Placer(self._temporary, self.view, ignore))
+        self._journal = Journal(self._state, Volume(self.tree, self.placer, self.locks, self._tell))
+        self._journal.recover()
         if made:
             with contextlib.suppress(OSError):
                 os.utime(root, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -179,6 +189,25 @@ class TargetVolume:
             except IsADirectoryError:
                 with contextlib.suppress(OSError):
                     os.rmdir(name, dir_fd=self._temporary)
+
+    def promotable(self) -> Promotable | NotPromotable:
+        """Whether it is exactly a point, as far as it says so itself. Known before `claim` too. OSError."""
+        if self._journal is not None:
+            return self._journal.promotable()
+        fd = self.open_state()
+        if fd is None:
+            return NotPromotable(NO_POINT, "nothing was ever written to it")
+        try:
+            return promotable_beneath(fd)
+        finally:
+            os.close(fd)
+
+    @property
+    def journal(self) -> Journal:
+        """Of points; after `claim`, which has applied what was committed before."""
+        if self._journal is None:
+            raise AssertionError("claim the volume first")
+        return self._journal
 
     @property
     def ours(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from storagemirror.api.agents import Privilege
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.clock import Clock
 from storagemirror.contract import ORDER_KEY, Order, Role, decode
@@ -118,6 +119,7 @@ def gather(sources: Sources, key: Key) -> Gathered | None:
         nodes=_nodes(sources.api, pods, agents),
         agents=agents,
         ended=sources.endings.known(),
+        consent=_consent(sources.api, pair),
         gate=gate,
     )
     if failovers is not None:
@@ -134,6 +136,17 @@ def gather(sources: Sources, key: Key) -> Gathered | None:
 
 def _moment(clock: Clock) -> datetime:
     return datetime.fromtimestamp(clock.now_ns() / 1e9, UTC)
+
+
+def _consent(api: Api, pair: MirrorPair) -> bool | Unseen:
+    """Asked only where it matters."""
+    name = pair.metadata.namespace
+    if pair.spec.agents.privilege is not Privilege.FREEZE:
+        return False
+    found = look(lambda: api.get_metadata(PartialObject, paths.NAMESPACES, None, name), f"namespace {name}")
+    if isinstance(found, Unseen):
+        return found
+    return found is not None and found.metadata.annotations.get(labels.PRIVILEGED_AGENTS) == "true"
 
 
 def _authority(sources: Sources) -> Authority | Unseen:

@@ -15,9 +15,10 @@ from storagemirror.api.conditions import (
 )
 from storagemirror.api.reasons import Reason
 from storagemirror.api.status import Phase, VolumeStatus
-from storagemirror.contract import Role
+from storagemirror.contract import Consistency, Role
 from storagemirror.plan.claims import warning
 from storagemirror.plan.decisions import Effect, Verdict
+from storagemirror.plan.freezing import why_not_frozen
 from storagemirror.plan.times import written
 from storagemirror.plan.volumes import Judged, heard_report
 
@@ -179,6 +180,26 @@ def everything_kept(whole: Whole) -> Told:
     return Told(TRUE, Reason.NOTHING_LOST, "")
 
 
+def crash_consistent(whole: Whole) -> Told:
+    """Whether the copy of every volume is a point; if not, what keeps it from being one."""
+    for judged in whole.judged:
+        found = why_not_frozen(judged.view, heard_report(judged.view, Role.SOURCE))
+        if found is not None:
+            return Told(FALSE if found.lasting else UNKNOWN, found.reason, found.message)
+    specs = [judged.view.observed.pair.spec for judged in whole.judged]
+    if any(spec.replication.consistency is not Consistency.POINT for spec in specs):
+        message = "Every volume can be frozen, but changes are applied as they come: no points in time are made."
+        return Told(FALSE, Reason.NO_POINTS, message)
+    for volume in whole.volumes:
+        if volume.points is None or volume.points.number is None:
+            why = f": {volume.points.why}" if volume.points is not None and volume.points.why else ""
+            return Told(FALSE, Reason.NO_POINTS, f"Volume {volume.name} has no point on the target yet{why}.")
+        if volume.points.missed:
+            message = f"Points of volume {volume.name} lacked {volume.points.missed} changes."
+            return Told(FALSE, Reason.POINTS_NOT_WHOLE, message)
+    return Told(TRUE, Reason.POINTS_MADE, "")
+
+
 def verified(whole: Whole) -> Told:
     """Of the volumes that are verified; only where some are."""
     found = [(v.name, v.verify) for v in whole.volumes if v.verify is not None]
@@ -211,6 +232,7 @@ TELLERS: tuple[tuple[ConditionType, Callable[[Whole], Told]], ...] = (
     (ConditionType.HELD, held),
     (ConditionType.SEPARATE_NODES, separate_nodes),
     (ConditionType.EVERYTHING_KEPT, everything_kept),
+    (ConditionType.CRASH_CONSISTENT, crash_consistent),
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storagemirror.api.agents import Privilege
 from storagemirror.api.durations import seconds
 from storagemirror.contract import (
     FIRST_EPOCH,
@@ -17,6 +18,7 @@ from storagemirror.contract import (
     BeatOrder,
     Order,
     Peer,
+    ReplicationOrder,
     Role,
     TransferOrder,
 )
@@ -41,7 +43,8 @@ from storagemirror.plan.decisions import (
 )
 from storagemirror.plan.mirroring import mirror_order
 from storagemirror.plan.objects import Node, Pod
-from storagemirror.plan.observed import BrokenOrder, OrderSeen, RefusalOf
+from storagemirror.plan.observed import BrokenOrder, OrderSeen, RefusalOf, Unseen
+from storagemirror.plan.replication import replication_order
 from storagemirror.plan.times import seconds_since
 from storagemirror.plan.transfer import transfer_order
 from storagemirror.plan.verifying import verify_of
@@ -123,7 +126,7 @@ def replaced_because(view: View, which: Role, pod: Pod, place: Where) -> str | N
         rested = _age(view, pod) >= RESTART_SECONDS
         return f"it has ended: {pod.status.reason or pod.status.phase}" if rested else None
     notes, spec = pod.metadata.annotations, view.observed.pair.spec
-    if notes.get(labels.SETTINGS) != settings_digest(view.claim_name(which), view.observed.image, spec.agents):
+    if notes.get(labels.SETTINGS) != _settings(view, which, guarded(view, which, pod)):
         return "its settings have changed"
     if isinstance(place, Run):
         if place.writer_known and notes.get(labels.WRITER) != writer_digest(spec.agents, place.writer):
@@ -139,6 +142,22 @@ def replaced_because(view: View, which: Role, pod: Pod, place: Where) -> str | N
     if _deaf(view, which, pod):
         return "it has not been heard although its node is Ready"
     return None
+
+
+def guarded(view: View, which: Role, pod: Pod | None) -> bool:
+    """Whether guards belong beside the agent. While nobody can say whether the namespace allows them, it stays as it is
+    in its present pod."""
+    if which is not Role.SOURCE or view.observed.pair.spec.agents.privilege is not Privilege.FREEZE:
+        return False
+    consent = view.observed.consent
+    if isinstance(consent, Unseen):
+        return pod is not None and pod.metadata.annotations.get(labels.SETTINGS) == _settings(view, which, True)
+    return consent
+
+
+def _settings(view: View, which: Role, with_guards: bool) -> str:
+    agents = view.observed.pair.spec.agents
+    return settings_digest(view.claim_name(which), view.observed.image, agents, with_guards)
 
 
 def _deaf(view: View, which: Role, pod: Pod) -> bool:
@@ -196,6 +215,7 @@ def _new_pod(view: View, which: Role, place: Run) -> tuple[Action, ...]:
         agents=view.observed.pair.spec.agents,
         writer=place.writer,
         placement=place.placement,
+        guarded=guarded(view, which, view.current_pod(which)),
     )
     manifest = agent_pod(given)
     return (ProbePod(ref, manifest), _order(view, which, instance), CreatePod(ref, manifest))
@@ -237,11 +257,19 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
         verify=None if view.elsewhere else verify_of(pair, which, view.before.verify, view.now),
         mirror=mirror_order(view),
         transfer=transfer_order(spec.transfer, len(spec.volumes)) if which is Role.SOURCE else TransferOrder(),
+        replication=_replication(view, which),
     )
     if last is not None and last != wanted:
         wanted = _raised(wanted)
     version = seen.resource_version if isinstance(seen, OrderSeen | BrokenOrder) else None
     return WriteOrder(view.ref(which), wanted, version, _kept(view, which, instance))
+
+
+def _replication(view: View, which: Role) -> ReplicationOrder:
+    """Points are made on the way to the target alone: a restore is about what the live side is in the end."""
+    if which is not Role.SOURCE or view.turned or view.elsewhere:
+        return ReplicationOrder()
+    return replication_order(view.observed.pair.spec.replication)
 
 
 def _kept(view: View, which: Role, instance: int) -> Kept:

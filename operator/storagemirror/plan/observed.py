@@ -196,6 +196,8 @@ class Observed:
     """Slices of the pair's Services; read only while a failover is being verified."""
     reached: Mapping[str, tuple[Reached, ...]] = field(default_factory=dict)
     """By Service: connections tried in this pass, only while a failover is being verified."""
+    consent: bool | Unseen = False
+    """Whether the namespace allows agents that may freeze volumes; only where the pair asks for such."""
     gate: Mapping[Side, GateSeen | Unseen] = field(default_factory=dict)
     """Tried in this pass; empty where it was not."""
 

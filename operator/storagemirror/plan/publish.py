@@ -12,6 +12,7 @@ from storagemirror.api.conditions import Condition, ConditionStatus, ConditionTy
 from storagemirror.api.failover import FailoverStatus
 from storagemirror.api.operation import Operation, OperationKind, OperationPhase
 from storagemirror.api.reasons import Reason
+from storagemirror.api.replication import PointStatus
 from storagemirror.api.restore import RestoreStatus
 from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus, lag_text
 from storagemirror.plan.claims import TARGET_SMALLER
@@ -60,6 +61,7 @@ def discrete(status: VolumeStatus) -> VolumeStatus:
     }
     flowing: dict[str, object] = {"synced_through": None, "progress": None}
     # How large a lag is flows; that it is not known any more does not: the last figure would stand for ever.
+    flowing |= {"points": None if status.points is None else PointStatus(number=_known(status.points.number))}
     flowing |= {"lag_seconds": _known(status.lag_seconds), "lag_bytes": _known(status.lag_bytes)}
     return status.model_copy(update=flowing | agents)
 
@@ -95,7 +97,9 @@ def summed(status: MirrorPairStatus) -> MirrorPairStatus:
     known = [lag for lag in lags if lag is not None]
     lag = max(known) if known and len(known) == len(lags) else None
     through = earliest([v.synced_through for v in status.volumes])
-    return status.model_copy(update={"synced_through": through, "lag_seconds": lag, "lag": lag_text(lag)})
+    point = earliest([v.points.at if v.points is not None else None for v in status.volumes])
+    found = {"synced_through": through, "lag_seconds": lag, "lag": lag_text(lag), "point_at": point}
+    return status.model_copy(update=found)
 
 
 def notes(old: MirrorPairStatus, new: MirrorPairStatus) -> tuple[Note, ...]:

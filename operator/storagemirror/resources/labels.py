@@ -48,6 +48,8 @@ END_PROOF = "storagemirror.io/end-proof"
 """Finalizer of a writer while its side is fenced; also the label that names the pair's UID, to find it by."""
 NUDGE = "storagemirror.io/nudge"
 """Annotation of a workload: changed to wake its controller out of its back-off."""
+PRIVILEGED_AGENTS = "storagemirror.io/privileged-agents"
+"""Annotation of a namespace, set by its administrator: `true` where agents may have what it takes to freeze volumes."""
 AUTOMATIC = "storagemirror.io/automatic"
 """Label of a Failover that the operator made."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from storagemirror.api.agents import Agents, Privilege
 from storagemirror.contract import AGENT_PORT, Role
-from storagemirror.resources import labels
+from storagemirror.resources import guard, labels
 from storagemirror.resources.names import AgentRef, digest
 from storagemirror.resources.placement import ANYWHERE, NO_WRITER, Placement, WriterTraits
 
@@ -54,11 +54,13 @@ class PodInput:
     agents: Agents
     writer: WriterTraits = NO_WRITER
     placement: Placement = ANYWHERE
+    guarded: bool = False
+    """With guards, which can freeze the volume. Of a source agent, where pair and namespace allow it."""
 
 
-def settings_digest(claim: str, image: Image, agents: Agents) -> str:
+def settings_digest(claim: str, image: Image, agents: Agents, guarded: bool = False) -> str:
     """Of what a person (or an upgrade) can change: a pod with another digest is made anew."""
-    return digest((claim, image, agents.model_dump_json()))
+    return digest((claim, image, agents.model_dump_json(), *(("guarded",) if guarded else ())))
 
 
 def writer_digest(agents: Agents, writer: WriterTraits) -> str:
@@ -76,7 +78,7 @@ def agent_pod(given: PodInput) -> dict[str, Any]:
         **NO_MESH,
         **UNEVICTABLE,
         labels.INSTANCE: str(given.instance),
-        labels.SETTINGS: settings_digest(given.claim, given.image, agents),
+        labels.SETTINGS: settings_digest(given.claim, given.image, agents, given.guarded),
         labels.WRITER: writer_digest(agents, given.writer),
     }
     if given.placement.avoid is not None:
@@ -115,6 +117,9 @@ def _pod_spec(given: PodInput) -> dict[str, Any]:
             {"name": "scratch", "emptyDir": {}},
         ],
     }
+    if given.guarded:
+        spec["containers"] += guard.guard_containers(given.image.name, given.image.pull_policy, agents)
+        spec["volumes"].append(dict(guard.SHARED))
     if agents.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": secret.name} for secret in agents.image_pull_secrets]
     tolerations = [t.dump() for t in agents.tolerations]
@@ -136,7 +141,7 @@ def _pod_security(given: PodInput) -> dict[str, Any]:
     writer = given.writer
     if writer.se_linux:
         found["seLinuxOptions"] = dict(writer.se_linux)
-    if given.agents.privilege is Privilege.BASELINE:
+    if given.agents.privilege is not Privilege.RESTRICTED:
         found |= {"runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False}
         return found
     user = writer.run_as_user or NOBODY
@@ -149,7 +154,7 @@ def _pod_security(given: PodInput) -> dict[str, Any]:
 def _container(given: PodInput) -> dict[str, Any]:
     ref = given.ref
     capabilities: dict[str, Any] = {"drop": ["ALL"]}
-    if given.agents.privilege is Privilege.BASELINE:
+    if given.agents.privilege is not Privilege.RESTRICTED:
         added = SOURCE_CAPABILITIES if ref.role is Role.SOURCE else TARGET_CAPABILITIES
         capabilities["add"] = list(added)
     found: dict[str, Any] = {
@@ -172,6 +177,8 @@ def _container(given: PodInput) -> dict[str, Any]:
             {"name": "scratch", "mountPath": "/scratch"},
         ],
     }
+    if given.guarded:
+        found["volumeMounts"].append({"name": guard.SHARED["name"], "mountPath": guard.DIRECTORY, "readOnly": True})
     if ref.role is Role.TARGET:
         found["ports"] = [{"name": "mirror", "containerPort": AGENT_PORT, "protocol": "TCP"}]
     return found
@@ -187,6 +194,8 @@ def _environment(given: PodInput) -> list[dict[str, Any]]:
         "STORAGEMIRROR_ROLE": ref.role.value,
         "TMPDIR": "/scratch",
     }
+    if given.guarded:
+        plain["STORAGEMIRROR_GUARD_PATH"] = guard.DIRECTORY
     fields = {
         "POD_NAME": "metadata.name",
         "POD_UID": "metadata.uid",

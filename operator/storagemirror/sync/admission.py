@@ -11,6 +11,7 @@ from storagemirror.errors import BadInput, Held, Refused, StorageMirrorError, Vo
 from storagemirror.fs.marker import Marker, Synced
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.target import TargetVolume
+from storagemirror.point import MIRROR
 from storagemirror.sync import guard
 from storagemirror.sync.requests import Expectation
 from storagemirror.terms import EXACT, Terms
@@ -264,6 +265,8 @@ def welcome(volume: TargetVolume, admitted: Admitted, manifest: int = 0) -> m.We
     synced = admitted.synced
     # Of a volume that is restored nothing is gone on with: what is there is compared with what was.
     partial = volume.partial() if not manifest else None
+    at = volume.journal.at
+    lived = admitted.stored is not None and admitted.stored.promoted is not None
     return m.Welcome(
         version=m.PROTOCOL_VERSION,
         epoch=admitted.marker.epoch,
@@ -276,4 +279,7 @@ def welcome(volume: TargetVolume, admitted: Admitted, manifest: int = 0) -> m.We
         manifest=manifest,
         partial=partial[0] if partial is not None else b"",
         partial_size=partial[1] if partial is not None else 0,
+        point=at.number,
+        point_digest=volume.journal.base if not lived else MIRROR,
+        point_at_ns=at.at_ns,
     )

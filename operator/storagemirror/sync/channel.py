@@ -7,6 +7,7 @@ import threading
 from storagemirror.clock import Clock, SystemClock
 from storagemirror.contract import Role, TransferOrder
 from storagemirror.errors import Disconnected
+from storagemirror.point import Names, Object
 from storagemirror.sync.shaper import Shaper
 from storagemirror.sync.stream import Stream
 from storagemirror.wire.connection import Connection, Event
@@ -102,6 +103,15 @@ class Channel:
                 self._check()
                 prefix = self._connection.send_data(offset, content.nbytes)
             self._put_frame(prefix, content)
+
+    def send_record(self, record: Object | Names) -> bytes:
+        """A record of the point that was begun; its bytes, which the point's digest is over."""
+        with self._sending:
+            with self._state:
+                self._check()
+                prefix, payload = self._connection.send_record(record)
+            self._put_frame(prefix, payload)
+        return payload
 
     def _check(self) -> None:
         if self._left:

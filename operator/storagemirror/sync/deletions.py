@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from storagemirror.errors import Held
@@ -23,6 +24,17 @@ HINT = (
     "Look at the source first. If it is right that these are gone, write the token to spec.mirror.confirm "
     "(by hand: --confirm TOKEN)."
 )
+
+
+@dataclass(slots=True)
+class _OfPoint:
+    """What a point that was judged deletes and brings."""
+
+    entries: int = 0
+    """That count."""
+    fresh: list[int] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
+    appeared: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -51,6 +63,7 @@ class Deletions:
     """Of which so many are among `deleted`, and nothing has come for them yet."""
     _doomed: set[int] = field(default_factory=set)
     _doomed_entries: int = 0
+    _point: _OfPoint = field(default_factory=_OfPoint)
 
     def __post_init__(self) -> None:
         self.orphans = Orphans(self.volume, self.terms, self.now_ns)
@@ -206,6 +219,35 @@ class Deletions:
         else:
             self.deleted += entries
             self._late_lost += late
+
+    def judge_point(self, gone: Iterator[bytes], appeared: Iterator[bytes]) -> None:
+        """What a point would delete, and the names that it brings. `Held` when that is too much."""
+        self._settle()
+        self.begin_mirror()
+        self._point = _OfPoint()
+        for path in gone:
+            key = guard.path_hash(path)
+            if key in self._new:
+                self._point.fresh.append(key)
+                continue
+            if key in self._late:
+                self._point.late.append(key)
+            self._doomed_entries += 1
+            if len(self._doomed) < _REMEMBERED:
+                self._doomed.add(key)
+        self._point.entries = self.clear(self.base)
+        self._point.appeared = list(itertools.islice(appeared, _REMEMBERED))
+
+    def point_committed(self) -> None:
+        """It will be applied: count."""
+        point, self._point, self._budget = self._point, _OfPoint(), 0
+        self._lost(point.entries, len(point.late))
+        self._late.difference_update(point.late)
+        for key in point.fresh:
+            self._new.pop(key, None)
+        for path in point.appeared:
+            self.created(path)
+        self.total += point.entries
 
     def compared(self, entries: int) -> None:
         """A full comparison has ended: count anew, against so many entries."""

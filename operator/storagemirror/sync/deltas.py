@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from xxhash import xxh3_128
 
 from storagemirror.entry import Attributes, Entry, split
-from storagemirror.fs.blocks import BLOCK, PIECE, SUM, ZERO_SUM, BlockReader, Piece, blocks_in
+from storagemirror.fs.blocks import BLOCK, PIECE, SUM, BlockReader, blocks_in, differing
 from storagemirror.fs.source import unchanged
 from storagemirror.sync import shifts
 from storagemirror.sync.inbox import Inbox
@@ -189,7 +189,7 @@ class Deltas:
                             sums.reset()
                             sums.update(b"".join(reader.read(at).sums for at in range(0, size, PIECE)))
                             return end
-                    for begin, end, hole in _differing(piece, known, reader, offset):
+                    for begin, end, hole in differing(piece, known, reader, offset):
                         self._send(offset + begin, end - begin, None if hole else piece.content, begin, digest)
                 self.sender.sent(0, piece.length)
                 if piece.length < min(PIECE, size - offset):
@@ -223,26 +223,6 @@ class Deltas:
         digest.add(offset, part)
         sender.channel.send_data(offset, part)
         sender.counts.bytes += length
-
-
-def _differing(piece: Piece, theirs: bytes, reader: BlockReader, offset: int) -> Iterator[tuple[int, int, bool]]:
-    """Of a piece at `offset`: begin and end of each stretch of blocks with other sums, and whether it is a hole."""
-    begin = end = 0
-    hole = False
-    for at in range(0, len(piece.sums), SUM):
-        mine = piece.sums[at : at + SUM]
-        if mine == theirs[at : at + SUM]:
-            continue
-        low = at // SUM * BLOCK
-        high = min(low + BLOCK, piece.length)
-        empty = piece.content is None or (mine == ZERO_SUM and reader.is_hole(offset + low, offset + high))
-        if low != end or empty != hole:
-            if end > begin:
-                yield begin, end, hole
-            begin, hole = low, empty
-        end = high
-    if end > begin:
-        yield begin, end, hole
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ import msgspec
 
 from storagemirror.errors import BadInput, StorageMirrorError, VolumeError
 from storagemirror.fs import manifest
+from storagemirror.fs.journal.journal import NO_POINT, NotPromotable
 from storagemirror.fs.marker import Marker, Synced
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.target import TargetVolume
@@ -115,6 +116,9 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
     if marker.promoted == expect.epoch:
         return known(volume, expect)
     settled = drain(volume, expect)
+    at = volume.journal.promotable()
+    if isinstance(at, NotPromotable) and at.reason != NO_POINT and not settled.doubt:
+        settled = dataclasses.replace(settled, doubt=f"it is at no point ({at.reason}): {at.message}")
     if expect.restore is not None:
         _need_whole(settled)
     forgotten = _remember(volume, expect) if expect.restore is None else ""

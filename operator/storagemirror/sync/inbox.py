@@ -37,6 +37,7 @@ _LISTED_BYTES = 1 << 30
 _ENTRY_BYTES = 80
 """What an entry costs beside what it has on the wire."""
 _RECALLED_BYTES = 256 << 20
+_POINTS = 10_000
 
 
 class Inbox:
@@ -68,6 +69,7 @@ class Inbox:
         self._blocks = 0
         self._moved: deque[m.Moved] = deque()
         self._moves = 0
+        self._points: deque[m.PointDurable | m.PointApplied | m.PointRefused] = deque()
         self.orphans: dict[bytes, m.DirectoryDigest] = {}
         """Directories that nobody asked about, as far as they were told and remembered."""
         self._reports: deque[m.Failed | m.NotKept] = deque()
@@ -132,6 +134,10 @@ class Inbox:
                     raise ProtocolError(f"more than {_RECALLED_BYTES} bytes of wanted directories at once")
             case m.Kept():
                 self._kept = event
+            case m.PointDurable() | m.PointApplied() | m.PointRefused():
+                self._points.append(event)
+                if len(self._points) > _POINTS:
+                    raise ProtocolError(f"more than {_POINTS} answers to points")
             case m.Moved():
                 self._moves -= 1
                 if self._moves < 0:
@@ -351,6 +357,17 @@ class Inbox:
         with self._changed:
             taken, weight = self._recalled.popleft()
             self._recalled_bytes -= weight
+        return taken
+
+    def points(self, seconds: float) -> list[m.PointDurable | m.PointApplied | m.PointRefused]:
+        """What the target has said of points since the last call; waits so long for something. Raises what has gone
+        wrong."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._points) or self._error is not None, seconds)
+            taken = list(self._points)
+            self._points.clear()
+        if not taken:
+            self.check()
         return taken
 
     def kept(self) -> m.Kept:

@@ -43,6 +43,7 @@ from storagemirror.sync.mirroring import Comparison, Found
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
 from storagemirror.sync.pacer import Pacer
 from storagemirror.sync.paths import frames_of
+from storagemirror.sync.pointmaker.line import SessionLine
 from storagemirror.sync.proving import Proving, Want, files_of
 from storagemirror.sync.recalling import Recalling
 from storagemirror.sync.renamed import Renamed
@@ -305,14 +306,8 @@ class SourceSession:
         more = f" (the first of {answer.failed:,} entries that could not be written)" if answer.failed > 1 else ""
         self._raise_failure(answer.reason, answer.message + more)
         self._volume.check_identity()
-        self._welcome = m.Welcome(
-            welcome.version,
-            welcome.epoch,
-            welcome.view,
-            True,
-            comparison.found.entries,
-            welcome.synced_through_ns,
-            welcome.features,
+        self._welcome = msgspec.structs.replace(
+            welcome, has_entries=True, entries=comparison.found.entries, manifest=0, partial=b"", capacity=0
         )
         self._observer.event(Event(EventKind.MIRROR_ENDED))
         return MirrorResult(
@@ -390,6 +385,19 @@ class SourceSession:
             self._mark(through_ns)
             return
         self._observer.event(Event(EventKind.MARKED, through_ns=through_ns))
+
+    # -- points
+
+    @property
+    def can_tell_points(self) -> bool:
+        """Whether the target keeps a journal of points."""
+        return self._welcome is not None and m.FEATURE_POINTS in self._welcome.features
+
+    def line(self) -> SessionLine:
+        """For the engine of points (`sync.pointmaker`). Nothing else may be asked of this session within a point."""
+        sender, welcome = self._ready()
+        sender.flush()
+        return SessionLine(self._channel, self._inbox, sender.view, self._not_kept, welcome)
 
     # -- a proof
 

@@ -33,6 +33,7 @@ from storagemirror.sync.lacking import Lacking
 from storagemirror.sync.looking import Looking
 from storagemirror.sync.moving import move_all
 from storagemirror.sync.observer import Event, EventKind, Observer
+from storagemirror.sync.points import Points
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.sparing import Sparing
 from storagemirror.sync.stream import Stream
@@ -40,7 +41,7 @@ from storagemirror.sync.summing import Summing
 from storagemirror.sync.walker import Walker
 from storagemirror.wire import messages as m
 from storagemirror.wire.connection import Event as WireEvent
-from storagemirror.wire.content import Data, Pack
+from storagemirror.wire.content import Data, Pack, Told
 
 _ABORTS = {"TargetNotWritable": m.FailureReason.READ_ONLY, "NotKeptAside": m.FailureReason.DENIED}
 
@@ -161,6 +162,7 @@ class TargetSession:
             self._keeping.close()
         if self._admitted is not None:
             self._applier.leave()
+            self._points.close()
             if self._applier.sparing is not None:
                 self._applier.sparing.close()
             self._deletions.orphans.close()
@@ -185,6 +187,14 @@ class TargetSession:
         self._durability = Durability(self._volume, admitted, self._applier, self._deletions, self._clock)
         self._admitted = admitted
         self._lacking = Lacking(self._volume, self._applier, admitted, self._report)
+        self._points = Points(
+            self._volume,
+            admitted,
+            self._deletions,
+            self._durability,
+            send=self._channel.send,
+            observer=self._observer,
+        )
         restore = self._expect.restore
         if restore is not None and is_kept(self._volume, restore) is None:
             self._keeping = Keeping(self._volume, restore, self._clock, same_volume=admitted.same_volume)
@@ -218,16 +228,28 @@ class TargetSession:
             self._keep(self._keeping, event)
             return True
         match event:
+            case Told():
+                self._points.told(event)
+            case Data() if self._points.coming:
+                self._points.data(event)
+            case m.Hole() if self._points.coming:
+                self._points.hole(event)
+            case m.Drop() if self._points.coming:
+                self._points.drop()
+            case m.Point():
+                self._points.begin(event)
+            case m.PointEnd():
+                self._points.end(event)
             case Pack():
-                self._durability.before_change()
+                self._before_change()
                 self._applier.pack(event)
             case Data():
                 self._applier.data(event)
             case m.Begin():
-                self._durability.before_change()
+                self._before_change()
                 self._applier.begin(event)
             case m.Delta():
-                self._durability.before_change()
+                self._before_change()
                 self._applier.delta(event, self._bases.take(event.number))
             case m.Hole():
                 self._applier.hole(event)
@@ -238,20 +260,20 @@ class TargetSession:
             case m.Drop():
                 self._applier.drop()
             case m.Link():
-                self._durability.before_change()
+                self._before_change()
                 self._applier.link(event)
             case m.Rename():
-                self._durability.before_change()
+                self._before_change()
                 self._applier.rename(event)
             case m.Moves():
-                self._durability.before_change()
+                self._before_change()
                 self._applier.changed = True
                 self._channel.send(move_all(self._volume, self._deletions, event))
             case m.Delete():
-                self._durability.before_change()
+                self._before_change()
                 self._applier.delete(event)
             case m.Flags():
-                self._durability.before_change()
+                self._before_change()
                 self._lacking.flags(event)
             case m.Bye():
                 self.goodbye = True
@@ -261,13 +283,17 @@ class TargetSession:
         self._durability.maybe_checkpoint()
         return True
 
+    def _before_change(self) -> None:
+        self._points.before_change()
+        self._durability.before_change()
+
     def _keep(self, keeping: Keeping, event: WireEvent) -> None:
         """Nothing is written, and nothing is compared, before what deviates is kept aside."""
         match event:
             case m.Manifest():
                 keeping.begin(event)
                 self._applier.changed = True
-                self._durability.before_change()
+                self._before_change()
             case m.ManifestDigests():
                 keeping.digests(event, self._channel.send)
             case m.ManifestPart():
@@ -370,6 +396,8 @@ class TargetSession:
             self._volume.distrust_after_ns = None
             self._deletions.compared(message.entries)
             self._durability.compared(message.entries)
+            if first is None:
+                self._points.mirrored()
         self._lacking.end_mirror(whole=full)
         self._applier.live = True
         why = f"{printable(first.path)}: {first.message}" if first is not None else ""

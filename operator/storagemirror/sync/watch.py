@@ -125,8 +125,9 @@ class TreeWatch:
         with self._ready:
             return self._tree.unreadable if self._tree else 0
 
-    def drain(self, timeout: float) -> Drained:
-        """What has changed since the last call; waits up to `timeout` seconds for something to happen.
+    def drain(self, timeout: float, *, at_once: bool = False) -> Drained:
+        """What has changed since the last call; waits up to `timeout` seconds for something to happen, and then for a
+        burst to end, unless `at_once`.
 
         Raises VolumeError (`SourceUnmounted`, `SourceReplaced`, `SourceUnreadable`) when the tree is no longer there:
         nothing may be concluded from what is missing then.
@@ -137,7 +138,8 @@ class TreeWatch:
         with self._ready:
             while not self._pending() and (left := deadline - self._clock.monotonic()) > 0:
                 self._ready.wait(left)
-            self._wait_for_quiet()
+            if not at_once:
+                self._wait_for_quiet()
             if self._closing:
                 return Drained(through_ns=self._through)
             # Taken before the last read: an event queued by now is in what we read after it.

@@ -16,8 +16,9 @@ import msgspec
 from storagemirror.contract import Role
 from storagemirror.entry import is_name, is_path
 from storagemirror.errors import ProtocolError
+from storagemirror.point import DIGEST, Names, Object, RecordKind, encode
 from storagemirror.wire import messages as m
-from storagemirror.wire.content import Contents, Data, Pack, Record, data_prefix, pack_payload
+from storagemirror.wire.content import Contents, Data, Pack, Record, Told, data_prefix, pack_payload
 from storagemirror.wire.envelope import ENVELOPES, Codec, Opener
 from storagemirror.wire.frame import FrameReader, header
 from storagemirror.wire.messages import FrameType
@@ -28,7 +29,13 @@ class IllegalMove(AssertionError):
     """We were about to send what the protocol does not allow here."""
 
 
-Event = m.Message | Pack | Data
+Event = m.Message | Pack | Data | Told
+
+RECORDS: dict[FrameType, tuple[RecordKind, type[Object | Names]]] = {
+    FrameType.OBJECT: (RecordKind.OBJECT, Object),
+    FrameType.NAMES: (RecordKind.NAMES, Names),
+}
+"""Of points: an event keeps the bytes as they came."""
 
 _DIGEST = 16
 
@@ -83,6 +90,11 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.COPY: m.Copy,
     FrameType.EXAMINE: m.Examine,
     FrameType.EXAMINED: m.Examined,
+    FrameType.POINT: m.Point,
+    FrameType.POINT_END: m.PointEnd,
+    FrameType.POINT_DURABLE: m.PointDurable,
+    FrameType.POINT_APPLIED: m.PointApplied,
+    FrameType.POINT_REFUSED: m.PointRefused,
 }
 
 _TYPE_OF = {message: kind for kind, message in MESSAGES.items()}
@@ -121,6 +133,13 @@ class Connection:
         prefix = data_prefix(offset)
         return header(FrameType.DATA, len(prefix) + length) + prefix
 
+    def send_record(self, record: Object | Names) -> tuple[bytes, bytes]:
+        """The frame of a record of a point, in two parts; the second is what its digest is over."""
+        kind = FrameType.OBJECT if isinstance(record, Object) else FrameType.NAMES
+        self._move(self.role, kind)
+        payload = encode(record)
+        return header(kind, len(payload)), payload
+
     def may_send(self, kind: FrameType) -> bool:
         """Whether we may send a frame of `kind` now."""
         return kind in MOVES[self.role].get(self.state[self.role], {})
@@ -153,6 +172,8 @@ class Connection:
             return Pack(payload)
         if kind is FrameType.DATA:
             return Data(payload)
+        if kind in RECORDS:
+            return Told(RECORDS[kind][0], bytes(payload))
         try:
             message: m.Message = _DECODERS[kind].decode(payload)
         except (msgspec.MsgspecError, RecursionError, ValueError) as e:
@@ -222,6 +243,19 @@ def _check(message: m.Message) -> None:
                 raise ProtocolError(f"expected at most {m.SUM_PATHS} paths in a Sum, got {len(paths)}")
         case m.Welcome():
             paths = [message.partial]
+            _check_digest(message.point_digest, may_be_none=True)
+        case m.Point():
+            _check_digest(message.before, may_be_none=True)
+            return
+        case m.PointEnd():
+            _check_digest(message.end.before, may_be_none=True)
+            _check_digest(message.end.digest)
+            return
+        case m.PointDurable():
+            _check_digest(message.digest)
+            return
+        case m.PointRefused():
+            paths = [message.path]
         case m.Examine():
             paths = message.paths
             if len(paths) > m.EXAMINE_PATHS:
@@ -263,3 +297,9 @@ def _check(message: m.Message) -> None:
     for path in paths:
         if not is_path(path) or not (path or root_too):
             raise ProtocolError(f"not a path within the volume: {path[:300]!r}")
+
+
+def _check_digest(digest: bytes, *, may_be_none: bool = False) -> None:
+    """Of a point."""
+    if len(digest) != DIGEST and not (may_be_none and not digest):
+        raise ProtocolError(f"expected a point's digest of {DIGEST} bytes, got {len(digest)}")

@@ -1,4 +1,4 @@
-"""The two payloads that carry content.
+"""The payloads that carry content, and those of points, which are kept as they came.
 
 Pack: many small things in one frame.
     16 bytes   xxh3_128 of all that follows
@@ -22,6 +22,7 @@ from xxhash import xxh3_128, xxh3_128_digest
 
 from storagemirror.entry import KINDS, STATE_DIRECTORY, Attributes, Kind, Size, is_name, is_path
 from storagemirror.errors import ProtocolError
+from storagemirror.point import Names, Object, RecordKind, read_names, read_object
 
 _RECORDS_LENGTH = struct.Struct("<I")
 _OFFSET = struct.Struct("<Q")
@@ -224,6 +225,20 @@ class Data:
         self.content = payload[_OFFSET.size :]
         if self.offset + self.content.nbytes >= 1 << 63:
             raise ProtocolError(f"expected an offset within a file, got {self.offset}")
+
+
+class Told:
+    """An Object or Names frame of a point that has arrived: what it says, and its bytes, which the journal keeps."""
+
+    __slots__ = ("kind", "payload", "record")
+
+    def __init__(self, kind: RecordKind, payload: bytes) -> None:
+        self.kind = kind
+        self.payload = payload
+        try:
+            self.record: Object | Names = read_names(payload) if kind is RecordKind.NAMES else read_object(payload)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as e:
+            raise ProtocolError(f"a record of a point cannot be read: {e}") from e
 
 
 class ContentDigest:

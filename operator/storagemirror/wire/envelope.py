@@ -36,7 +36,7 @@ COMPRESSIBLE = frozenset(
         *(FrameType.DIGESTS, FrameType.LISTING, FrameType.LOOKED, FrameType.WANT, FrameType.LOOK),
         *(FrameType.DOOMED, FrameType.DELETE, FrameType.RENAME, FrameType.SUM, FrameType.SUMMED),
         *(FrameType.MANIFEST_DIGESTS, FrameType.MANIFEST_WANT, FrameType.MANIFEST_PART),
-        FrameType.FLAGS,
+        *(FrameType.FLAGS, FrameType.OBJECT, FrameType.NAMES),
     }
 )
 """Frames that may be large. The others are never compressed."""

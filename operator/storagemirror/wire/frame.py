@@ -83,6 +83,13 @@ LIMITS: dict[FrameType, int] = {
     FrameType.COPY: 32,
     FrameType.EXAMINE: LIST_LIMIT,
     FrameType.EXAMINED: LIST_LIMIT,
+    FrameType.POINT: 64,
+    FrameType.OBJECT: 2 * MIB,
+    FrameType.NAMES: LIST_LIMIT,
+    FrameType.POINT_END: 256,
+    FrameType.POINT_DURABLE: 64,
+    FrameType.POINT_APPLIED: 16,
+    FrameType.POINT_REFUSED: 2 * CONTROL_LIMIT,
 }
 """Bytes of payload, at most."""
 

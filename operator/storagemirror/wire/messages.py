@@ -13,6 +13,8 @@ import msgspec
 
 from storagemirror.contract import Role
 from storagemirror.entry import Attributes, Entry, Identity, NotKeptKind, Origin, Size, TimeNs, View
+from storagemirror.point import End as EndOfPoint
+from storagemirror.point import Number
 from storagemirror.terms import EXACT, Terms
 
 PROTOCOL_VERSION = 1
@@ -39,6 +41,8 @@ FEATURE_TERMS = "terms"
 """Hello says what is mirrored at all, and what becomes of orphans."""
 FEATURE_MOVE = "move"
 """Moves: what was renamed is renamed, where both sides find the same content."""
+FEATURE_POINTS = "points"
+"""Point: the source can tell whole points, and the target keeps a journal of them."""
 FEATURES = (
     FEATURE_SUMS,
     FEATURE_MANIFEST,
@@ -48,6 +52,7 @@ FEATURES = (
     FEATURE_COMPRESS,
     FEATURE_VERIFY,
     FEATURE_TERMS,
+    FEATURE_POINTS,
 )
 
 SUM_PATHS = 1_000
@@ -126,6 +131,13 @@ class Welcome(Message, frozen=True, array_like=True):
     capacity: Size = 0
     """Of my file system, bytes; 0: not told."""
     free: Size = 0
+    point: Number = 0
+    """Number of the latest point that is durable here; 0: there was none yet. The next has a higher one."""
+    point_digest: bytes = b""
+    """What `End.before` of the next point must be, and so which its base is; empty: no point (any more), only what a
+    mirror leaves can be the base."""
+    point_at_ns: TimeNs = 0
+    """The moment whose state that point is, on the source's clock."""
 
 
 class RefusalReason(StrEnum):
@@ -622,6 +634,46 @@ class FlagsTold(Message, frozen=True, array_like=True):
     through_ns: TimeNs
 
 
+class Point(Message, frozen=True, array_like=True):
+    """Source: a point begins. Its records follow (`storagemirror.point`), content as Data and zeros as Hole; then
+    PointEnd, or Drop. The target answers PointDurable and PointApplied, or PointRefused."""
+
+    number: Number
+    """Higher than that of any point before."""
+    before: bytes
+    """Digest of its base; empty: that is what a mirror left."""
+
+
+class PointEnd(Message, frozen=True, array_like=True):
+    """Source: that was the point."""
+
+    end: EndOfPoint
+
+
+class PointDurable(Message, frozen=True, array_like=True):
+    """Target: the point is on the disk, whole, and will be applied, whatever happens."""
+
+    number: Number
+    digest: bytes
+
+
+class PointApplied(Message, frozen=True, array_like=True):
+    """Target: the volume is at this point."""
+
+    number: Number
+
+
+class PointRefused(Message, frozen=True, array_like=True):
+    """Target: nothing of this point is kept; the volume is at the point before. May come before PointEnd; what still
+    comes of the point is passed over."""
+
+    number: Number
+    reason: FailureReason
+    """Full: try again with all changes since. Conflict: the target is not what the base says it is: mirror first."""
+    message: str
+    path: bytes = b""
+
+
 class FrameType(IntEnum):
     """The first byte of a frame."""
 
@@ -679,3 +731,10 @@ class FrameType(IntEnum):
     FLAGS_TOLD = 91
     EXAMINE = 85
     EXAMINED = 86
+    POINT = 96
+    OBJECT = 97
+    NAMES = 98
+    POINT_END = 99
+    POINT_DURABLE = 100
+    POINT_APPLIED = 101
+    POINT_REFUSED = 102

@@ -29,6 +29,8 @@ class State(Enum):
     """Source: within a large file, no mirror running."""
     COMPARING_FILE = "comparing-file"
     """Source: within a large file of a mirror."""
+    POINT = "point"
+    """Source: within a point."""
     ENDING = "ending"
     """Source: the mirror was ended, the target has not answered yet."""
     DONE = "done"
@@ -53,6 +55,14 @@ SOURCE: Moves = {
         F.DELTA: State.FILE,
         F.MIRROR: State.COMPARING,
         F.MANIFEST: State.TELLING,
+        F.POINT: State.POINT,
+        F.BYE: State.DONE,
+        F.ABORT: State.DONE,
+    },
+    State.POINT: {
+        **_stay(State.POINT, F.PING, F.OBJECT, F.NAMES, F.DATA, F.HOLE),
+        F.POINT_END: State.IDLE,
+        F.DROP: State.IDLE,
         F.BYE: State.DONE,
         F.ABORT: State.DONE,
     },
@@ -93,6 +103,7 @@ TARGET: Moves = {
     State.IDLE: {
         **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT, F.SUMMED, F.TALLIED),
         **_stay(State.IDLE, F.MANIFEST_WANT, F.KEPT, F.BLOCK_SUMS, F.EXAMINED),
+        **_stay(State.IDLE, F.POINT_DURABLE, F.POINT_APPLIED, F.POINT_REFUSED),
         F.HOLD: State.DONE,
         F.ABORT: State.DONE,
     },
@@ -102,6 +113,7 @@ TARGET: Moves = {
             *(F.PING, F.DIGESTS, F.LISTING, F.CLEARED, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT),
             *(F.SUMMED, F.TALLIED, F.EXAMINED),  # asked for before the mirror was read
             *(F.BLOCK_SUMS, F.MOVED, F.MANIFEST_WANT, F.KEPT),
+            *(F.POINT_DURABLE, F.POINT_APPLIED, F.POINT_REFUSED),
         ),
         F.MIRRORED: State.IDLE,
         F.HOLD: State.DONE,

@@ -53,6 +53,53 @@ def test_no_agent_ever_asks_for_more_than_its_rung(which: Role, privilege: Privi
     assert set(security["capabilities"].get("add", [])) <= allowed
 
 
+def guarded_pod(**agents: Any) -> dict[str, Any]:
+    given = PodInput(ref(), 3, "orders-data", IMAGE, Agents(privilege=Privilege.FREEZE, **agents), guarded=True)
+    return agent_pod(given)
+
+
+def test_two_guards_that_can_freeze_and_nothing_else_stand_beside_the_agent() -> None:
+    made = guarded_pod()
+    agent, *guards = made["spec"]["containers"]
+    plain = container(pod(privilege=Privilege.BASELINE))
+    assert agent["securityContext"] == plain["securityContext"]  # the engine gets nothing of it
+    assert [g["name"] for g in guards] == ["guard-1", "guard-2"]
+    for guard in guards:
+        security = guard["securityContext"]
+        assert security["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK", "SYS_ADMIN"]}
+        assert security["readOnlyRootFilesystem"]
+        assert not security["privileged"]
+        assert guard["args"] == ["guard"]
+        mounts = {m["name"]: m.get("readOnly", False) for m in guard["volumeMounts"]}
+        assert mounts == {"volume": True, "guard": False}
+        assert guard["resources"]["requests"]["memory"] == guard["resources"]["limits"]["memory"]
+    text = json.dumps(made)
+    for never in ("fsGroup", "hostPath", "hostNetwork", "hostPID"):
+        assert never not in text
+
+
+def test_agent_and_guards_share_a_directory_that_is_on_no_disk() -> None:
+    made = guarded_pod()
+    agent = container(made)
+    assert {"name": "guard", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}} in made["spec"]["volumes"]
+    assert {"name": "guard", "mountPath": "/guard", "readOnly": True} in agent["volumeMounts"]
+    assert {"name": "STORAGEMIRROR_GUARD_PATH", "value": "/guard"} in agent["env"]
+
+
+def test_where_the_agent_s_resources_are_guaranteed_so_are_the_guards() -> None:
+    same = {"cpu": "1", "memory": "256Mi"}
+    made = guarded_pod(resources=AgentResources.model_validate({"requests": same, "limits": same}))
+    assert all(c["resources"]["requests"] == c["resources"]["limits"] for c in made["spec"]["containers"])
+
+
+def test_a_pod_that_is_to_be_guarded_is_another_one() -> None:
+    agents = Agents(privilege=Privilege.FREEZE)
+    assert settings_digest("c", IMAGE, agents, True) != settings_digest("c", IMAGE, agents)
+    assert guarded_pod()["metadata"]["annotations"][labels.SETTINGS] == settings_digest(
+        "orders-data", IMAGE, agents, True
+    )
+
+
 def test_baseline_is_root_with_what_keeps_owners_and_modes() -> None:
     made = pod(Role.TARGET)
     assert made["spec"]["securityContext"]["runAsUser"] == 0

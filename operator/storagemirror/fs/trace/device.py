@@ -45,13 +45,13 @@ def find_device(root: int) -> Device:
     mount = mount_of(root)
     if mount is None:
         raise TraceUnavailable("the mount of the volume is not in /proc/self/mountinfo", reason="DeviceNotFound")
-    if mount.fs_type not in TRACED:
+    if mount.kind not in TRACED:
         raise TraceUnavailable(
-            f"the trace was tried on {', '.join(TRACED)}; this is {mount.fs_type}", reason="FileSystemUntraced"
+            f"the trace was tried on {', '.join(TRACED)}; this is {mount.kind}", reason="FileSystemUntraced"
         )
     if "data=journal" in mount.options:
         raise TraceUnavailable("ext4 mounted with data=journal", reason="FileSystemUntraced")
-    if mount.fs_type == "btrfs":
+    if mount.kind == "btrfs":
         bdi = _bdi_of_btrfs(root)
         many = several_subvolumes(root)
         if many:
@@ -60,7 +60,7 @@ def find_device(root: int) -> Device:
         bdi = _bdi_of_disk(mount)
     if not os.path.isdir(f"/sys/class/bdi/{bdi}"):
         raise TraceUnavailable(f"/sys/class/bdi has no {bdi!r}, which the events would name", reason="DeviceNotFound")
-    return Device(mount.fs_type, bdi, mount.major << 20 | mount.minor)
+    return Device(mount.kind, bdi, mount.major << 20 | mount.minor)
 
 
 def _bdi_of_disk(mount: Mount) -> str:

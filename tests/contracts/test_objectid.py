@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storagemirror.fs.handles import object_id
+from storagemirror.fs.objectid import object_id
 from tests.support.disks import disk
 
 
@@ -45,6 +45,8 @@ def test_an_object_keeps_its_identity_and_a_number_given_out_again_is_another(
             assert len({ino for ino, _ in seen}) < len(seen), "it gave no number out again"
 
 
-def test_a_file_system_whose_handles_we_do_not_know_says_so(tmp_path: Path) -> None:
-    with disk(tmp_path, "tmpfs", 1) as made, pytest.raises(OSError, match="handle"):
-        object_of(made.path)
+def test_a_file_system_without_generations_is_told_by_its_handles(tmp_path: Path) -> None:
+    with disk(tmp_path, "tmpfs", 1) as made:
+        for name in ("f", "g"):
+            (made.path / name).touch()
+        assert object_of(made.path / "f") == object_of(made.path / "f") != object_of(made.path / "g")

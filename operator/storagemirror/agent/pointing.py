@@ -1,0 +1,144 @@
+"""One connection of a source that makes points: a mirror where there must be one, then a point each interval.
+
+What the maker of points knows outlives connections: where the target still has the point that we think it has, a new
+connection goes on from there, and the copy is never anything but a point meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from storagemirror.agent.follow import Following
+from storagemirror.agent.view import View
+from storagemirror.clock import Clock, rfc3339
+from storagemirror.contract import Phase, PointsMade, Problem, ReplicationOrder
+from storagemirror.sync.freezing import FreezeLost, NotFrozen
+from storagemirror.sync.pointmaker.making import Maker, PointRefused
+from storagemirror.sync.pointmaker.standstill import Limits, PutOff
+from storagemirror.sync.source import SourceSession
+
+log = logging.getLogger("storagemirror.agent")
+
+TURN_SECONDS = 0.2
+"""So often it is looked whether the connection is still wanted, and whether the target has said something."""
+REFUSED_SECONDS = 10.0
+"""After a point that the target could not take: it is full, mostly."""
+LAST_SECONDS = 5.0
+"""How long the last point of a good end may take to become durable."""
+LONGEST_WHY = 300
+
+
+@dataclass(frozen=True)
+class Points:
+    """What one connection that makes points works with."""
+
+    session: SourceSession
+    maker: Maker
+    following: Following
+    """For the mirror."""
+    order: Callable[[], ReplicationOrder]
+
+
+class Pointing:
+    """From the beginning of a connection to its end, or until points are not wanted any more."""
+
+    def __init__(self, points: Points, view: View, clock: Clock) -> None:
+        self._points = points
+        self._maker = points.maker
+        self._view = view
+        self._clock = clock
+        self._line = points.session.line()
+        self._due = 0.0
+        self._said = ""
+
+    def run(self, wanted: Callable[[], bool]) -> None:
+        """As long as points are `wanted`. Raises what ends the connection; `CannotFreeze`; `MirrorAgain`: then the
+        maker is of no use any more."""
+        self._limit()
+        if self._maker.go_on(self._line):
+            log.info("the target has point %d: nothing needs to be compared", self._maker.durable_number)
+            self._view.see(phase=Phase.REPLICATING, problem=None)
+        else:
+            wall, began = self._clock.now_ns(), self._clock.monotonic()
+            mirrored_ns = self._points.following.settle_down()
+            # Where the clock was set back meanwhile, what changed since bears times of before the mirror.
+            passed = int((self._clock.monotonic() - began) * 1e9)
+            mirrored_ns -= max(0, passed - (self._clock.now_ns() - wall))
+            self._line = self._points.session.line()
+            self._maker.begin(self._line, mirrored_ns)
+            log.info("everything is compared and on the target; points follow")
+        while wanted():
+            self._turn()
+        self._maker.let_go(self._line)
+
+    def finish(self) -> None:
+        """A last point, before a good end. Raises as `run`."""
+        self._make()
+        self._maker.hear(self._line, LAST_SECONDS)
+        self._see()
+        self._maker.let_go(self._line)
+
+    def _turn(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._due:
+            self._limit()
+            self._due = now + self._points.order().interval_seconds
+            try:
+                self._make()
+            except PointRefused as e:
+                log.warning("the target takes no point: %s: %s", e.reason, e.message)
+                self._due = self._clock.monotonic() + REFUSED_SECONDS
+                self._view.see(problem=Problem(reason=e.reason, message=e.message, hint=e.hint))
+        else:
+            self._maker.hear(self._line, min(TURN_SECONDS, self._due - now))
+        self._see()
+        if not self._maker.is_open:
+            self._points.session.ping()
+        wait = min(TURN_SECONDS, self._due - self._clock.monotonic())
+        if wait > 0 and not self._maker.waits:
+            self._clock.sleep(wait)
+
+    def _make(self) -> None:
+        try:
+            made = self._maker.make(self._line)
+        except (PutOff, NotFrozen, FreezeLost) as e:
+            if e.reason != self._said:
+                log.warning("no point this time: %s: %s", e.reason, e.message)
+            self._said = e.reason
+            return
+        self._said = ""
+        if made and self._view.sight.problem is not None:
+            self._view.see(problem=None)
+
+    def _limit(self) -> None:
+        self._maker.limits = Limits(self._points.order().max_stall_seconds)
+
+    def _see(self) -> None:
+        made = report_of(self._maker)
+        sight = self._view.sight
+        if (made, self._maker.through_ns) != (sight.points, sight.through_ns):
+            self._view.see(points=made, through_ns=self._maker.through_ns)
+
+
+def report_of(maker: Maker) -> PointsMade:
+    """How it goes."""
+    figures, durable = maker.figures, maker.durable
+    return PointsMade(
+        number=durable.number if durable is not None else None,
+        at=rfc3339(durable.at_ns) if durable is not None else None,
+        made=figures.made,
+        put_off=figures.put_off.total(),
+        in_a_row=figures.put_off_in_a_row,
+        why=figures.why[:LONGEST_WHY],
+        stall_p50=_rounded(figures.percentile(0.5)),
+        stall_p99=_rounded(figures.percentile(0.99)),
+        beyond_p50=_rounded(figures.percentile(0.5, beyond=True)),
+        beyond_p99=_rounded(figures.percentile(0.99, beyond=True)),
+        missed=figures.missed,
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

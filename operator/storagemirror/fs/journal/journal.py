@@ -1,0 +1,262 @@
+"""The journal of a target volume: points come in, are committed, applied; and what a kill leaves is put right.
+
+Promises, on a disk that keeps what it said was written: after a kill or a power cut at any moment `recover` brings the
+volume to exactly one point: the last one that was committed. A point that was acknowledged is committed. Not promised:
+that the journal of an acknowledged point can be read when the disk has damaged it; then that is told
+(`JournalDamaged`), and the volume is at no point until the next mirror.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from storagemirror.entry import TimeNs
+from storagemirror.errors import VolumeError
+from storagemirror.fs.identity import facts
+from storagemirror.fs.journal import segments, slots, steps, work
+from storagemirror.fs.journal.applying import Application, Unreadable
+from storagemirror.fs.journal.incoming import Incoming, Judge
+from storagemirror.fs.journal.segments import Commit, committed
+from storagemirror.fs.journal.slots import At
+from storagemirror.fs.journal.steps import Mark
+from storagemirror.fs.journal.volume import Volume
+from storagemirror.fs.place import raise_if_full
+from storagemirror.fs.selection import Selection
+from storagemirror.fs.syscalls import syncfs
+from storagemirror.point import MIRROR, End
+
+log = logging.getLogger("storagemirror.agent")
+
+NO_POINT = "NoPoint"
+_COPIES = frozenset({"btrfs", "bcachefs", "zfs", "f2fs", "nilfs2"})
+"""File systems that write what is written over to new blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotable:
+    """The volume is exactly one point."""
+
+    number: int
+    at_ns: TimeNs
+    """Whose state it is: on the source's clock, nanoseconds since the Unix epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotPromotable:
+    """The volume is no point."""
+
+    reason: str
+    """One CamelCase word: `NoPoint`, `BetweenPoints`, `JournalDamaged`, `SyncFailed`, or why it was spoiled
+    (`Mirroring`)."""
+    message: str
+
+
+def promotable_beneath(state: int) -> Promotable | NotPromotable:
+    """Of a volume that is not claimed: `state` is the descriptor of our directory on it. Changes nothing. OSError."""
+    journal = work.open_journal(state, make=False)
+    if journal is None:
+        return _say(None, At())
+    try:
+        return _say(steps.read(journal), slots.read(journal) or At())
+    finally:
+        os.close(journal)
+
+
+def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
+    if mark is not None:
+        return NotPromotable("BetweenPoints", f"point {mark.point} was not applied to its end yet")
+    if at.spoiled:
+        return NotPromotable(at.spoiled, at.message)
+    if not at.number:
+        return NotPromotable(NO_POINT, "no point was applied yet")
+    return Promotable(at.number, at.at_ns)
+
+
+class Journal:
+    """Of a volume that is claimed: `state` is the descriptor of our directory on it. For one thread."""
+
+    def __init__(self, state: int, volume: Volume) -> None:
+        self._volume = volume
+        self._state = state
+        self._journal = work.open_journal(state, make=False)
+        self.sync: Callable[[], None] = lambda: syncfs(volume.tree.root)
+        """Makes the whole file system durable. OSError."""
+        self.segment_bytes = segments.SEGMENT
+        self.at = (slots.read(self._journal) if self._journal is not None else None) or At()
+        """Where the volume is."""
+        self._incoming: Incoming | None = None
+
+    def close(self) -> None:
+        """Let go; a point that comes in is dropped."""
+        if self._journal is not None:
+            with contextlib.suppress(OSError):
+                self.drop()
+            os.close(self._journal)
+            self._journal = None
+
+    # -- what it says
+
+    def promotable(self) -> Promotable | NotPromotable:
+        """After `recover`."""
+        return _say(steps.read(self._journal) if self._journal is not None else None, self.at)
+
+    @property
+    def base(self) -> bytes:
+        """What `before` of the next point may be; `MIRROR`: only what a mirror left."""
+        return MIRROR if self.at.spoiled else self.at.digest
+
+    def spoil(self, reason: str, message: str) -> None:
+        """The volume is about to be changed otherwise: it is at no point, durably, until one is applied whose base is
+        a mirror. Nothing where it is at none. OSError, `VolumeFull`."""
+        if self.at.number and not self.at.spoiled:
+            self._write(msgspec.structs.replace(self.at, spoiled=reason, message=message))
+
+    def _write(self, at: At) -> None:
+        at = msgspec.structs.replace(at, sequence=self.at.sequence + 1)
+        try:
+            slots.write(self._directory, at)
+        except OSError as e:
+            raise_if_full(e)
+            raise
+        self.at = at
+
+    # -- a point comes in
+
+    def begin(self, epoch: int, number: int, before: bytes, selection: Selection | None = None) -> Incoming:
+        """`before` is for the caller to judge (`base`). `VolumeFull`, OSError."""
+        try:
+            if self._journal is None:
+                self._journal = work.open_journal(self._state, make=True)
+            if not self.at.sequence:
+                self._write(self.at)  # there is room for the slots from here on
+            self._incoming = Incoming(
+                self._volume,
+                self._directory,
+                epoch,
+                number,
+                before,
+                selection=selection,
+                copies=facts(self._volume.tree.root).fs_type in _COPIES,
+                segment_bytes=self.segment_bytes,
+            )
+        except OSError as e:
+            raise_if_full(e)
+            raise
+        return self._incoming
+
+    def commit(self, end: End, judge: Judge) -> Commit:
+        """The point that came in is on the disk. Raises as `Incoming.commit`: `drop` it then."""
+        if self._incoming is None:
+            raise AssertionError("begin a point first")
+        commit = self._incoming.commit(end, judge)
+        self._incoming = None
+        return commit
+
+    def drop(self) -> None:
+        """Nothing is kept of a point that came in and was not committed. OSError."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.drop()
+
+    # -- it is applied
+
+    def apply(self, commit: Commit) -> None:
+        """The committed point. `VolumeFull`: it goes on with `recover` when there is room; `VolumeError` TargetFailing:
+        the disk fails. In both the volume is at no point."""
+        mark = steps.read(self._directory)
+        if mark is None:
+            raise AssertionError("commit a point first")
+        try:
+            Application(self._volume, self._directory, mark, commit, self._synced).run()
+            self._write(self.at.after(commit.end))
+            self._applied(mark)
+        except Unreadable as e:
+            raise VolumeError(self._damaged(mark), reason="TargetFailing") from e
+        except OSError as e:
+            raise_if_full(e)
+            raise VolumeError(
+                f"point {mark.point} could not be applied: {e.strerror}",
+                reason="TargetFailing",
+                hint="Its disk fails: look at its node's kernel log.",
+            ) from e
+
+    def _applied(self, mark: Mark) -> None:
+        """The slots say so: its journal is needed no more."""
+        now = steps.read(self._directory)
+        if now is not None:
+            steps.end(self._directory, now)
+        segments.remove(self._directory, mark.point)
+
+    def _synced(self) -> None:
+        try:
+            self.sync()
+        except OSError:
+            # The kernel says it once, and may have dropped what it could not write. The point is written again from its
+            # journal; whatever else was lost only a comparison of everything can tell.
+            with contextlib.suppress(Exception):
+                self._write(
+                    msgspec.structs.replace(
+                        self.at,
+                        spoiled="SyncFailed",
+                        message="the disk failed while a point was applied: what was written may be damaged",
+                        spoiled_in=self._being_applied(),
+                    )
+                )
+            raise
+
+    def _being_applied(self) -> int:
+        mark = steps.read(self._directory)
+        return mark.point if mark is not None else 0
+
+    @property
+    def _directory(self) -> int:
+        if self._journal is None:
+            raise AssertionError("there is no journal")
+        return self._journal
+
+    # -- after a kill
+
+    def recover(self) -> None:
+        """Drop what is not committed, apply what is. Raises as `apply`."""
+        if self._journal is None:
+            return
+        self.drop()
+        mark = steps.read(self._journal)
+        if mark is not None and mark.point <= self.at.number:
+            self._applied(mark)
+            mark = None
+        for point in segments.segments(self._journal):
+            if mark is not None and point == mark.point:
+                continue
+            commit = committed(self._journal, point) if mark is None and point > self.at.number else None
+            if commit is None or commit.end.before not in (self.base, MIRROR):
+                segments.remove(self._journal, point)
+                continue
+            mark = steps.begin(self._journal, point)
+        if mark is None:
+            work.clear(self._journal)
+            return
+        commit = committed(self._journal, mark.point)
+        if commit is None:
+            self._damaged(mark)
+            return
+        log.info("applying point %d, which was committed before", mark.point)
+        self.apply(commit)
+
+    def _damaged(self, mark: Mark) -> str:
+        """It was promised, and cannot be read: that, as a sentence."""
+        message = (
+            f"the journal of point {mark.point}, which was acknowledged, cannot be read; "
+            f"its step {mark.step.name} had begun"
+        )
+        log.error("%s", message)
+        self._write(msgspec.structs.replace(self.at, spoiled="JournalDamaged", message=message, spoiled_in=mark.point))
+        self._applied(mark)
+        work.clear(self._directory)
+        return message

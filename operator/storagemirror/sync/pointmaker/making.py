@@ -1,0 +1,291 @@
+"""Making points of one source: passes, freeze, read, thaw, tell, and hear what the target has kept.
+
+A *point* is the state of the volume at one moment while it was frozen. It is sent as what changed since the point
+before. One point may be on its way while the next one's passes go on; it is ended only once the one before is durable.
+
+What is told before a freeze is told for good: a freeze that is put off, or a point that was thrown away because the
+volume did not stand still, leave the point open, and the next attempt goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storagemirror.clock import Clock
+from storagemirror.entry import View
+from storagemirror.errors import Changed, Passing, StorageMirrorError
+from storagemirror.fs.source import SourceVolume
+from storagemirror.point import MIRROR
+from storagemirror.sync.freezing import FreezeLost, Freezer, NotFrozen
+from storagemirror.sync.pointmaker import base
+from storagemirror.sync.pointmaker.capturing import Capture
+from storagemirror.sync.pointmaker.catalogue import Since
+from storagemirror.sync.pointmaker.figures import Figures
+from storagemirror.sync.pointmaker.line import Line
+from storagemirror.sync.pointmaker.opened import Opened
+from storagemirror.sync.pointmaker.passing import Passes
+from storagemirror.sync.pointmaker.standstill import Limits, PutOff, Standstill
+from storagemirror.sync.pointmaker.surveying import Survey
+from storagemirror.sync.pointmaker.telling import Read, Reader, Sheet
+from storagemirror.wire import messages as m
+
+
+class MirrorAgain(Passing):
+    """The target is not what it was thought to be: mirror, then begin with a new base."""
+
+    reason = "PointConflict"
+
+
+class PointRefused(Passing):
+    """The target took nothing of the point; all of it is told again with the next. `reason` is the target's."""
+
+    reason = "PointRefused"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A point that was ended."""
+
+    number: int
+    before: bytes
+    digest: bytes
+    at_ns: int
+    since: Since
+    """From its base to it."""
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """The latest point that is durable on the target."""
+
+    number: int
+    at_ns: int
+
+
+class Maker:
+    """The engine of points of one source and one target. Outlives sessions. For one thread, save the properties."""
+
+    def __init__(
+        self,
+        volume: SourceVolume,
+        capture: Capture,
+        freezer: Freezer,
+        clock: Clock,
+        limits: Limits | None = None,
+        *,
+        number: int = 0,
+    ) -> None:
+        """`volume`, `capture` and `freezer` stay the caller's. `number`: of the latest point that was begun before."""
+        self._volume = volume
+        self._capture = capture
+        self._clock = clock
+        self.limits = limits if limits is not None else Limits()
+        self.figures = Figures()
+        self.durable: Durable | None = None
+        self.through_ns: int | None = None
+        """Up to then, all that was done on the source is durable on the target as a point; None: there was none."""
+        self.unsent_bytes: int | None = None
+        """Of content that may have to be sent until the target has a durable point of now: told and not durable, or
+        not told yet and, where it is not known which part of a file changed, all of it. None: not known."""
+        self._view: View | None = None
+        self._number = number
+        self._digest = MIRROR
+        self._at_ns = 0
+        self._sent: Sent | None = None
+        self._opened: Opened | None = None
+        self._must = False
+        """Even an empty point is to be sent: the first one after a mirror."""
+        self._standstill = Standstill(freezer, clock, self.figures)
+        self._catalogue = base.empty(volume)
+
+    # -- beginning
+
+    def begin(self, line: Line, mirrored_ns: int) -> None:
+        """A mirror that began at `mirrored_ns` has ended: what it left is the base of the next point.
+
+        Raises as `base.establish`."""
+        self._number = max(self._number, line.point[0])
+        self._digest, self._sent, self._opened, self._must = MIRROR, None, None, True
+        self._view = line.view
+        self._catalogue = base.empty(self._volume)
+        self._survey = Survey(
+            self._catalogue,
+            self._volume,
+            line.view,
+            line.report,
+            self._clock,
+            names_pages=self._capture.names_pages,
+        )
+        self._passes = Passes(self._catalogue, self._survey, self._volume, self._capture, self._clock)
+        self._passes.hints()  # of before: the look that follows sees all of it
+        base.establish(self._catalogue, self._survey, self._volume, line, mirrored_ns)
+        self._reader = Reader(self._catalogue, self._volume, line.view, line.report)
+        self._standstill.watch(self._catalogue, self._survey, self._passes, self._reader)
+
+    def go_on(self, line: Line) -> bool:
+        """A new session: whether the target has a point that we know, so that no mirror is needed."""
+        opened, self._opened = self._opened, None
+        number, digest = line.point
+        if self._view != line.view or not digest:
+            return False
+        self._number = max(self._number, number)
+        sent = self._sent
+        if sent is not None and digest == sent.digest:
+            self._became_durable(sent)
+        elif sent is not None and digest == sent.before:
+            self._undo(sent)
+        elif digest != self._digest:
+            return False
+        self._forget_told(opened)
+        return True
+
+    def let_go(self, line: Line) -> None:
+        """Something else is to be told in this session: nothing comes of the point that is open."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.teller.drop()
+            self._forget_told(opened)
+
+    @property
+    def number(self) -> int:
+        """Of the latest point that was begun."""
+        return self._number
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a point is being told: nothing else may be then."""
+        return self._opened is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a point is on its way to the target's disk."""
+        return self._sent is not None
+
+    @property
+    def durable_number(self) -> int:
+        """Of the latest point that is durable on the target; 0: none is."""
+        return self.durable.number if self.durable is not None else 0
+
+    # -- one point
+
+    def make(self, line: Line) -> bool:
+        """Make a point of what changed, unless nothing did (False).
+
+        Raises `PutOff`, `PointRefused`: call it again after a while; `MirrorAgain`; `CannotFreeze`; `Disconnected`;
+        OSError when the source's disk fails; `VolumeError`."""
+        try:
+            made = self._make(line)
+        except (PutOff, NotFrozen, FreezeLost) as e:
+            self._count(e)
+            raise
+        finally:
+            self.unsent_bytes = self._unsent()
+        self.figures.put_off_in_a_row, self.figures.why = 0, ""
+        return made
+
+    def _make(self, line: Line) -> bool:
+        self.hear(line, 0.0)
+        self._passes.look(self.figures, self._at_ns)
+        if not (self._must or self._survey.due or self._catalogue.changed):
+            self.figures.empty += 1
+            if self._sent is None:
+                self._see_through(self._passes.through_ns)
+            return False
+        opened = self._open(line)
+        self._passes.run(opened, self._reader, self.figures, self._at_ns)
+        if self._passes.sync_seconds > self.limits.max_stall:
+            raise PutOff(f"syncfs took {self._passes.sync_seconds:.3f} s", reason="SyncTooSlow")
+        self.hear(line, self.limits.max_stall)
+        if self._sent is not None:
+            raise PutOff("the target has not made the point before durable yet", reason="TargetBehind")
+        self._passes.look(self.figures, self._at_ns)
+        self._standstill.expect(self.limits)
+        sheets, at_ns = self._standstill.freeze(self.limits)
+        self._end(opened, sheets, at_ns)
+        return True
+
+    def hear(self, line: Line, seconds: float) -> None:
+        """What the target said of points; waits so long for something, where a point is on its way."""
+        end = self._clock.monotonic() + seconds
+        while True:
+            left = max(0.0, end - self._clock.monotonic()) if self._sent is not None else 0.0
+            answers = line.answers(left)
+            for answer in answers:
+                self._take(answer)
+            if not answers or self._sent is None:
+                return
+
+    def _take(self, answer: m.PointDurable | m.PointApplied | m.PointRefused) -> None:
+        sent = self._sent
+        match answer:
+            case m.PointDurable() if sent is not None and answer.digest == sent.digest:
+                self._became_durable(sent)
+            case m.PointRefused():
+                if answer.reason is m.FailureReason.CONFLICT:
+                    raise MirrorAgain(answer.message)
+                opened, self._opened = self._opened, None
+                if opened is not None:
+                    opened.teller.drop()
+                if sent is not None:
+                    self._undo(sent)
+                self._forget_told(opened)
+                raise PointRefused(answer.message, reason=f"Target{answer.reason.value}")
+
+    def _unsent(self) -> int:
+        size = self._passes.expected_bytes()
+        size += self._opened.bytes if self._opened is not None else 0
+        return size + (self._sent.bytes if self._sent is not None else 0)
+
+    def _became_durable(self, sent: Sent) -> None:
+        self._sent = None
+        self.durable = Durable(sent.number, sent.at_ns)
+        self._see_through(sent.at_ns)
+
+    def _see_through(self, through_ns: int) -> None:
+        # A clock that was set back: what it said before means nothing now.
+        if self.through_ns is None or through_ns > self.through_ns or self.through_ns > self._clock.now_ns():
+            self.through_ns = through_ns
+
+    def _undo(self, sent: Sent) -> None:
+        """The target has not got it: all of it is told again, from its base."""
+        self._sent = None
+        self._digest = sent.before
+        self._must = self._must or sent.before == MIRROR
+        self._catalogue.go_back(sent.since)
+
+    def _forget_told(self, opened: Opened | None) -> None:
+        """Nothing has come of what was told since the base."""
+        if opened is None and not self._catalogue.changed:
+            return
+        for known in {*self._catalogue.untell(), *self._catalogue.since.moved, *self._catalogue.since.listed}:
+            self._survey.make_due(known)
+        self._survey.forget_gone()
+
+    def _open(self, line: Line) -> Opened:
+        if self._opened is None:
+            self._number += 1
+            teller = line.begin(self._number, self._digest)
+            self._opened = Opened(self._number, teller, self._catalogue, line.report)
+        return self._opened
+
+    def _end(self, opened: Opened, sheets: list[tuple[Sheet, Read]], at_ns: int) -> None:
+        for sheet, read in sheets:
+            opened.tell(sheet, read)
+            self._survey.told(read.known, read.ctime_ns)
+        try:
+            digest = opened.finish(self._reader, at_ns)
+        except Changed as e:
+            raise PutOff(e.message, reason=e.reason) from e
+        self._passes.direct.clear()
+        self._sent = Sent(opened.number, self._digest, digest, at_ns, self._catalogue.rebase(), opened.bytes)
+        self._opened = None
+        self._digest, self._at_ns, self._must = digest, at_ns, False
+        self.figures.made += 1
+
+    def _count(self, why: StorageMirrorError) -> None:
+        self.figures.put_off[why.reason] += 1
+        self.figures.put_off_in_a_row += 1
+        self.figures.why = f"{why.reason}: {why.message}"
+        if isinstance(why, FreezeLost):
+            self.figures.lost += 1

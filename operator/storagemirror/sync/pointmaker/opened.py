@@ -1,0 +1,105 @@
+"""The point that is being told: from its first object to its end."""
+
+from __future__ import annotations
+
+from storagemirror.entry import NotKeptKind
+from storagemirror.errors import Changed
+from storagemirror.fs.scan import Report
+from storagemirror.point import Name, Names, Object
+from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
+from storagemirror.sync.pointmaker.line import Teller
+from storagemirror.sync.pointmaker.telling import Read, Reader, Sheet
+
+_IN_NAMES = 10_000
+_BYTES_IN_NAMES = 1 << 20
+_NAME_BYTES = 32
+"""What a name takes beside its own bytes, at most."""
+
+
+class Opened:
+    """One point. All that talks raises `Disconnected`."""
+
+    def __init__(self, number: int, teller: Teller, catalogue: Catalogue, report: Report) -> None:
+        self.number = number
+        self.teller = teller
+        self._catalogue = catalogue
+        self._report = report
+        self._told: dict[Known, Object] = {}
+        self.bytes = 0
+        """Of content that was told."""
+        self.changed_ns = 0
+        """The latest ctime of what is in it."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was told in it yet."""
+        return not self._told
+
+    def touch(self, known: Known) -> None:
+        """Something is about to be told of it: what the target has of it then is remembered."""
+        self._catalogue.since.told.setdefault(known, known.sums)
+
+    def told(self, read: Read) -> None:
+        """All of that was told."""
+        self._told[read.known] = read.told
+        read.known.size, read.known.sums = read.told.size, read.sums
+        self.changed_ns = max(self.changed_ns, read.changed_ns)
+        self.bytes += read.content
+
+    def tell(self, sheet: Sheet, read: Read) -> None:
+        """What was read while the volume was frozen."""
+        self.touch(read.known)
+        read.known.sums = None
+        sheet.tell(self.teller)
+        self.told(read)
+
+    def cannot_read(self, known: Known, error: OSError) -> None:
+        """It is reported, and left as it was at the base, or left out."""
+        self._report(NotKeptKind.UNREADABLE, self._catalogue.path(known) or b"")
+
+    def finish(self, reader: Reader, at_ns: int) -> bytes:
+        """Tell the names, and what is not as it was told, and end the point; its digest. `Changed` when something that
+        must be told was never read: nothing is ended then."""
+        catalogue = self._catalogue
+        self._leave_out()
+        listed = {*catalogue.since.listed, *(known for known in catalogue.since.new if known.children is not None)}
+        for directory in listed:
+            for known in catalogue.names_of(directory).values():
+                if known not in self._told and known not in catalogue.since.new and catalogue.has_moved(known):
+                    raise Changed("an object that was moved has not been read yet")
+        for known, told in self._told.items():
+            if known.children is None and self._is_there(known):
+                final = reader.final(known, told)
+                if final != told:
+                    self.teller.object(final)
+        for directory in {*listed, *(known for known in self._told if known.children is not None)}:
+            if not self._is_there(directory):
+                continue
+            told_before = self._told.get(directory)
+            if told_before is None:
+                raise Changed("a directory whose names changed has not been read yet")
+            self.teller.object(reader.final(directory, told_before))
+            if directory in listed:
+                self._names(catalogue.names(directory))
+        return self.teller.end(at_ns, changed_ns=self.changed_ns, entries=len(catalogue) - 1)
+
+    def _is_there(self, known: Known) -> bool:
+        return known.parent is not None or known is self._catalogue.root
+
+    def _leave_out(self) -> None:
+        """What is new and could not be read has no name in this point; it is found again later."""
+        for known in [known for known in self._catalogue.since.new if known not in self._told]:
+            for directory in self._catalogue.forget(known):
+                directory.ctime_ns = NEVER
+            self._catalogue.since.new.discard(known)
+
+    def _names(self, names: list[Name]) -> None:
+        part: list[Name] = []
+        size = 0
+        for name in names:
+            part.append(name)
+            size += len(name.name) + _NAME_BYTES
+            if len(part) >= _IN_NAMES or size >= _BYTES_IN_NAMES:
+                self.teller.names(Names(part, last=False))
+                part, size = [], 0
+        self.teller.names(Names(part))

@@ -1,0 +1,46 @@
+"""Two agents that make points: the source's volume is a file system of its own, with real guards beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storagemirror.contract import Consistency, Phase, PointsMade, ReplicationOrder
+from tests.support.agents import AgentPair, wait_for
+from tests.support.disks import Disk, disk
+from tests.support.guards import Guards, guards
+
+POINTS = ReplicationOrder(consistency=Consistency.POINT, interval_seconds=0.5, max_stall_seconds=2.0)
+
+
+@contextmanager
+def pointing(pair: AgentPair, directory: Path, kind: str, mebibytes: int = 400) -> Iterator[tuple[Disk, Guards]]:
+    """Give the source of `pair` a file system of `kind`, and guards; nothing of the pair runs yet."""
+    with disk(directory, kind, mebibytes, "frozen") as made, guards(directory, made.path) as ours:
+        pair.source.volume = made.path
+        pair.source.settings["STORAGEMIRROR_GUARD_PATH"] = str(ours.shared)
+        ours.both()
+        try:
+            yield made, ours
+        finally:
+            pair.close()
+
+
+def points(pair: AgentPair) -> PointsMade | None:
+    """What the source told last of its points."""
+    report = pair.source.report()
+    return report.points if report is not None else None
+
+
+def until_point(pair: AgentPair, after: int = 0, seconds: float = 30.0) -> PointsMade:
+    """Wait for a point with a higher number to be durable on the target."""
+    pair.until(Phase.REPLICATING, seconds)
+
+    def later() -> PointsMade | None:
+        found = points(pair)
+        return found if found is not None and (found.number or 0) > after else None
+
+    found = wait_for(later, f"a point after {after}", seconds, pair.tell)
+    assert found is not None
+    return found
