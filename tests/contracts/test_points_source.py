@@ -66,6 +66,9 @@ def test_each_point_is_what_the_volume_held_while_frozen(run: Run, kinds: tuple[
     run.maker.hear(run.model, 0.0)
     assert run.maker.durable is not None
     assert run.maker.figures.made >= COUNT
+    if run.traced is not None:
+        assert run.maker.figures.missed == 0
+        assert not run.traced.broken
 
 
 @anywhere

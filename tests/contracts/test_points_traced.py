@@ -110,6 +110,23 @@ def test_of_a_large_file_only_what_was_named_is_read(run: Run) -> None:
         assert told < 24 * MIB
 
 
+def test_what_is_named_after_the_drain_is_not_taken_for_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, sync = run.root / "here/two-pages", run.volume.sync
+    path.write_bytes(os.urandom(40 * P))
+    run.mirror()
+    run.prove()
+    overwrite(path, [30])
+    assert run.point() == []
+    overwrite(path, [0])
+
+    def late() -> None:
+        overwrite(path, [1])  # in the block that is read next, and not named yet
+        sync()
+
+    monkeypatch.setattr(run.volume, "sync", late)
+    assert run.point() == []
+
+
 def test_a_store_that_inotify_does_not_tell_of_is_in_the_point_where_ctimes_are_not_looked_at(run: Run) -> None:
     path = run.root / "here/mapped"
     path.write_bytes(os.urandom(40 * P))

@@ -140,6 +140,7 @@ class Survey:
         for known in [known for known in self.due if known.parent is None and known is not root]:
             del self.due[known]
         self.unsettled = {known for known in self.unsettled if known.parent is not None or known is root}
+        self.doubtful = {known for known in self.doubtful if known.parent is not None or known is root}
 
     def look_everywhere(self) -> None:
         """At every object's ctime."""

@@ -47,7 +47,7 @@ class TraceCapture:
     @property
     def mode(self) -> contract.Capture:
         """See `Capture`."""
-        return contract.Capture.TRACE if self._proven else self._names.mode
+        return contract.Capture.TRACE if self._proven and not self._without else self._names.mode
 
     @property
     def reason(self) -> str:
