@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from storagemirror.contract import Consistency, Phase, PointsMade, ReplicationOrder
+from storagemirror.fs.trace import TraceUnavailable
+from storagemirror.fs.trace.tracefs import Instance, open_tracefs
 from tests.support.agents import AgentPair, wait_for
 from tests.support.disks import Disk, disk
 from tests.support.guards import Guards, guards
@@ -28,6 +30,17 @@ def pointing(pair: AgentPair, directory: Path, kind: str, mebibytes: int = 400) 
             yield made, ours
         finally:
             pair.close()
+            _sweep()
+
+
+def _sweep() -> None:
+    """Remove what agents that were killed have left in the kernel, as the next agent does."""
+    with suppress(TraceUnavailable):
+        tracefs = open_tracefs()
+        try:
+            Instance(tracefs, f"test-{os.getpid()}-sweep").close()
+        finally:
+            os.close(tracefs)
 
 
 def points(pair: AgentPair) -> PointsMade | None:
