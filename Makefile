@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-memory campaign-postgres campaign-trace bench-trace
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-points campaign-memory campaign-postgres campaign-trace bench-trace
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,3 +97,6 @@ campaign-trace: venv ## a copy kept by the kernel's trace alone, equal at each o
 bench-trace: venv ## what the kernel's trace costs, idle and beside a writer (SECONDS=5 ROUNDS=5 DIR=/var/tmp)
 	@tests/setup/debian
 	$(BIN)/python -m tests.bench.trace_cost --seconds $(or $(SECONDS),5) --rounds $(or $(ROUNDS),5) $(if $(DIR),--dir $(DIR))
+
+campaign-points: venv ## cut the power of a target's disk at random moments of points (ROUNDS=100 SEED=)
+	$(BIN)/python -m tests.bench.campaign_points --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED))

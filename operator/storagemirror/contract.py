@@ -355,6 +355,19 @@ class VolumeFacts(_Wire, frozen=True, kw_only=True):
     free: int
 
 
+class CopyPoint(_Wire, frozen=True, kw_only=True):
+    """Whether a copy that is kept by points is exactly one of them: only then may it be promoted by itself."""
+
+    promotable: bool
+    number: int = 0
+    """Of the point that it is; 0 where it is none."""
+    at: str | None = None
+    """Whose state that is: on the source's clock, RFC 3339."""
+    reason: str = ""
+    """Why it is none: BetweenPoints, Mirroring, SyncFailed, JournalDamaged."""
+    message: str = ""
+
+
 class PeerState(StrEnum):
     """What a target agent knows of its source agent."""
 
@@ -513,6 +526,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     volume: VolumeFacts | None = None
     bytes_sent: int = 0
     version: str = ""
+    copy_point: CopyPoint | None = None
+    """Target only; None: no point was ever applied to it."""
 
 
 _T = TypeVar("_T", Order, Report)

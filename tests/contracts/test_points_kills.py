@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from storagemirror.point import MIRROR
 from tests.support.disks import after_power_cut, disk
 from tests.support.mortal import CHANGES, killed_at
 from tests.support.points import Look, Told, commit, copy, difference, look, take
+from tests.support.power_disk import power_disk
+from tests.support.powercut_points import cut_and_recover, tell_points
 from tests.support.trees import picture
 
 MODULES = (segments, slots, steps, work, making, naming, place, remove, xattrs, marker, locks, journal)
@@ -136,35 +139,49 @@ def _recovered(stage: Stage, target: Path, other: int, *, promised: bool) -> boo
     return new
 
 
+@pytest.mark.parametrize("start", [0, 1], ids=["there", "back"])
 @pytest.mark.parametrize(("kind", "stride"), [("ext4", 1), ("xfs", 3), ("btrfs", 5), ("tmpfs", 5)])
-def test_a_kill_before_any_call_ends_at_one_point(tmp_path: Path, kind: str, stride: int) -> None:
-    (tmp_path / "acks").mkdir()
+def test_a_kill_before_any_call_ends_at_one_point(tmp_path: Path, kind: str, stride: int, start: int) -> None:
     seen: set[tuple[Step | None, bool]] = set()
     with disk(tmp_path, "ext4", 64, "source") as source, disk(tmp_path, kind, 400, "target") as target:
         stage = Stage(source.path, target.path)
+        if start:
+            _take(target.path, stage.point_to(1), 2, lambda: None)
+            stage.number = 2
         call, killed = 1, True
         while killed:
-            killed, promised, other = _kill_at(stage, call, tmp_path / "acks/yes")
+            killed, promised, other = _kill_at(stage, call, tmp_path / "yes")
             step = _step(target.path)
             new = _recovered(stage, target.path, other, promised=promised)
             seen.add((step, new))
             stage.number += new
             call += stride
-        assert call > 150
+        assert call > 100
     assert seen == {(None, False), (None, True), *((step, True) for step in Step)}
 
 
 @pytest.mark.parametrize(("kind", "stride"), [("ext4", 9), ("xfs", 25)])
 def test_a_power_cut_before_any_call_ends_at_one_point(tmp_path: Path, kind: str, stride: int) -> None:
-    (tmp_path / "acks").mkdir()
     seen: set[bool] = set()
     with disk(tmp_path, "ext4", 64, "source") as source, disk(tmp_path, kind, 320, "target") as target:
         stage = Stage(source.path, target.path)
         call, killed = 1, True
         while killed:
-            killed, promised, other = _kill_at(stage, call, tmp_path / "acks/yes")
+            killed, promised, other = _kill_at(stage, call, tmp_path / "yes")
             with after_power_cut(target, tmp_path) as cut:
                 seen.add(_recovered(stage, cut, other, promised=promised))
             stage.number += _recovered(stage, target.path, other, promised=promised)
             call += stride
     assert seen == {False, True}
+
+
+@pytest.mark.parametrize(("kind", "mebibytes"), [("ext4", 96), ("xfs", 320)])
+def test_a_disk_that_forgets_what_was_not_flushed_leaves_one_point(tmp_path: Path, kind: str, mebibytes: int) -> None:
+    """`make campaign-points` does the same many times."""
+    rnd = random.Random()
+    (tmp_path / "source").mkdir()
+    with power_disk(tmp_path / "disk", kind, mebibytes, "defaults") as made:
+        story = tell_points(made, tmp_path / "source", rnd, points=6)
+    assert story.end > story.begin, "the disk was written"
+    for _ in range(4):
+        cut_and_recover(story, tmp_path, rnd)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storagemirror.contract import Role
+from storagemirror.agent.view import point_of
+from storagemirror.contract import CopyPoint, Role
 from storagemirror.entry import Attributes, Identity
 from storagemirror.errors import Disconnected, StorageMirrorError
 from storagemirror.fs.journal.journal import NotPromotable, Promotable
@@ -118,6 +119,11 @@ def session(target: Path, expect: Expectation | None = None) -> Iterator[Source]
             channel.close()
             thread.join(20)
             serving.close()
+
+
+def _reported(target: Path) -> CopyPoint | None:
+    with TargetVolume.open(str(target)) as volume:
+        return point_of(volume)
 
 
 def _where(target: Path) -> Promotable | NotPromotable:
@@ -297,6 +303,23 @@ def test_a_full_target_stays_at_the_point_before_and_goes_on_when_there_is_room(
         with session(made.path) as at:
             at.point(difference(now, look(source)), 4, digest)
         assert equal(source, made.path) == ""
+
+
+def test_the_agent_reports_at_which_point_the_copy_is_and_why_at_none(tmp_path: Path) -> None:
+    _, target, first = _with_files(tmp_path)
+    with session(target) as at:
+        at.mirror(0)
+        assert _reported(target) is None
+        at.point(difference(None, first), 1, MIRROR)
+        assert _reported(target) == CopyPoint(promotable=True, number=1, at="1970-01-01T00:00:00.000000Z")
+        at.channel.send_pack([Enter(b"d"), Leave(Attributes(0o40755, 0, 0, 7))], [])
+    told = _reported(target)
+    assert told is not None
+    assert (told.promotable, told.reason) == (False, "Mirroring")
+    (target / ".storagemirror/journal/applying-0000000000000002-3").touch()
+    told = _reported(target)
+    assert told is not None
+    assert (told.promotable, told.reason) == (False, "BetweenPoints")
 
 
 def test_a_copy_that_is_promoted_between_points_says_so(tmp_path: Path) -> None:

@@ -208,7 +208,8 @@ def equal(source: Path, target: Path) -> str:
 def copy(source: Path, target: Path) -> None:
     """Make an empty one equal, to the nanosecond, as a mirror leaves it."""
     names = [name for name in os.listdir(source) if os.fsencode(name) not in OURS]
-    subprocess.run(["cp", "-a", "--", *(str(source / name) for name in names), str(target)], check=True)
+    if names:
+        subprocess.run(["cp", "-a", "--", *(str(source / name) for name in names), str(target)], check=True)
     for name in os.listxattr(source):
         os.setxattr(target, name, os.getxattr(source, name))
     found = os.stat(source)

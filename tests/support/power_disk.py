@@ -72,7 +72,10 @@ def serve(directory: str, image: str, log: str) -> None:
         def release(self, path: str, fh: int) -> int:
             return 0
 
-    mfusepy.FUSE(Disk(), directory, foreground=True, nothreads=True, allow_other=True, max_write=1 << 17)
+    try:
+        mfusepy.FUSE(Disk(), directory, foreground=True, nothreads=True, allow_other=True, max_write=1 << 17)
+    except RuntimeError:  # libfuse 3.14 knows no such option, and writes as much by itself
+        mfusepy.FUSE(Disk(), directory, foreground=True, nothreads=True, allow_other=True)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from storagemirror.agent.context import Context
 from storagemirror.agent.hearing import Hearing
 from storagemirror.agent.listener import Listener
 from storagemirror.agent.peer import PeerWatch
-from storagemirror.agent.view import facts_of, problem_of
+from storagemirror.agent.view import facts_of, point_of, problem_of
 from storagemirror.contract import Action, Order, Phase, Problem, Role, VolumeFacts, peer_name
 from storagemirror.entry import Identity
 from storagemirror.errors import Disconnected, Held, StorageMirrorError, VolumeError
@@ -48,6 +48,7 @@ class TargetAgent:
         self._next: SocketStream | None = None
         self._served: tuple[TargetSession, SocketStream, Order] | None = None
         self._view.measures.peer = self._peer.seen
+        self._view.measures.copy_point = lambda: point_of(self._volume)
 
     def run(self) -> None:
         """Do what the order says until stopped. Raises `Superseded` when another agent has taken over."""

@@ -10,6 +10,7 @@ from storagemirror import __version__
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import (
     Capture,
+    CopyPoint,
     Freezing,
     KeptAside,
     NotKept,
@@ -27,6 +28,7 @@ from storagemirror.contract import LeftAlone as ReportedLeft
 from storagemirror.contract import Progress as ReportedProgress
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Held, StorageMirrorError, Superseded
+from storagemirror.fs.journal.journal import NO_POINT, Promotable
 from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.left import LeftAlone
@@ -63,6 +65,7 @@ class Measures:
     lag_bytes: Callable[[], int | None] = field(default=lambda: None)
     volume: Callable[[], VolumeFacts | None] = field(default=lambda: None)
     peer: Callable[[], PeerSeen | None] = field(default=lambda: None)
+    copy_point: Callable[[], CopyPoint | None] = field(default=lambda: None)
 
 
 class View:
@@ -127,6 +130,7 @@ class View:
             self._urgent = False
         # Measured without the lock: a look at a volume may take its time.
         lag_bytes, volume, peer = self.measures.lag_bytes(), self.measures.volume(), self.measures.peer()
+        copy_point = self.measures.copy_point()
         with self._changed:
             sight = self._sight
             return Report(
@@ -159,6 +163,7 @@ class View:
                 volume=volume or sight.volume,
                 bytes_sent=self._wire_before + self._wire_session,
                 version=__version__,
+                copy_point=copy_point,
             )
 
     def _lag(self, through_ns: int | None) -> float | None:
@@ -276,3 +281,16 @@ def facts_of(volume: SourceVolume | TargetVolume | None) -> VolumeFacts | None:
     except OSError:
         return None
     return VolumeFacts(fs_type=found.fs_type, identity=str(volume.identity), size=found.size, free=found.free)
+
+
+def point_of(volume: TargetVolume | None) -> CopyPoint | None:
+    """What a target's agent tells of its points; None while it has none, or they cannot be read."""
+    if volume is None:
+        return None
+    try:
+        at = volume.promotable()
+    except (OSError, StorageMirrorError):
+        return None
+    if isinstance(at, Promotable):
+        return CopyPoint(promotable=True, number=at.number, at=rfc3339(at.at_ns))
+    return None if at.reason == NO_POINT else CopyPoint(promotable=False, reason=at.reason, message=at.message)

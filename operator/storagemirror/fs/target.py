@@ -19,7 +19,7 @@ from storagemirror.fs import partial, redo
 from storagemirror.fs.abilities import probe, takes_labels
 from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
-from storagemirror.fs.journal.journal import Journal, NotPromotable, Promotable, promotable_beneath
+from storagemirror.fs.journal.journal import NO_POINT, Journal, NotPromotable, Promotable, promotable_beneath
 from storagemirror.fs.journal.volume import Volume
 from storagemirror.fs.locks import Locks
 from storagemirror.fs.partial import ResumedFile
@@ -196,7 +196,7 @@ class TargetVolume:
             return self._journal.promotable()
         fd = self.open_state()
         if fd is None:
-            return NotPromotable("NoPoint", "nothing was ever written to it")
+            return NotPromotable(NO_POINT, "nothing was ever written to it")
         try:
             return promotable_beneath(fd)
         finally:

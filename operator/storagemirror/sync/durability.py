@@ -120,7 +120,7 @@ class Durability:
         try:
             self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
         except StorageMirrorError:
-            self._distrust_ourselves()
+            self.distrust()
             raise
         self._remembered_ns = self._through_ns
 
@@ -131,9 +131,10 @@ class Durability:
             self._volume.remember(self._through_ns)
         self._remembered_ns = self._through_ns
 
-    def _distrust_ourselves(self) -> None:
-        """The kernel says once that something could not be written, and may then have dropped it: it looks whole, and
-        the next sync succeeds. As after a crash, then: the next session sends again what came since the last sync."""
+    def distrust(self) -> None:
+        """A sync has failed. The kernel says once that something could not be written, and may then have dropped it: it
+        looks whole, and the next sync succeeds. As after a crash, then: the next session sends again what came since
+        the last sync."""
         with contextlib.suppress(StorageMirrorError):
             self._write(msgspec.structs.replace(self._marker, boot="", mount=None, open=True))
 
@@ -148,5 +149,5 @@ class Durability:
         self.join()
         self._checkpoint = None
         if self._not_durable is not None:
-            self._distrust_ourselves()
+            self.distrust()
             raise self._not_durable

@@ -20,7 +20,7 @@ import msgspec
 
 from storagemirror.errors import BadInput, StorageMirrorError, VolumeError
 from storagemirror.fs import manifest
-from storagemirror.fs.journal.journal import NotPromotable
+from storagemirror.fs.journal.journal import NO_POINT, NotPromotable
 from storagemirror.fs.marker import Marker, Synced
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.target import TargetVolume
@@ -117,7 +117,7 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
         return known(volume, expect)
     settled = drain(volume, expect)
     at = volume.journal.promotable()
-    if isinstance(at, NotPromotable) and at.reason != "NoPoint" and not settled.doubt:
+    if isinstance(at, NotPromotable) and at.reason != NO_POINT and not settled.doubt:
         settled = dataclasses.replace(settled, doubt=f"it is at no point ({at.reason}): {at.message}")
     if expect.restore is not None:
         _need_whole(settled)

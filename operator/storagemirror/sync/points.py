@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from storagemirror.entry import printable
-from storagemirror.errors import Held, VolumeFull
+from storagemirror.errors import Held, VolumeError, VolumeFull
 from storagemirror.fs.journal.incoming import Incoming
 from storagemirror.fs.journal.refusal import NotTaken
 from storagemirror.fs.target import TargetVolume
@@ -140,7 +140,11 @@ class Points:
         self._deletions.point_committed()
         self._send(m.PointDurable(number, end.digest))
         self._observer.event(Event(EventKind.MARKED, through_ns=end.at_ns))
-        self._journal.apply(commit)
+        try:
+            self._journal.apply(commit)
+        except VolumeError:
+            self._durability.distrust()
+            raise
         self._send(m.PointApplied(number))
         self._durability.applied(end.at_ns)
 

@@ -9,7 +9,7 @@ import msgspec
 from storagemirror.fs.journal import naming, steps, work
 from storagemirror.fs.journal.making import Maker
 from storagemirror.fs.journal.plan import Directory, Locked, Page
-from storagemirror.fs.journal.segments import COMMIT, PLAN, Reader
+from storagemirror.fs.journal.segments import COMMIT, PLAN, Commit, Reader
 from storagemirror.fs.journal.steps import Mark, Step
 from storagemirror.fs.journal.volume import Volume
 from storagemirror.fs.journal.work import Work
@@ -26,11 +26,12 @@ class Unreadable(Exception):
 class Application:
     """Of one point. OSError; `Unreadable`."""
 
-    def __init__(self, volume: Volume, journal: int, mark: Mark, sync: Callable[[], None]) -> None:
+    def __init__(self, volume: Volume, journal: int, mark: Mark, commit: Commit, sync: Callable[[], None]) -> None:
         """`sync` makes the whole file system durable; an error of it means that something may be lost."""
         self._volume = volume
         self._journal = journal
         self._mark = mark
+        self._commit = commit
         self._sync = sync
         self._directories: list[Directory] = []
         self._locked: list[Locked] = []
@@ -71,18 +72,18 @@ class Application:
         self._mark = steps.advance(self._journal, self._mark, step)
 
     def _read_plan(self, reader: Reader) -> None:
-        whole = False
-        for record in reader.records():
-            if record.kind == PLAN:
-                page = _page(record.payload)
-                self._directories += page.directories
-                self._locked += page.locked
-            whole = record.kind == COMMIT
-        if not whole:
+        record = reader.at(self._commit.plan_at)
+        while record is not None and record.kind == PLAN:
+            page = _page(record.payload)
+            self._directories += page.directories
+            self._locked += page.locked
+            record = reader.at(reader.after(record))
+        if record is None or record.kind != COMMIT:
             raise Unreadable
 
     def _write(self, reader: Reader, place: Work) -> None:
         maker = Maker(self._volume, place)
+        kind = 0
         try:
             for record in reader.records():
                 if record.kind == RecordKind.OBJECT:
@@ -92,6 +93,9 @@ class Application:
                 elif record.kind == RecordKind.ZEROS:
                     zeros = _zeros(record.payload)
                     maker.zeros(zeros.offset, zeros.length)
-            maker.end()
+                kind = record.kind
+            if kind != COMMIT:
+                raise Unreadable
+            maker.finish()
         finally:
             maker.close()

@@ -79,7 +79,11 @@ class Incoming:
         """Of a directory whose names have begun; None: they have not, or are complete."""
         self._room = _LEAST_ROOM
         self._open = True
-        self._writer = Writer(journal, epoch, number, before, segment_bytes=segment_bytes)
+        try:
+            self._writer = Writer(journal, epoch, number, before, segment_bytes=segment_bytes)
+        except OSError:
+            self._work.close()
+            raise
 
     # -- records
 
@@ -147,8 +151,8 @@ class Incoming:
         self._writer.sync()
         reader = Reader(self._journal, self.number)
         try:
-            for page in self._planner.plan(reader, self._preparer.held, self._preparer.later):
-                self._writer.add(PLAN, msgspec.msgpack.encode(page))
+            pages = self._planner.plan(reader, self._preparer.held, self._preparer.later)
+            positions = [self._writer.add(PLAN, msgspec.msgpack.encode(page)) for page in pages]
         finally:
             reader.close()
         gone = self._gone()
@@ -158,7 +162,7 @@ class Incoming:
         room = self._room + self._preparer.room
         work.set_aside(self._journal, room)
         self._writer.sync()
-        commit = self._writer.commit(end, room)
+        commit = self._writer.commit(end, positions[0], room)
         steps.begin(self._journal, self.number)
         self._let_go()
         return commit

@@ -33,6 +33,7 @@ from storagemirror.point import MIRROR, End
 
 log = logging.getLogger("storagemirror.agent")
 
+NO_POINT = "NoPoint"
 _COPIES = frozenset({"btrfs", "bcachefs", "zfs", "f2fs", "nilfs2"})
 """File systems that write what is written over to new blocks."""
 
@@ -73,7 +74,7 @@ def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
     if at.spoiled:
         return NotPromotable(at.spoiled, at.message)
     if not at.number:
-        return NotPromotable("NoPoint", "no point was applied yet")
+        return NotPromotable(NO_POINT, "no point was applied yet")
     return Promotable(at.number, at.at_ns)
 
 
@@ -167,16 +168,16 @@ class Journal:
 
     def apply(self, commit: Commit) -> None:
         """The committed point. `VolumeFull`: it goes on with `recover` when there is room; `VolumeError` TargetFailing:
-        the disk fails. In both the volume is between two points."""
+        the disk fails. In both the volume is at no point."""
         mark = steps.read(self._directory)
         if mark is None:
             raise AssertionError("commit a point first")
         try:
-            Application(self._volume, self._directory, mark, self._synced).run()
+            Application(self._volume, self._directory, mark, commit, self._synced).run()
             self._write(self.at.after(commit.end))
             self._applied(mark)
-        except Unreadable:
-            self._damaged(mark)
+        except Unreadable as e:
+            raise VolumeError(self._damaged(mark), reason="TargetFailing") from e
         except OSError as e:
             raise_if_full(e)
             raise VolumeError(
@@ -248,8 +249,8 @@ class Journal:
         log.info("applying point %d, which was committed before", mark.point)
         self.apply(commit)
 
-    def _damaged(self, mark: Mark) -> None:
-        """It was promised, and cannot be read."""
+    def _damaged(self, mark: Mark) -> str:
+        """It was promised, and cannot be read: that, as a sentence."""
         message = (
             f"the journal of point {mark.point}, which was acknowledged, cannot be read; "
             f"its step {mark.step.name} had begun"
@@ -258,3 +259,4 @@ class Journal:
         self._write(msgspec.structs.replace(self.at, spoiled="JournalDamaged", message=message, spoiled_in=mark.point))
         self._applied(mark)
         work.clear(self._directory)
+        return message

@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 
 from storagemirror.entry import Kind, NotKeptKind, split
 from storagemirror.fs.inodeflags import LOCKS, NOCOW, get_flags, open_any, set_flags, set_project
@@ -19,7 +20,7 @@ from storagemirror.fs.journal.refusal import NotTaken, Why
 from storagemirror.fs.journal.volume import Volume
 from storagemirror.fs.journal.work import Work
 from storagemirror.fs.source import data_extents
-from storagemirror.fs.syscalls import punch_hole, reserve
+from storagemirror.fs.syscalls import punch_hole
 from storagemirror.point import Object, ObjectId, device
 
 _WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -29,6 +30,8 @@ _UNKNOWN_LINKS = 127
 """What the C library says of file systems that it does not know (btrfs, tmpfs)."""
 _MOST_LINKS = 65_000
 """Then: ext4's limit, below those of the others."""
+_BLOCK = 4096
+"""Bytes: less than a block is none less."""
 _LARGE = 1 << 40
 """Bytes: whether a larger file can be is tried."""
 
@@ -98,9 +101,13 @@ class Finder:
             raise NotTaken(Why.CONFLICT, "it is not on the target", told.was) from e
         if stat.S_IFMT(found.st_mode) != told.kind or found.st_dev != self._volume.tree.device:
             raise NotTaken(Why.CONFLICT, "it is something else on the target", told.was)
+        self._known(told, found)
         if told.moves and told.kind != Kind.DIRECTORY:
             self._hold(told, fd, name, found)
         return Current(told, fd, name, told.was)
+
+    def _known(self, told: Object, found: os.stat_result) -> None:
+        """It was found on the volume."""
 
     def _directory(self, path: bytes) -> int:
         if self._parent is not None:
@@ -188,6 +195,8 @@ class Preparer(Finder):
         self._link_max = _link_max(volume.tree.root)
         self.room = 0
         """Bytes that content will take."""
+        self._linked: dict[int, ObjectId] = {}
+        """Which object a file with several names on the target is."""
         self.later: set[ObjectId] = set()
         """What cannot be held before the commit, since it is locked."""
         self.held: set[int] = set()
@@ -221,19 +230,25 @@ class Preparer(Finder):
     def _link_aside(self, told: Object, link: Callable[[], None]) -> None:
         link()
 
-    def content(self, offset: int, length: int) -> None:
-        """So many bytes will be written there. A file of the volume is not touched, its time would change: what it has
-        no blocks for is counted in `room`."""
-        current = self._now
-        if current.told.was is not None:
-            self.room += length if self._copies else length - self._allocated(current, offset, length)
+    def _known(self, told: Object, found: os.stat_result) -> None:
+        if found.st_nlink < 2 or told.kind == Kind.DIRECTORY:
             return
-        try:
-            reserve(self._open(current), offset, length)
-        except OSError as e:
-            if e.errno != errno.EFBIG:
-                raise
-            raise NotTaken(Why.OTHER, "the target's file system has no files so large", current.path) from e
+        other = self._linked.setdefault(found.st_ino, told.id)
+        if other != told.id:
+            raise NotTaken(Why.CONFLICT, "two of the source's files are one on the target", told.was or b"")
+
+    def content(self, offset: int, length: int) -> None:
+        """So many bytes will be written there: what has no blocks for them yet is counted in `room`. A file of the
+        volume is not touched: even to reserve blocks would change its time. (Nor is a new one: on btrfs that takes a
+        hundred times as long as to write it.)"""
+        current = self._now
+        there = current.told.was is not None and not self._copies
+        begin = offset - offset % _BLOCK
+        length += offset - begin
+        length += -length % _BLOCK
+        self.room += length - (self._allocated(current, begin, length) if there else 0)
+        if current.told.was is not None and self._copies:
+            self._open_to_look(current)
 
     def _allocated(self, current: Current, offset: int, length: int) -> int:
         """Bytes, of these, that the file has blocks for."""
@@ -270,7 +285,15 @@ class Preparer(Finder):
 
 
 class Maker(Finder):
-    """Step Write of a committed point: all of it may be done again, as long as the paths of the base hold."""
+    """Step Write of a committed point: all of it may be done again, as long as the paths of the base hold.
+
+    Of an object that is told twice the last size counts: a file is cut when all else is written. A size that it had in
+    between would else take away what is as it was."""
+
+    def __init__(self, volume: Volume, work: Work) -> None:
+        super().__init__(volume, work)
+        self._to_cut: dict[tuple[bool, bytes], Object] = {}
+        """By whether it is new, and its id or the path at which it was."""
 
     def content(self, offset: int, content: memoryview) -> None:
         """Into the file told last. OSError."""
@@ -296,13 +319,29 @@ class Maker(Finder):
             placer.touch(current.directory, split(current.path)[0], current.name, told.attributes)
             return
         found = os.stat(current.name, dir_fd=current.directory, follow_symlinks=False)
+        if found.st_size > told.size:
+            self._to_cut[_key(told)] = told
+            return
+        self._to_cut.pop(_key(told), None)
         if current.fd >= 0 or found.st_size != told.size or told.flags is not None or told.project is not None:
-            fd = self._open(current)
-            os.ftruncate(fd, told.size)
-            self._set_flags(fd, told, current.path)
-            placer.leave(fd, current.path, told.attributes, fresh=False)
+            self._write_whole(current)
             return
         placer.touch(current.directory, split(current.path)[0], current.name, told.attributes)
+
+    def _write_whole(self, current: Current) -> None:
+        fd, told = self._open(current), current.told
+        os.ftruncate(fd, told.size)
+        self._set_flags(fd, told, current.path)
+        self._volume.placer.leave(fd, current.path, told.attributes, fresh=False)
+
+    def finish(self) -> None:
+        """Everything was told. OSError."""
+        self.end()
+        for told in self._to_cut.values():
+            current = self._current = self._find(told)
+            self._volume.unlocking(current.path, partial(self._write_whole, current))
+            super().end()
+        self._to_cut.clear()
 
     def _set_flags(self, fd: int, told: Object, path: bytes) -> None:
         """Without those that lock: they come last of all."""
@@ -310,6 +349,10 @@ class Maker(Finder):
             self._volume.report(NotKeptKind.PROJECT, path)
         if told.flags is not None and (told.flags or get_flags(fd)) and not set_flags(fd, told.flags & ~LOCKS):
             self._volume.report(NotKeptKind.FLAGS, path)
+
+
+def _key(told: Object) -> tuple[bool, bytes]:
+    return (True, told.id.name()) if told.was is None else (False, told.was)
 
 
 def _link_max(fd: int) -> int:

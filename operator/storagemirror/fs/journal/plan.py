@@ -30,6 +30,7 @@ OURS = frozenset({STATE_DIRECTORY, LOST_AND_FOUND})
 """In the root of a volume: no point is about them."""
 
 _APPEARED = 500_000
+_TOLD = 1_000_000
 _LEFT_LIMIT = 1 << 20
 """Bytes of names."""
 
@@ -115,6 +116,8 @@ class Planner:
 
     def object(self, told: Object, position: int) -> None:
         """In the order in which they come."""
+        if len(self.drafts) + len(self._locks) > _TOLD:
+            raise NotTaken(Why.OTHER, f"a point tells of {_TOLD} directories and locked files at most")
         if told.kind != Kind.DIRECTORY:
             if told.flags is not None and told.kind == Kind.FILE:
                 self._note_locks(told, told.flags)

@@ -60,6 +60,8 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
     """xxh3_128 over their checksums."""
     end: End
+    plan_at: Number = 0
+    """Position of the first record of the plan."""
     reserved: Size = 0
     """Bytes that were set aside for applying it."""
 
@@ -160,9 +162,9 @@ class Writer:
         os.fdatasync(self._fd)
         os.fsync(self._directory)
 
-    def commit(self, end: End, reserved: int = 0) -> Commit:
+    def commit(self, end: End, plan_at: int, reserved: int) -> Commit:
         """After `sync`: the record that makes it a point; on the disk when this returns."""
-        commit = Commit(self.records, self._digest.digest(), end, reserved)
+        commit = Commit(self.records, self._digest.digest(), end, plan_at, reserved)
         self.add(COMMIT, msgspec.msgpack.encode(commit))
         self._flush()
         os.fdatasync(self._fd)
