@@ -48,6 +48,8 @@ class ConditionType(StrEnum):
     """Nothing of the source was left out of the copy, nor owner, mode or attribute lost."""
     CRASH_CONSISTENT = "CrashConsistent"
     """The copy is a point in time of the source, as a power cut would leave it."""
+    ON_SCHEDULE = "OnSchedule"
+    """Every run that was due is done, or is going on (only with mode Scheduled or Manual)."""
     VERIFIED = "Verified"
     """The last verification found both sides equal (only where the pair asks for some)."""
 

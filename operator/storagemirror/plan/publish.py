@@ -12,7 +12,7 @@ from storagemirror.api.conditions import Condition, ConditionStatus, ConditionTy
 from storagemirror.api.failover import FailoverStatus
 from storagemirror.api.operation import Operation, OperationKind, OperationPhase
 from storagemirror.api.reasons import Reason
-from storagemirror.api.replication import PointStatus
+from storagemirror.api.replication import PointStatus, RunResult, RunStatus
 from storagemirror.api.restore import RestoreStatus
 from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus, lag_text
 from storagemirror.plan.claims import TARGET_SMALLER
@@ -42,6 +42,7 @@ _QUIET_REASONS = (
     "NotVerifiedYet",
     "DifferencesFound",
     "DifferencesRepaired",
+    "RunIncomplete",
 )
 
 
@@ -99,12 +100,23 @@ def summed(status: MirrorPairStatus) -> MirrorPairStatus:
     through = earliest([v.synced_through for v in status.volumes])
     point = earliest([v.points.at if v.points is not None else None for v in status.volumes])
     found = {"synced_through": through, "lag_seconds": lag, "lag": lag_text(lag), "point_at": point}
-    return status.model_copy(update=found)
+    return status.model_copy(update=found | _runs_summed(status))
+
+
+def _runs_summed(status: MirrorPairStatus) -> dict[str, object]:
+    runs = [v.run for v in status.volumes]
+    coming = [run.next_time for run in runs if run is not None and run.next_time is not None]
+    done = {run.trigger if run is not None else None for run in runs}
+    return {
+        "next_run": earliest([*coming]),
+        "last_run": earliest([run.last_time if run is not None else None for run in runs]),
+        "trigger": done.pop() if len(done) == 1 else None,
+    }
 
 
 def notes(old: MirrorPairStatus, new: MirrorPairStatus) -> tuple[Note, ...]:
     """Events for what has changed: warnings for what went wrong, a word when the copy became whole."""
-    found: list[Note] = [*_operation_notes(old, new), *_verify_notes(old, new)]
+    found: list[Note] = [*_operation_notes(old, new), *_verify_notes(old, new), *_run_notes(old, new)]
     said: set[tuple[str, str]] = set()
     before = {c.type: c for c in old.conditions}
     for now in new.conditions:
@@ -130,6 +142,24 @@ def _verify_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
         reason = Reason.DIFFERENCES_REPAIRED if mended else Reason.DIFFERENCES_FOUND
         text = f"Volume {volume.name}: {now.differing} files differed by checksum, {now.repaired} were sent again: "
         found.append(Note(EventType.WARNING, reason, text + ", ".join(now.first[:3])))
+    return found
+
+
+def _run_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
+    """A word when a run becomes due, and when it has ended."""
+    before = {v.name: v.run or RunStatus() for v in old.volumes}
+    found = []
+    for volume in new.volumes:
+        now, last = volume.run, before.get(volume.name) or RunStatus()
+        if now is None:
+            continue
+        if now.last_time is not None and now.last_time != last.last_time:
+            whole = now.result is RunResult.COMPLETE
+            reason = Reason.RUN_COMPLETED if whole else Reason.RUN_INCOMPLETE
+            text = f"Volume {volume.name}: the run {last.due} ended; {now.bytes_sent} bytes were sent. {now.message}"
+            found.append(Note(EventType.NORMAL if whole else EventType.WARNING, reason, text.strip()))
+        if now.due and now.due != last.due:
+            found.append(Note(EventType.NORMAL, Reason.RUN_BEGUN, f"Volume {volume.name}: the run {now.due} is due."))
     return found
 
 
