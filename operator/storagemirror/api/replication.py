@@ -28,6 +28,11 @@ class Replication(ApiModel):
             "maxStall must be from 50ms to 10s",
             field=".maxStall",
         ),
+        rule(
+            "timestamp('2026-01-01T00:00:00Z').getFullYear(self.timeZone) > 0",
+            "timeZone must be one of the IANA database, such as Europe/Berlin",
+            field=".timeZone",
+        ),
         rule("self.mode != 'Scheduled' || has(self.schedule)", "mode Scheduled needs a schedule", field=".schedule"),
         rule(
             "!has(self.schedule) || self.mode == 'Scheduled'",
