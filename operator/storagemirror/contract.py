@@ -466,6 +466,16 @@ class RunDone(_Wire, frozen=True, kw_only=True):
     """What is not on the target all the same; empty: everything is."""
 
 
+class Drifted(_Wire, frozen=True, kw_only=True):
+    """Source: what its latest full comparison found changed on the target, and not by it. It was made equal again."""
+
+    at: str = ""
+    """When that comparison ended, on the source's clock; empty where it found nothing."""
+    count: int = 0
+    first: tuple[str, ...] = ()
+    """The first names, printable; at most 16."""
+
+
 class KeptAside(_Wire, frozen=True, kw_only=True):
     """Target of a restore: what was found on the volume that the live side does not know of, and kept."""
 
@@ -540,6 +550,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     """Source only: the latest verification that ended."""
     run: RunDone | None = None
     """Source only: the latest run that ended."""
+    drifted: Drifted | None = None
+    """Source only; None: no comparison could tell yet."""
     problem: Problem | None = None
     progress: Progress | None = None
     mirrored_at: str | None = None

@@ -11,6 +11,7 @@ from storagemirror.clock import rfc3339
 from storagemirror.contract import (
     ORDER_KEY,
     REPORT_ANNOTATION,
+    Drifted,
     Freezing,
     Order,
     Phase,
@@ -83,6 +84,8 @@ class World:
     """What becomes of a run that is ordered in mode Scheduled or Manual; None: it has not ended yet."""
     ran: list[str] = field(default_factory=list)
     """The runs that were done."""
+    drifted: Drifted | None = None
+    """What source agents found changed on the target."""
     through: str | None = ""
     """Up to when the last one sent everything; None: the agent is new, and does not know."""
 
@@ -268,7 +271,7 @@ class World:
         common: dict[str, Any] = {"instance": order.instance, "epoch": order.epoch, "revision": order.revision}
         if role is Role.TARGET:
             return Report(phase=Phase.REPLICATING, peer_connected=True, **common)
-        common["freezing"], common["points"] = self.freezing, self.points
+        common |= {"freezing": self.freezing, "points": self.points, "drifted": self.drifted}
         if order.peer is None:
             return Report(phase=Phase.CONNECTING, **common)
         whole: dict[str, Any] = {

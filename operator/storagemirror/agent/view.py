@@ -11,6 +11,7 @@ from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import (
     Capture,
     CopyPoint,
+    Drifted,
     Freezing,
     KeptAside,
     NotKept,
@@ -51,6 +52,7 @@ class Sight:
     kept: KeptAside | None = None
     verification: Verification | None = None
     run: RunDone | None = None
+    drifted: Drifted | None = None
     mirrored_ns: int | None = None
     through_ns: int | None = None
     capture: Capture | None = None
@@ -147,6 +149,7 @@ class View:
                 kept=sight.kept if _answers(sight.kept, sight.order) else None,
                 verification=sight.verification,
                 run=sight.run,
+                drifted=sight.drifted,
                 problem=_cut(sight.problem),
                 progress=self._progress if sight.phase is Phase.MIRRORING else None,
                 mirrored_at=_time(sight.mirrored_ns),
@@ -257,6 +260,7 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
         or before.kept != now.kept
         or before.verification != now.verification
         or before.run != now.run
+        or before.drifted != now.drifted
         or before.peer_connected != now.peer_connected
         or before.capture is not now.capture
         or before.freezing != now.freezing

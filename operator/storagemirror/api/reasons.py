@@ -135,6 +135,8 @@ class Reason(StrEnum):
     RUN_INCOMPLETE = "RunIncomplete"
     RUN_WAITS = "RunWaits"
     SCHEDULE_INVALID = "ScheduleInvalid"
+    TARGET_CHANGED = "TargetChanged"
+    TARGET_UNCHANGED = "TargetUnchanged"
     VERIFIED_EQUAL = "VerifiedEqual"
     NOT_VERIFIED_YET = "NotVerifiedYet"
     DIFFERENCES_FOUND = "DifferencesFound"
@@ -337,6 +339,8 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         "that hides what it writes: look for its cause.",
         Reason.DIFFERENCES_REPAIRED: "They are equal now. Content that changed under an equal size and time is damage, "
         "or a tool that hides what it writes: look for its cause.",
+        Reason.TARGET_CHANGED: "The copy is equal to the source again. Look for who writes it: a pod that mounts the "
+        "target claim, or somebody on its node.",
         Reason.SCHEDULE_INVALID: "Correct spec.replication.schedule or timeZone; no run begins until then. Five "
         "fields: minute, hour, day of the month, month, day of the week.",
         Reason.RUN_INCOMPLETE: "See status.volumes[].run.message; the next run tries it again.",

@@ -122,6 +122,19 @@ class LeftAlone(ApiModel):
     )
 
 
+class DriftStatus(ApiModel):
+    """What was changed on the target by somebody else."""
+
+    last_time: Time | None = Field(default=None, description="When a full comparison last found some.")
+    count: Count = Field(default=0, description="How many entries the latest full comparison found.")
+    first: tuple[Word, ...] = Field(
+        default=(),
+        max_length=16,
+        description="The first names, relative to the volume, each cut at 256 characters.",
+        json_schema_extra=ATOMIC,
+    )
+
+
 class Writer(ApiModel):
     """A pod that may write a side's volumes: it was seen mounting a claim of it, and its end is not proven."""
 
@@ -172,6 +185,11 @@ class VolumeStatus(ApiModel):
     )
     run: RunStatus | None = Field(
         default=None, description="The last run and the next, where spec.replication.mode is Scheduled or Manual."
+    )
+    drift: DriftStatus | None = Field(
+        default=None,
+        description="What was changed on the target by somebody else, and made equal again. Absent: nothing that is "
+        "known.",
     )
     hold: Hold | None = Field(
         default=None, description="Why the volume stopped on purpose, and the token that lets it go on."

@@ -250,6 +250,15 @@ def on_schedule(whole: Whole) -> Told:
     return Told(TRUE, Reason.WAITING_FOR_TRIGGER, "A run begins with another spec.replication.trigger.")
 
 
+def drifted(whole: Whole) -> Told:
+    """Of the volumes whose copy somebody else has changed; only where there are some."""
+    found = [(v.name, v.drift) for v in whole.volumes if v.drift is not None and v.drift.count]
+    if not found:
+        return Told(FALSE, Reason.TARGET_UNCHANGED, "")
+    parts = [f"Volume {name}: {drift.count} ({_first(drift.first)})" for name, drift in found]
+    return Told(TRUE, Reason.TARGET_CHANGED, f"Entries that somebody else has changed on the copy: {'; '.join(parts)}.")
+
+
 def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
@@ -271,7 +280,7 @@ TELLERS: tuple[tuple[ConditionType, Callable[[Whole], Told]], ...] = (
 ONLY_WITH_SIDES = frozenset({ConditionType.FENCEABLE, ConditionType.PROMOTABLE, ConditionType.SERVICES_READY})
 
 
-SOMETIMES = ONLY_WITH_SIDES | {ConditionType.VERIFIED, ConditionType.ON_SCHEDULE}
+SOMETIMES = ONLY_WITH_SIDES | {ConditionType.VERIFIED, ConditionType.ON_SCHEDULE, ConditionType.DRIFTED}
 """Conditions that not every pair has."""
 
 
@@ -283,6 +292,8 @@ def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) ->
         told.append((ConditionType.VERIFIED, verified(whole)))
     if any(v.run is not None for v in whole.volumes):
         told.append((ConditionType.ON_SCHEDULE, on_schedule(whole)))
+    if any(v.drift is not None for v in whole.volumes):
+        told.append((ConditionType.DRIFTED, drifted(whole)))
     found = tuple(before)
     for kind, one in told:
         new = condition(kind, one.status, one.reason, one.message, generation=generation, now=now)

@@ -25,7 +25,7 @@ QUIET_SAMPLE = 30.0
 ROUNDING = 0.5
 """Seconds; so that a heartbeat that comes a moment early does not put a sample off by a whole beat."""
 
-_GOOD_WHEN_FALSE = (ConditionType.STALLED, ConditionType.HELD)
+_GOOD_WHEN_FALSE = (ConditionType.STALLED, ConditionType.HELD, ConditionType.DRIFTED)
 _NO_EVENT = (ConditionType.READY, ConditionType.RECONCILING)
 """They repeat what another condition says."""
 _WARNINGS = (TARGET_SMALLER, Reason.TARGET_IN_USE, Reason.WRITERS_ON_SEVERAL_NODES)
@@ -43,6 +43,7 @@ _QUIET_REASONS = (
     "DifferencesFound",
     "DifferencesRepaired",
     "RunIncomplete",
+    "TargetChanged",
 )
 
 
@@ -116,7 +117,7 @@ def _runs_summed(status: MirrorPairStatus) -> dict[str, object]:
 
 def notes(old: MirrorPairStatus, new: MirrorPairStatus) -> tuple[Note, ...]:
     """Events for what has changed: warnings for what went wrong, a word when the copy became whole."""
-    found: list[Note] = [*_operation_notes(old, new), *_verify_notes(old, new), *_run_notes(old, new)]
+    found = [note for tell in _TELLERS for note in tell(old, new)]
     said: set[tuple[str, str]] = set()
     before = {c.type: c for c in old.conditions}
     for now in new.conditions:
@@ -163,6 +164,19 @@ def _run_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
     return found
 
 
+def _drift_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
+    """A warning for each comparison that found that the copy had been changed."""
+    before = {v.name: v.drift for v in old.volumes}
+    found = []
+    for volume in new.volumes:
+        now, last = volume.drift, before.get(volume.name)
+        if now is None or not now.count or (last is not None and last.last_time == now.last_time):
+            continue
+        text = f"Volume {volume.name}: {now.count} entries of the copy were changed by somebody else: "
+        found.append(Note(EventType.WARNING, Reason.TARGET_CHANGED, text + ", ".join(now.first[:3])))
+    return found
+
+
 _OPERATION_WARNINGS = (
     OperationPhase.FENCING,
     OperationPhase.ROLLING_BACK,
@@ -181,6 +195,9 @@ def _operation_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]
     kind = EventType.WARNING if now.phase in _OPERATION_WARNINGS else EventType.NORMAL
     text = now.timeline[-1].message if now.timeline else now.message
     return [Note(kind, _phase_reason(now), f"{now.kind} {now.name}: {now.phase}: {text}")]
+
+
+_TELLERS = (_operation_notes, _verify_notes, _run_notes, _drift_notes)
 
 
 def request_note(old: FailoverStatus | RestoreStatus, new: FailoverStatus | RestoreStatus) -> Note | None:

@@ -86,6 +86,7 @@ class View:
             "source_time": None,
             "verify": None,
             "run": None,
+            "drift": None,
         }
         return found.model_copy(update=of_the_copy)
 

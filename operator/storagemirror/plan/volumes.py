@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storagemirror.api.conditions import ConditionType
-from storagemirror.api.status import AgentStatus, Hold, LeftAlone, NotKept, Phase, Problem, Progress, VolumeStatus
+from storagemirror.api.status import (
+    AgentStatus,
+    DriftStatus,
+    Hold,
+    LeftAlone,
+    NotKept,
+    Phase,
+    Problem,
+    Progress,
+    VolumeStatus,
+)
 from storagemirror.api.verify import VerifyStatus
 from storagemirror.contract import PeerState, ReplicationMode, Report, Role
 from storagemirror.contract import Phase as AgentPhase
@@ -107,6 +117,7 @@ def volume_status(judged: Judged) -> VolumeStatus:
         not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
         verify=_verify(view, source),
         run=run_status(view, source),
+        drift=_drift(view, source),
         left_alone=_left_alone(source) if source is not None else before.left_alone,
         last_contact=heard_at,
         source_time=source_time,
@@ -120,6 +131,15 @@ def _verify(view: View, source: Report | None) -> VerifyStatus | None:
     return (
         None if view.elsewhere else verify_status(view.observed.pair.spec.verify, view.before.verify, source, view.now)
     )
+
+
+def _drift(view: View, source: Report | None) -> DriftStatus | None:
+    """As the latest comparison that could tell has found; kept until the next."""
+    before, found = view.before.drift, source.drifted if source is not None else None
+    if found is None or (before is None and not found.count):
+        return before
+    last = found.at or (before.last_time if before is not None else None)
+    return DriftStatus(last_time=last, count=found.count, first=found.first[:16])
 
 
 def _last_contact(view: View, target: Report | None) -> tuple[str | None, str | None]:
