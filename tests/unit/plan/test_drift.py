@@ -42,9 +42,7 @@ def test_each_finding_has_an_event_of_its_own() -> None:
     made = world(FOUND)
     made.drifted = Drifted(at="2026-01-02T03:15:00Z", count=2, first=("c",))
     made.settle()
-    said = [
-        e["note"] if "note" in e else e["message"] for e in made.api.all("events") if e["reason"] == "TargetChanged"
-    ]
+    said = [e["message"] for e in made.api.all("events") if e["reason"] == "TargetChanged"]
     assert any(": a" in text for text in said)
     assert any(": c" in text for text in said)
 

@@ -11,6 +11,7 @@ from storagemirror.api.replication import Replication, RunStatus
 from storagemirror.contract import ReplicationMode, Role, RunDone
 from storagemirror.plan.runs import due
 from storagemirror.plan.times import read
+from tests.support.failover_world import FailoverWorld
 from tests.support.world import KEY, World
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -235,3 +236,19 @@ def test_an_operator_that_is_killed_at_any_write_has_each_run_done_once() -> Non
             assert made.ran == ["first", "trigger:now", "schedule:2026-01-02T03:05:00Z"]
             assert (made.status()["trigger"], run(made)["due"]) == ("now", "")
     assert number > 3
+
+
+def test_a_planned_failover_brings_the_copy_up_to_date_whatever_the_schedule_says() -> None:
+    made = FailoverWorld()
+    made.in_runs = RunDone(run="")
+    made.protected(replication={"mode": "Scheduled", "schedule": "0 3 * * *"})
+    made.run(30)
+    assert made.status()["phase"] == "Waiting"
+    assert made.order(Role.SOURCE).replication.mode is ReplicationMode.SCHEDULED
+    made.failover()
+    made.until("Proving")
+    assert made.order(Role.SOURCE).replication.mode is ReplicationMode.CONTINUOUS
+    made.run(60)
+    assert made.told()["phase"] == "Completed"
+    assert made.told()["rpoSeconds"] == 0
+    assert made.ran == ["first"]
