@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-points campaign-memory campaign-postgres campaign-trace bench-trace
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-memory campaign-postgres campaign-trace bench-trace campaign-points
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -192,6 +192,8 @@ class TestTheOperatorsRights:
             ("baseline", Privilege.BASELINE, 201),
             ("restricted", Privilege.RESTRICTED, 201),
             ("restricted", Privilege.BASELINE, 403),
+            ("privileged", Privilege.FREEZE, 201),
+            ("baseline", Privilege.FREEZE, 403),
         ],
     )
     def test_it_can_make_an_agents_pod_where_the_level_allows_its_rung(
@@ -202,7 +204,7 @@ class TestTheOperatorsRights:
         ref = AgentRef("orders", "0f0e0d0c-0000-4000-8000-000000000000", namespace, "data", Role.TARGET)
         client.post(f"/api/v1/namespaces/{namespace}/serviceaccounts", service_account(ref))
         image, agents = Image("storagemirror:test"), Agents(privilege=privilege)
-        pod = agent_pod(PodInput(ref, 1, "orders-standby", image, agents))
+        pod = agent_pod(PodInput(ref, 1, "orders-standby", image, agents, guarded=privilege is Privilege.FREEZE))
         answer = client.post(f"/api/v1/namespaces/{namespace}/pods", pod, check=False)
         assert answer.status == status, answer.message
 

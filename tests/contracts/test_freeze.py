@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -128,6 +130,63 @@ def _landed(image: Path, directory: Path) -> bool:
         subprocess.run(["umount", str(again)], check=True)
     assert len(landed) == 1
     return landed.pop()
+
+
+def test_on_a_disk_that_hangs_a_freeze_waits_and_a_shutdown_cuts_off_at_once(tmp_path: Path) -> None:
+    """FIFREEZE has no time limit. Nor has the call that shuts down, but what it does is done before it waits."""
+    with (
+        disk(tmp_path, "xfs", 420, "outer") as outer,
+        disk(outer.path, "ext4", 64, "inner") as inner,
+        (inner.path / "dirty").open("wb", buffering=0) as file,
+        opened(outer.path) as out,
+        opened(inner.path) as fd,
+    ):
+        file.write(b"x" * 5_000_000)
+        assert freeze.freeze(out).outcome is Outcome.DONE
+        # Whatever waits here cannot be killed: the disk answers again in any case.
+        rescue = threading.Timer(6.0, lambda: freeze.thaw(out))
+        rescue.start()
+        try:
+            freezing = _thread(lambda: freeze.freeze(fd))
+            freezing.join(0.5)
+            assert freezing.is_alive()
+            shutting = _thread(lambda: freeze.shut_down(fd))
+            shutting.join(0.5)
+            errors: list[OSError] = []
+            syncing = _thread(lambda: _fsync(file.fileno(), errors))
+            syncing.join(1.0)
+            assert [e.errno for e in errors] == [errno.EIO]
+        finally:
+            rescue.cancel()
+            freeze.thaw(out)
+        for waiting in (freezing, shutting, syncing):
+            waiting.join(20.0)
+            assert not waiting.is_alive()
+        freeze.thaw(fd)
+
+
+def _thread(work: Callable[[], object]) -> threading.Thread:
+    made = threading.Thread(target=work, daemon=True)
+    made.start()
+    return made
+
+
+def _fsync(fd: int, errors: list[OSError]) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as e:
+        errors.append(e)
+
+
+def test_a_freeze_outlives_the_mount(tmp_path: Path) -> None:
+    with disk(tmp_path, "ext4", 64) as made:
+        with opened(made.path) as fd:
+            assert freeze.freeze(fd).outcome is Outcome.DONE
+        subprocess.run(["umount", str(made.path)], check=True)
+        subprocess.run(["mount", made.device, str(made.path)], check=True)
+        with opened(made.path) as fd:
+            assert freeze.freeze(fd).outcome is Outcome.ALREADY_FROZEN
+            assert freeze.thaw(fd).outcome is Outcome.DONE
 
 
 # -- a file system of its own

@@ -24,6 +24,8 @@ from storagemirror.wire.content import Data
 pytestmark = pytest.mark.timeout(60)
 
 KIB, MIB = 1 << 10, 1 << 20
+SECONDS = 10
+"""Over which the rate is held to."""
 
 
 def limited(rate: int | None, compression: Compression = Compression.OFF) -> TransferOrder:
@@ -118,11 +120,11 @@ def test_the_rate_is_kept_to_five_percent(rate: int) -> None:
         channel.govern(limited(rate))
         thread = pour(channel)
         begin = time.monotonic() + 0.3
-        time.sleep(2.6)
-        got = far.between(begin, begin + 2)
+        time.sleep(SECONDS + 0.6)
+        got = far.between(begin, begin + SECONDS)
         channel.leave()
         thread.join()
-    assert got / 2 == pytest.approx(rate, rel=0.05)
+    assert got / SECONDS == pytest.approx(rate, rel=0.05)
 
 
 def test_a_limit_that_changes_holds_at_once_and_what_is_on_its_way_does_not_wait() -> None:

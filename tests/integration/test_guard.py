@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from storagemirror.agent.guard_parts import longest_freeze
 from storagemirror.fs import freeze
 from storagemirror.sync.freezing import CannotFreeze, FreezeLost, GuardFreezer, NotFrozen
 from tests.support.disks import Disk, disk
@@ -244,6 +245,25 @@ def test_a_pod_that_was_killed_frozen_is_rescued_by_the_next_pod(ours: Guards) -
         assert guard.poll() is None
 
 
+def test_a_volume_that_was_unmounted_frozen_is_rescued_where_it_is_mounted_next(ours: Guards, volume: Disk) -> None:
+    subprocess.run(["fsfreeze", "-f", str(volume.path)], check=True)
+    subprocess.run(["umount", str(volume.path)], check=True)
+    subprocess.run(["mount", volume.device, str(volume.path)], check=True)
+    ours.start(words=("--stranger-seconds", "0.5"))
+    until(lambda: _reason(GuardFreezer(ours.socket)) == "FrozenByAnother", 5)
+    with ours.freezer().freeze(1):
+        pass
+    assert ours.said("by nobody who is known") == 1
+
+
+def test_where_the_kernel_panics_over_tasks_that_wait_freezes_are_shorter(tmp_path: Path) -> None:
+    for panic, timeout, longest in (("0", "1", 10), ("1", "120", 10), ("1", "6", 3), ("1", "0", 10), ("x", "6", 10)):
+        (tmp_path / "hung_task_panic").write_text(f"{panic}\n")
+        (tmp_path / "hung_task_timeout_secs").write_text(f"{timeout}\n")
+        assert longest_freeze(str(tmp_path)) == longest
+    assert longest_freeze(str(tmp_path / "nowhere")) == 10
+
+
 def test_a_guard_that_hangs_is_overruled_by_the_second_and_its_point_is_void(ours: Guards) -> None:
     guard, _ = ours.both()
     freezer = ours.freezer()
@@ -383,6 +403,17 @@ def _points(freezer: GuardFreezer) -> bool:
     except (NotFrozen, FreezeLost):
         return False
     return True
+
+
+def _reason(freezer: GuardFreezer) -> str:
+    """Why it cannot be frozen; empty when it can."""
+    try:
+        freezer.check()
+    except (NotFrozen, CannotFreeze) as e:
+        return e.reason
+    finally:
+        freezer.close()
+    return ""
 
 
 def _strand(ours: Guards) -> None:

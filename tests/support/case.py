@@ -372,14 +372,15 @@ def process_of(pod: str, verb: str) -> int:
     found: list[int] = []
 
     def runs() -> bool:
-        found[:] = _processes(pod, verb)
+        found[:] = processes_of(pod, verb)
         return bool(found)
 
     wait_for(f"pod {pod} to run `storagemirror {verb}`", runs, 60, every=0.3)
     return found[0]
 
 
-def _processes(pod: str, verb: str) -> list[int]:
+def processes_of(pod: str, verb: str) -> list[int]:
+    """All of them that there are now."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

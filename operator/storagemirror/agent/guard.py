@@ -22,7 +22,7 @@ import time
 from enum import Enum
 
 from storagemirror.agent.guard_engines import Engines
-from storagemirror.agent.guard_parts import Done, Volume, Wake, Worker, say
+from storagemirror.agent.guard_parts import Done, Volume, Wake, Worker, longest_freeze, say
 from storagemirror.agent.guard_shared import Shared
 from storagemirror.agent.guard_start import (
     BY_ANOTHER,
@@ -31,13 +31,10 @@ from storagemirror.agent.guard_start import (
     NOT_PERMITTED,
     NOT_READY,
     PASSING,
-    Ability,
     Start,
 )
-from storagemirror.fs.freeze import Answer, Outcome
+from storagemirror.fs.freeze import Outcome
 
-LONGEST_SECONDS = 10.0
-"""A deadline beyond this is cut to it: no engine needs a volume frozen for longer."""
 AGAIN_SECONDS = 0.2
 """Between two tries to thaw."""
 LOOK_AGAIN_SECONDS = 5.0
@@ -63,7 +60,6 @@ class Guard:
         self._worker = worker
         self._start = start
         self._engines = Engines(shared.socket, say)
-        self._ability = Ability(False)
         self._state = _State.STARTING
         self._next = 0.0
         """When to do by ourselves what the state wants then (time.monotonic)."""
@@ -94,17 +90,8 @@ class Guard:
 
     # -- beginning
 
-    def _begin(self) -> Answer:
-        """For the worker."""
-        answer = self._start.rescue()
-        if answer.outcome is Outcome.DONE:
-            self._ability = self._start.ability()
-        else:
-            self._ability = Ability(False, PASSING, BY_ANOTHER, f"the volume is left frozen: {answer.text}")
-        return answer
-
     def _began(self) -> None:
-        able = self._ability
+        able = self._start.seen
         say(f"{self._volume.path} can be frozen" if able.able else f"not frozen here: {able.reason}: {able.text}")
         if able.able or able.kind == LASTING:
             self._state, self._next = _State.IDLE, _NEVER
@@ -125,7 +112,7 @@ class Guard:
         """The time has come for what the state does by itself."""
         self._next = _NEVER
         if self._state is _State.STARTING:
-            self._worker.do(self._begin)
+            self._worker.do(self._start.look)
         elif self._state is _State.FREEZING:
             say("FIFREEZE is not back at the deadline: refused; thawed when it is")
             self._refuse(PASSING, "FreezeTooSlow", "the disk was not done with the freeze in time")
@@ -186,10 +173,10 @@ class Guard:
         word = fields[0] if fields is not None else ""
         if fields is None:
             self._gone(connection)
-        elif word == "able" and self._ability.able:
+        elif word == "able" and self._start.seen.able:
             self._tell(connection, "able")
         elif word == "able":
-            self._tell(connection, "refused", 0, *self._ability[1:])
+            self._tell(connection, "refused", 0, *self._start.seen[1:])
         elif word == "freeze":
             self._ask_freeze(connection, int(fields[1]), int(fields[2]) / 1000)
         elif word == "thaw":
@@ -200,14 +187,14 @@ class Guard:
             self._gone(connection)
 
     def _ask_freeze(self, connection: socket.socket, number: int, seconds: float) -> None:
-        if not self._ability.able:
-            self._tell(connection, "refused", number, *self._ability[1:])
+        if not self._start.seen.able:
+            self._tell(connection, "refused", number, *self._start.seen[1:])
         elif self._wake.ending:
             self._tell(connection, "refused", number, PASSING, NOT_READY, "the guard is ending")
         elif self._state is not _State.IDLE:
             self._tell(connection, "refused", number, PASSING, "GuardBusy", self._state.value)
         else:
-            seconds = min(seconds, LONGEST_SECONDS)
+            seconds = min(seconds, longest_freeze())
             try:
                 self._shared.write_note(seconds)
             except OSError as e:

@@ -133,6 +133,23 @@ class Worker:
             self._wake.wake()
 
 
+LONGEST_SECONDS = 10.0
+"""A deadline beyond this is cut to it: no engine needs a volume frozen for longer."""
+
+
+def longest_freeze(sysctls: str = "/proc/sys/kernel") -> float:
+    """Seconds. Where the kernel panics over a task that waits for too long (hung_task_panic), a writer that waits in a
+    freeze is such a task: there half of what it allows, at most."""
+    try:
+        with open(f"{sysctls}/hung_task_panic", encoding="ascii") as panic:
+            panics = int(panic.read())
+        with open(f"{sysctls}/hung_task_timeout_secs", encoding="ascii") as timeout:
+            allowed = int(timeout.read())
+    except (OSError, ValueError):  # a kernel without this check
+        return LONGEST_SECONDS
+    return min(LONGEST_SECONDS, allowed / 2) if panics and allowed else LONGEST_SECONDS
+
+
 def stay_in_memory() -> bool:
     """Lock this process in memory, so that it can thaw on a machine that has none left. False where it may not
     (CAP_IPC_LOCK, or a limit of locked memory that is high enough)."""

@@ -54,6 +54,8 @@ class Start:
         self._wake = wake
         self._say = say
         self._stranger_seconds = stranger_seconds
+        self.seen = Ability(False)
+        """What is known so far."""
 
     def rescue(self) -> Answer:
         """Thaw what a guard of this pod left frozen. FAILED when it may be frozen still."""
@@ -72,8 +74,16 @@ class Start:
         self._shared.remove_note()
         return Answer(Outcome.DONE)
 
-    def ability(self) -> Ability:
-        """Whether it can be frozen, by trying."""
+    def look(self) -> Answer:
+        """Thaw what was left frozen, then see whether it can be frozen: `seen`. For the worker."""
+        answer = self.rescue()
+        if answer.outcome is Outcome.DONE:
+            self.seen = self._ability()
+        else:
+            self.seen = Ability(False, PASSING, BY_ANOTHER, f"the volume is left frozen: {answer.text}")
+        return answer
+
+    def _ability(self) -> Ability:
         try:
             self._volume.check_own()
         except VolumeError as e:
@@ -90,6 +100,7 @@ class Start:
                 return Ability(False, LASTING, "FilesystemCannotFreeze", f"{self._volume.path}: {answer.text}")
             if answer.outcome is not Outcome.ALREADY_FROZEN:
                 return Ability(False, PASSING, FAILED, f"cannot freeze {self._volume.path}: {answer.text}")
+            self.seen = Ability(False, PASSING, BY_ANOTHER, "the volume was frozen already when the guard began")
             if time.monotonic() - first > self._stranger_seconds:
                 self._thaw_stranger()
                 first = time.monotonic()
@@ -97,7 +108,10 @@ class Start:
         return Ability(False, PASSING, NOT_READY, "the guard is ending")
 
     def _trial(self) -> Answer:
-        self._shared.write_note(_TRIAL_SECONDS)
+        try:
+            self._shared.write_note(_TRIAL_SECONDS)
+        except OSError as e:
+            return Answer(Outcome.FAILED, e.errno or 0)
         answer = self._volume.freeze()
         if answer.outcome is Outcome.DONE:
             thawed = self._volume.thaw()

@@ -69,7 +69,8 @@ def thaw(directory: int) -> Answer:
 
 def shut_down(directory: int) -> Answer:
     """Cut it off from its disk, for good: until it is mounted again every operation fails with EIO, those too that wait
-    in a freeze. ext4 and XFS; NOT_SUPPORTED elsewhere."""
+    in a freeze. ext4 and XFS; NOT_SUPPORTED elsewhere. On a disk that hangs it cuts off at once too, but ext4 then
+    waits for the disk before it comes back: call it where that does no harm."""
     return _call(directory, _FS_IOC_SHUTDOWN, {}, _NO_LOG_FLUSH)
 
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import fcntl
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import storagemirror
@@ -54,7 +57,8 @@ def _measure(args: argparse.Namespace, base: Path) -> Report:
     cases = chosen(args.only)
     for i, case in enumerate(cases):
         start = time.monotonic()
-        report.outcomes.append(shop.run(case, args.rounds))
+        with _alone(args.lock):
+            report.outcomes.append(shop.run(case, args.rounds))
         report.commands = shop.commands
         if args.json:
             report.write(args.json)  # what is measured is kept, whatever comes
@@ -67,9 +71,22 @@ def _measure(args: argparse.Namespace, base: Path) -> Report:
     return report
 
 
+@contextmanager
+def _alone(files: list[str]) -> Iterator[None]:
+    """While nobody else holds a lock (flock) on any of these files."""
+    with ExitStack() as held:
+        for name in files:
+            file = held.enter_context(open(name, "a", encoding="utf-8"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.mirror", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="data sets at a tenth, 2 rounds: under 3 minutes")
+    parser.add_argument(
+        "--lock", action="append", default=[], metavar="FILE", help="hold a lock on FILE while a case is measured"
+    )
     parser.add_argument("--scale", type=float, help="share of the data sets (default: 1)")
     parser.add_argument("--rounds", type=int, help="of each case (default: 5)")
     parser.add_argument(
