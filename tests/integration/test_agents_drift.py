@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,19 @@ def settled(pair: AgentPair) -> None:
     assert pair.equal()
 
 
+@contextmanager
+def changed_unseen(file: Path) -> Iterator[None]:
+    """Another content, through a memory map: no watch names it while the file is open."""
+    fd = os.open(file, os.O_RDWR)
+    try:
+        with mmap.mmap(fd, 0) as mapped:
+            mapped[0:1] = b"#"
+            mapped.flush()
+            yield
+    finally:
+        os.close(fd)
+
+
 def change_everything_on(root: Path) -> None:
     """On the source: what is changed there is no drift, whatever old times it has."""
     (root / "d1/sub/f1").write_text("changed")
@@ -73,7 +89,8 @@ def test_what_was_changed_on_the_target_is_told_by_name_and_nothing_else_is(
             (there / "d8/sub/f8").chmod(0o600)
             (there / "d0/sub").rename(there / "d0/gone")
             change_everything_on(pair.source.volume)
-            run(pair, "two")
+            with changed_unseen(made.path / "d4/sub/f24"):
+                run(pair, "two")
             assert pair.equal(), "the source's word holds"
             wait_for(lambda: drifted(pair) is not None and drifted(pair), "a word of it", 10, pair.tell)
             found = drifted(pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -88,6 +89,17 @@ def test_a_run_sends_everything_and_between_two_of_them_nothing_is_sent(pair: Ag
     assert target.peer.state is PeerState.CONNECTED
     run(pair, "two")
     assert pair.equal()
+
+
+def test_what_kept_its_size_and_time_is_in_the_run_because_the_watch_named_it(pair: AgentPair) -> None:
+    resting(pair)
+    run(pair, "one")
+    file = pair.source.volume / "d1/sub/f1"
+    found, content = file.stat(), file.read_bytes()[::-1]
+    file.write_bytes(content)
+    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+    run(pair, "two")
+    assert there(pair, "d1/sub/f1").read_bytes() == content
 
 
 def test_a_run_is_done_once_and_what_it_does_not_say_is_not_done(pair: AgentPair) -> None:
