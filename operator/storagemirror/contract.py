@@ -86,6 +86,8 @@ class Phase(StrEnum):
     """Source: dialling. Target: listening, nobody there."""
     MIRRORING = "Mirroring"
     REPLICATING = "Replicating"
+    IDLE = "Idle"
+    """Source: connected, and between two runs (`ReplicationMode`): nothing is sent."""
     HELD = "Held"
     PAUSED = "Paused"
     DRAINED = "Drained"
@@ -271,6 +273,17 @@ class Consistency(StrEnum):
     """One moment of the source, as a power cut would leave it; a later one each `interval`."""
 
 
+class ReplicationMode(StrEnum):
+    """When changes reach the copy."""
+
+    CONTINUOUS = "Continuous"
+    """As they happen, or as points come."""
+    SCHEDULED = "Scheduled"
+    """In runs, at the times of a schedule."""
+    MANUAL = "Manual"
+    """In runs, each of which somebody asks for."""
+
+
 class ReplicationOrder(_Wire, frozen=True, kw_only=True):
     """Source: how changes reach the copy."""
 
@@ -279,6 +292,9 @@ class ReplicationOrder(_Wire, frozen=True, kw_only=True):
     """From point to point."""
     max_stall_seconds: float = 0.2
     """A point for which writes would have to wait longer is put off."""
+    mode: ReplicationMode = ReplicationMode.CONTINUOUS
+    run: str | None = None
+    """Scheduled and Manual: names the run that is due; it is done when a report's `RunDone` bears the same."""
 
 
 class Order(_Wire, frozen=True, kw_only=True):
@@ -437,6 +453,31 @@ class Verification(_Wire, frozen=True, kw_only=True):
     """Why nothing could be compared; empty: it could."""
 
 
+class RunDone(_Wire, frozen=True, kw_only=True):
+    """Source: a run of `ReplicationMode.SCHEDULED` or `MANUAL` that has ended: everything was compared, sent, and made
+    durable on the target."""
+
+    run: str
+    """Of the `ReplicationOrder` that it answers."""
+    began: str = ""
+    at: str = ""
+    """When it ended; both on the source's clock."""
+    bytes_sent: int = 0
+    """Over the connection, meanwhile."""
+    error: str = ""
+    """What is not on the target all the same; empty: everything is."""
+
+
+class Drifted(_Wire, frozen=True, kw_only=True):
+    """Source: what its latest full comparison found changed on the target, and not by it. It was made equal again."""
+
+    at: str = ""
+    """When that comparison ended, on the source's clock; empty where it found nothing."""
+    count: int = 0
+    first: tuple[str, ...] = ()
+    """The first names, printable; at most 16."""
+
+
 class KeptAside(_Wire, frozen=True, kw_only=True):
     """Target of a restore: what was found on the volume that the live side does not know of, and kept."""
 
@@ -511,6 +552,10 @@ class Report(_Wire, frozen=True, kw_only=True):
     """Target only: what was kept aside under its present order's `restore`; None until that is done."""
     verification: Verification | None = None
     """Source only: the latest verification that ended."""
+    run: RunDone | None = None
+    """Source only: the latest run that ended."""
+    drifted: Drifted | None = None
+    """Source only; None: no comparison could tell yet."""
     problem: Problem | None = None
     progress: Progress | None = None
     mirrored_at: str | None = None

@@ -11,12 +11,15 @@ from storagemirror.clock import rfc3339
 from storagemirror.contract import (
     ORDER_KEY,
     REPORT_ANNOTATION,
+    Drifted,
     Freezing,
     Order,
     Phase,
     PointsMade,
+    ReplicationMode,
     Report,
     Role,
+    RunDone,
     Verification,
     decode,
     encode,
@@ -77,6 +80,14 @@ class World:
     freezing: Freezing | None = None
     points: PointsMade | None = None
     """What source agents say of their guards."""
+    in_runs: RunDone | None = None
+    """What becomes of a run that is ordered in mode Scheduled or Manual; None: it has not ended yet."""
+    ran: list[str] = field(default_factory=list)
+    """The runs that were done."""
+    drifted: Drifted | None = None
+    """What source agents found changed on the target."""
+    through: str | None = ""
+    """Up to when the last one sent everything; None: the agent is new, and does not know."""
 
     def __post_init__(self) -> None:
         self.api = FakeApi(lambda: self.clock.moment)
@@ -260,7 +271,7 @@ class World:
         common: dict[str, Any] = {"instance": order.instance, "epoch": order.epoch, "revision": order.revision}
         if role is Role.TARGET:
             return Report(phase=Phase.REPLICATING, peer_connected=True, **common)
-        common["freezing"], common["points"] = self.freezing, self.points
+        common |= {"freezing": self.freezing, "points": self.points, "drifted": self.drifted}
         if order.peer is None:
             return Report(phase=Phase.CONNECTING, **common)
         whole: dict[str, Any] = {
@@ -271,7 +282,22 @@ class World:
         }
         if order.verify is not None and self.finding is not None:
             whole["verification"] = Verification(run=order.verify.run, at=now, **self.finding)
+        if order.replication.mode is not ReplicationMode.CONTINUOUS and order.prove is None:
+            return self._in_runs(order, common, whole)
         return Report(phase=Phase.REPLICATING, peer_connected=True, **common, **whole)
+
+    def _in_runs(self, order: Order, common: dict[str, Any], whole: dict[str, Any]) -> Report:
+        run, now = order.replication.run, whole["synced_through"]
+        if run is not None and self.in_runs is None:
+            return Report(phase=Phase.REPLICATING, peer_connected=True, **common)
+        if run is not None and self.in_runs is not None and run not in self.ran:
+            self.ran.append(run)
+            self.through = now
+        idle: dict[str, Any] = {"phase": Phase.IDLE, "peer_connected": True, **common}
+        if not self.ran or self.in_runs is None or not self.through:
+            return Report(**idle)
+        done = RunDone(run=self.ran[-1], began=self.through, at=self.through, error=self.in_runs.error)
+        return Report(**idle, run=done, **{**whole, "synced_through": self.through, "lag_seconds": None})
 
     def say(self, role: Role, base: str, report: Report) -> None:
         """An agent's heartbeat."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from storagemirror.agent.drifting import Drifting
 from storagemirror.agent.view import View
 from storagemirror.clock import Clock
 from storagemirror.contract import Capture, CompareBy, Phase, Problem
@@ -33,6 +34,9 @@ SLICE_SECONDS, LONGEST_SLICE = 0.1, 0.5
 """A proof works so long at a time, then changes have their turn; longer where these took longer."""
 ANSWER_SECONDS = 0.02
 """With nothing to do but to wait for the target's answer to it."""
+
+
+NOTHING = Drained()
 
 
 class Sends(Protocol):
@@ -111,8 +115,8 @@ class Following:
         """`compare_seconds`: at least so long between two full comparisons while changes are watched."""
         self._by_content = compare is CompareBy.CHECKSUM
         # By content in slices, so that changes need not wait for it.
-        by = CompareBy.SIZE_AND_TIME if self._by_content else compare
-        self._options = MirrorOptions(by, sync_source=True)
+        self._by = CompareBy.SIZE_AND_TIME if self._by_content else compare
+        self._drifting = Drifting(view, clock)
         self._checker = ends.checker
         self._session, self._volume = ends.session, ends.volume
         self._watch, self._unsettled = ends.watch, ends.unsettled
@@ -143,6 +147,27 @@ class Following:
         self.settle()
         self._view.see(phase=Phase.REPLICATING, mirrored_ns=self._clock.now_ns())
         return self._whole_ns
+
+    def once(self) -> bool:
+        """A run: everything that the source holds now is compared, sent and made durable; True then. Raises as
+        `run`."""
+        before = self._drain(0.0)
+        self._prover.note(before)
+        if self._view.sight.mirrored_ns is None:
+            self._begin()
+        elif self._view.sight.phase is not Phase.HELD:
+            self._view.see(phase=Phase.REPLICATING)
+        self._compare(before)
+        if before and not before.whole:
+            # What kept its size and time is not found by comparing.
+            self._session.apply(before)
+        self.settle()
+        # By content too, where that is wanted.
+        while (most := self._prove()) is not None:
+            self._step(most)
+        self.settle()
+        self._view.see(phase=Phase.REPLICATING, mirrored_ns=self._clock.now_ns())
+        return True
 
     def settle(self) -> None:
         """Send what has changed up to now, and make it durable: the last thing before a good end."""
@@ -181,7 +206,7 @@ class Following:
 
     def _step(self, timeout: float, *, settle: bool = False) -> None:
         """Take what has changed, send it, and make it durable when it is time (or at once: `settle`)."""
-        changes = self._unsettled.drain(timeout)
+        changes = self._drain(timeout)
         began = self._clock.monotonic()
         self._prover.note(changes)
         # What is missing on another file system than ours was not deleted.
@@ -192,24 +217,32 @@ class Following:
             self._dirty = True
             self._see_left()
         if changes.whole or self._clock.monotonic() >= self._compare_due:
-            self._compare()
+            self._compare(changes if changes.whole else NOTHING)
         period = MARK_SECONDS if self._dirty else IDLE_SECONDS
         if settle or self._clock.monotonic() - self._marked >= period:
             self._mark(max(changes.through_ns, self._whole_ns))
         self._step_took = self._clock.monotonic() - began
 
-    def _compare(self) -> None:
-        """A full comparison."""
+    def _drain(self, timeout: float) -> Drained:
+        changes = self._unsettled.drain(timeout)
+        self._drifting.drained(changes)
+        return changes
+
+    def _compare(self, unsent: Drained = NOTHING) -> None:
+        """A full comparison. `unsent`: what was drained, and is not sent yet."""
         self._volume.check_identity()
         start = self._clock.monotonic()
-        result = self._session.mirror(self._options)
+        network = self._volume.facts().fs_type in NETWORK_FILE_SYSTEMS
+        named = self._watch.capture is Capture.WATCH and not unsent.whole
+        since = self._drifting.since(trusted=named and not network)
+        result = self._session.mirror(MirrorOptions(self._by, sync_source=True, settled_ns=since))
+        self._drifting.compared(result, unsent)
         self._see_left()
         if self._by_content:
             self._checker.begin()
         self._whole_ns = result.started_ns
         self._dirty = True
         now = self._clock.monotonic()
-        network = self._volume.facts().fs_type in NETWORK_FILE_SYSTEMS
         period = NETWORK_SECONDS if network else self._compare_seconds
         # It reads all names of the source: at most a twentieth of the time goes into it.
         self._compare_due = now + max(period, 20 * (now - start))
@@ -222,6 +255,7 @@ class Following:
         self._marked = self._clock.monotonic()
         self._dirty = False
         failed, first = self._view.failed_entries()
+        self._drifting.marked(whole=not failed)
         if failed:
             # Not everything up to then is on the target: the time stands still until a comparison has mended it.
             self._compare_due = min(self._compare_due, self._marked + RETRY_SECONDS)

@@ -52,10 +52,54 @@ class Pointing:
         self._line = points.session.line()
         self._due = 0.0
         self._said = ""
+        self._begun = False
 
     def run(self, wanted: Callable[[], bool]) -> None:
         """As long as points are `wanted`. Raises what ends the connection; `CannotFreeze`; `MirrorAgain`: then the
         maker is of no use any more."""
+        self._begin()
+        while wanted():
+            self._turn()
+        self._maker.let_go(self._line)
+
+    def once(self, wanted: Callable[[], bool]) -> bool:
+        """One point of what the source holds now, unless nothing has changed since the last; once it is durable on the
+        target it is True. False: it was not `wanted` any more. Raises as `run`."""
+        self._begin()
+        if self._view.sight.phase is not Phase.REPLICATING:
+            self._view.see(phase=Phase.REPLICATING)
+        done = False
+        while not done and wanted():
+            done = self._attempt(wanted)
+            self._see()
+        self._maker.let_go(self._line)
+        return done
+
+    def _attempt(self, wanted: Callable[[], bool]) -> bool:
+        """Whether a point of now is durable; where not, some time has passed."""
+        self._limit()
+        rest = min(self._points.order().interval_seconds, REFUSED_SECONDS)
+        try:
+            made = self._make()
+            while self._maker.waits:
+                self._maker.hear(self._line, TURN_SECONDS)
+                self._see()
+            if made is not None:
+                return True
+        except PointRefused as e:
+            self._refused(e)
+            rest = REFUSED_SECONDS
+        end = self._clock.monotonic() + rest
+        while wanted() and self._clock.monotonic() < end:
+            if not self._maker.is_open:
+                self._points.session.ping()
+            self._clock.sleep(TURN_SECONDS)
+        return False
+
+    def _begin(self) -> None:
+        """A mirror, unless the target has a point that we know. Once in a connection."""
+        if self._begun:
+            return
         self._limit()
         if self._maker.go_on(self._line):
             log.info("the target has point %d: nothing needs to be compared", self._maker.durable_number)
@@ -69,9 +113,7 @@ class Pointing:
             self._line = self._points.session.line()
             self._maker.begin(self._line, mirrored_ns)
             log.info("everything is compared and on the target; points follow")
-        while wanted():
-            self._turn()
-        self._maker.let_go(self._line)
+        self._begun = True
 
     def finish(self) -> None:
         """A last point, before a good end. Raises as `run`."""
@@ -88,9 +130,8 @@ class Pointing:
             try:
                 self._make()
             except PointRefused as e:
-                log.warning("the target takes no point: %s: %s", e.reason, e.message)
+                self._refused(e)
                 self._due = self._clock.monotonic() + REFUSED_SECONDS
-                self._view.see(problem=Problem(reason=e.reason, message=e.message, hint=e.hint))
         else:
             self._maker.hear(self._line, min(TURN_SECONDS, self._due - now))
         self._see()
@@ -100,17 +141,23 @@ class Pointing:
         if wait > 0 and not self._maker.waits:
             self._clock.sleep(wait)
 
-    def _make(self) -> None:
+    def _refused(self, why: PointRefused) -> None:
+        log.warning("the target takes no point: %s: %s", why.reason, why.message)
+        self._view.see(problem=Problem(reason=why.reason, message=why.message, hint=why.hint))
+
+    def _make(self) -> bool | None:
+        """Whether a point was made; None: it was put off."""
         try:
             made = self._maker.make(self._line)
         except (PutOff, NotFrozen, FreezeLost) as e:
             if e.reason != self._said:
                 log.warning("no point this time: %s: %s", e.reason, e.message)
             self._said = e.reason
-            return
+            return None
         self._said = ""
         if made and self._view.sight.problem is not None:
             self._view.see(problem=None)
+        return made
 
     def _limit(self) -> None:
         self._maker.limits = Limits(self._points.order().max_stall_seconds)

@@ -6,6 +6,8 @@ Rules that hold whatever happens:
 - A new connection begins with a full comparison, then applies what was seen meanwhile: the comparison cannot see a
   change that kept size and time, the watch cannot see what happened before it was set.
 - `through` moves only after a mark: the target has applied and fsynced everything before it.
+- In modes Scheduled and Manual a connection sends nothing but runs; each begins with a full comparison, or makes a
+  point of what changed since the last.
 - A source that is not the directory we started on (unmounted, replaced) ends all sending at once: what is missing
   there says nothing about what was deleted.
 """
@@ -16,16 +18,19 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
 from storagemirror.agent.checking import Checker
 from storagemirror.agent.checks import Checks
 from storagemirror.agent.context import Backoff, Context
-from storagemirror.agent.follow import NETWORK_FILE_SYSTEMS, Ends, Following
+from storagemirror.agent.follow import IDLE_SECONDS, NETWORK_FILE_SYSTEMS, Ends, Following
 from storagemirror.agent.lag import Unsettled
 from storagemirror.agent.pointing import Pointing, Points
 from storagemirror.agent.prove import Prover
+from storagemirror.agent.runs import Runs
 from storagemirror.agent.verify import Verifier
 from storagemirror.agent.view import facts_of, problem_of
 from storagemirror.contract import (
@@ -97,6 +102,8 @@ class SourceAgent:
         self._maker: Maker | None = None
         self._capture: TraceCapture | None = None
         """The maker's."""
+        self._pointing: tuple[SourceSession, Pointing] | None = None
+        self._runs = Runs(context.orders.current, context.view, context.clock)
         self._number = 0
         """Of the latest point that was begun; it only grows."""
         self._freezer: GuardFreezer | None = None
@@ -357,16 +364,52 @@ class SourceAgent:
     def _replicate(self, order: Order, session: SourceSession, follow: Following) -> None:
         """As long as the connection is wanted, the one or the other, as the order says by then."""
         while True:
-            if self._points_wanted(session):
+            if self._runs.wanted():
+                self._in_runs(order, session, follow)
+            elif self._points_wanted(session):
                 self._make_points(order, session, follow)
             else:
-                self._end_points()
-                self._view.see(points=None)
-                follow.run(lambda: self._wanted(order) and not self._points_wanted(session))
+                self._no_points()
+                follow.run(lambda: self._wanted(order) and self._live_wanted(session))
                 if self._context.stop.is_set():
                     follow.settle()
             if not self._wanted(order):
                 return
+
+    def _no_points(self) -> None:
+        self._end_points()
+        self._view.see(points=None)
+
+    def _live_wanted(self, session: SourceSession) -> bool:
+        return not self._runs.wanted() and not self._points_wanted(session)
+
+    def _in_runs(self, order: Order, session: SourceSession, follow: Following) -> None:
+        """What is due, and nothing between."""
+        orders, first = self._context.orders, True
+
+        def wanted() -> bool:
+            return self._wanted(order) and self._runs.wanted()
+
+        while wanted():
+            current = orders.current()
+            run = self._runs.due()
+            if run is None:
+                self._runs.rest(first=first)
+                session.ping()
+                if self._volume is not None:
+                    self._volume.check_identity()
+                orders.wait(current, IDLE_SECONDS)
+            elif self._points_wanted(session):
+                self._runs.do(run, lambda: self._one_point(session, follow, wanted))
+            else:
+                self._no_points()
+                self._runs.do(run, follow.once)
+            first = False
+
+    def _one_point(self, session: SourceSession, follow: Following, wanted: Callable[[], bool]) -> bool:
+        with self._making(session, follow) as pointing:
+            return pointing.once(wanted)
+        return False  # the volume cannot be frozen just now
 
     def _points_wanted(self, session: SourceSession) -> bool:
         """A proof and a verification are about what the source is now, not about a point of before."""
@@ -383,13 +426,22 @@ class SourceAgent:
         return verified and session.can_tell_points
 
     def _make_points(self, order: Order, session: SourceSession, follow: Following) -> None:
-        maker = self._maker = self._maker or self._new_maker()
-        self._view.measures.lag_bytes = lambda: maker.unsent_bytes
-        pointing = Pointing(Points(session, maker, follow, self._replication), self._view, self._context.clock)
-        try:
-            pointing.run(lambda: self._wanted(order) and self._points_wanted(session))
+        with self._making(session, follow) as pointing:
+            pointing.run(lambda: self._wanted(order) and self._points_wanted(session) and not self._runs.wanted())
             if self._context.stop.is_set():
                 pointing.finish()
+
+    @contextmanager
+    def _making(self, session: SourceSession, follow: Following) -> Iterator[Pointing]:
+        """For as long as points are made. What the maker knows is kept for the next time."""
+        if self._maker is None or self._pointing is None or self._pointing[0] is not session:
+            self._maker = self._maker or self._new_maker()
+            points = Points(session, self._maker, follow, self._replication)
+            self._pointing = (session, Pointing(points, self._view, self._context.clock))
+        maker, (_, pointing) = self._maker, self._pointing
+        self._view.measures.lag_bytes = lambda: maker.unsent_bytes
+        try:
+            yield pointing
         except CannotFreeze as e:
             log.warning("no points here: %s: %s", e.reason, e.message)
             maker.let_go(session.line())
@@ -413,7 +465,7 @@ class SourceAgent:
         return Maker(volume, self._capture, self._freezer, clock, number=self._number)
 
     def _end_points(self) -> None:
-        capture, self._maker, self._capture = self._capture, None, None
+        capture, self._maker, self._capture, self._pointing = self._capture, None, None, None
         if capture is not None:
             capture.close()
 

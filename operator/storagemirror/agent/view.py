@@ -11,6 +11,7 @@ from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import (
     Capture,
     CopyPoint,
+    Drifted,
     Freezing,
     KeptAside,
     NotKept,
@@ -21,6 +22,7 @@ from storagemirror.contract import (
     Problem,
     Proof,
     Report,
+    RunDone,
     Verification,
     VolumeFacts,
 )
@@ -49,6 +51,8 @@ class Sight:
     proof: Proof | None = None
     kept: KeptAside | None = None
     verification: Verification | None = None
+    run: RunDone | None = None
+    drifted: Drifted | None = None
     mirrored_ns: int | None = None
     through_ns: int | None = None
     capture: Capture | None = None
@@ -144,6 +148,8 @@ class View:
                 proof=sight.proof,
                 kept=sight.kept if _answers(sight.kept, sight.order) else None,
                 verification=sight.verification,
+                run=sight.run,
+                drifted=sight.drifted,
                 problem=_cut(sight.problem),
                 progress=self._progress if sight.phase is Phase.MIRRORING else None,
                 mirrored_at=_time(sight.mirrored_ns),
@@ -207,6 +213,12 @@ class View:
                 self._tally.clear()
                 self._failed, self._failed_first = 0, ""
 
+    @property
+    def bytes_sent(self) -> int:
+        """Over all connections, since this process began."""
+        with self._changed:
+            return self._wire_before + self._wire_session
+
     def failed_entries(self) -> tuple[int, str]:
         """How many entries could not be written since the last comparison began, and the first of them."""
         with self._changed:
@@ -247,6 +259,8 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
         or before.proof != now.proof
         or before.kept != now.kept
         or before.verification != now.verification
+        or before.run != now.run
+        or before.drifted != now.drifted
         or before.peer_connected != now.peer_connected
         or before.capture is not now.capture
         or before.freezing != now.freezing

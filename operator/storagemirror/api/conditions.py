@@ -18,7 +18,7 @@ REASON = r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
 
 
 class ConditionType(StrEnum):
-    """What conditions speak of. For all but Reconciling, Stalled and Held, True is good."""
+    """What conditions speak of. For all but Reconciling, Stalled, Held and Drifted, True is good."""
 
     READY = "Ready"
     """The copy of every volume is whole and follows (kstatus, Flux, Argo CD and `kubectl wait` read this)."""
@@ -48,6 +48,10 @@ class ConditionType(StrEnum):
     """Nothing of the source was left out of the copy, nor owner, mode or attribute lost."""
     CRASH_CONSISTENT = "CrashConsistent"
     """The copy is a point in time of the source, as a power cut would leave it."""
+    DRIFTED = "Drifted"
+    """Somebody else has changed the copy (only where that was ever found)."""
+    ON_SCHEDULE = "OnSchedule"
+    """Every run that was due is done, or is going on (only with mode Scheduled or Manual)."""
     VERIFIED = "Verified"
     """The last verification found both sides equal (only where the pair asks for some)."""
 
@@ -89,7 +93,7 @@ def condition(
     """
     if len(reason) > MAX_REASON or re.fullmatch(REASON, reason) is None:
         reason, message = Reason.UNKNOWN, f"{message} (reason given: {str(reason)[:MAX_REASON]!r})".strip()
-    bad_when_true = kind in (ConditionType.STALLED, ConditionType.HELD)
+    bad_when_true = kind in (ConditionType.STALLED, ConditionType.HELD, ConditionType.DRIFTED)
     neutral = kind is ConditionType.RECONCILING
     good = ConditionStatus.FALSE if bad_when_true else ConditionStatus.TRUE
     text = message

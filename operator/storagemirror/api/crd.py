@@ -56,6 +56,20 @@ PRINTER_COLUMNS: list[dict[str, Any]] = [
         "jsonPath": ".status.pointAt",
         "description": "How old the latest point in time on the target is",
     },
+    {
+        "name": "Last Run",
+        "type": "date",
+        "priority": 1,
+        "jsonPath": ".status.lastRun",
+        "description": "How long ago the last run ended (mode Scheduled or Manual)",
+    },
+    {
+        "name": "Next Run",
+        "type": "string",
+        "priority": 1,
+        "jsonPath": ".status.nextRun",
+        "description": "When the next run begins (mode Scheduled)",
+    },
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {
         "name": "Synced Through",

@@ -128,6 +128,15 @@ class Reason(StrEnum):
     POINT_REFUSED = "PointRefused"
     VOLUME_UNUSABLE = "VolumeUnusable"
     NOT_EVERYTHING_KEPT = "NotEverythingKept"
+    WAITING_FOR_SCHEDULE = "WaitingForSchedule"
+    WAITING_FOR_TRIGGER = "WaitingForTrigger"
+    RUN_BEGUN = "RunBegun"
+    RUN_COMPLETED = "RunCompleted"
+    RUN_INCOMPLETE = "RunIncomplete"
+    RUN_WAITS = "RunWaits"
+    SCHEDULE_INVALID = "ScheduleInvalid"
+    TARGET_CHANGED = "TargetChanged"
+    TARGET_UNCHANGED = "TargetUnchanged"
     VERIFIED_EQUAL = "VerifiedEqual"
     NOT_VERIFIED_YET = "NotVerifiedYet"
     DIFFERENCES_FOUND = "DifferencesFound"
@@ -333,6 +342,12 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         "that hides what it writes: look for its cause.",
         Reason.DIFFERENCES_REPAIRED: "They are equal now. Content that changed under an equal size and time is damage, "
         "or a tool that hides what it writes: look for its cause.",
+        Reason.TARGET_CHANGED: "The copy is equal to the source again. Look for who writes it: a pod that mounts the "
+        "target claim, or somebody on its node.",
+        Reason.SCHEDULE_INVALID: "Correct spec.replication.schedule or timeZone; no run begins until then. Five "
+        "fields: minute, hour, day of the month, month, day of the week.",
+        Reason.RUN_INCOMPLETE: "See status.volumes[].run.message; the next run tries it again.",
+        Reason.RUN_WAITS: "It is done as soon as what is in the way is gone.",
         Reason.VERIFY_FAILED: "See the message, and status.volumes[].verify.",
         Reason.HELD: _CONFIRM,
         Reason.MASS_DELETE: _CONFIRM,

@@ -32,6 +32,10 @@ CONDITION_MEANINGS = {
     ConditionType.SEPARATE_NODES: "The two sides are on different nodes, so that one node's death leaves a copy.",
     ConditionType.EVERYTHING_KEPT: "Nothing was left out of the copy, and no owner, mode or attribute was lost.",
     ConditionType.CRASH_CONSISTENT: "The copy is a point in time of the source, as a power cut would leave it.",
+    ConditionType.DRIFTED: "The latest full comparison found that somebody else had changed the copy (only where that "
+    "was ever found).",
+    ConditionType.ON_SCHEDULE: "Every run that was due was done, and whole, or is going on (only with "
+    "spec.replication.mode Scheduled or Manual).",
     ConditionType.VERIFIED: "The last verification found both sides equal, by checksum (only with spec.verify).",
 }
 

@@ -1,12 +1,17 @@
-"""spec.replication: how changes reach the copy; and what the status tells of points."""
+"""spec.replication: how and when changes reach the copy; and what the status tells of points and of runs."""
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 from pydantic import Field
 
 from storagemirror.api.durations import Duration
 from storagemirror.api.model import ApiModel, Count, Message, Time, rule, rules
-from storagemirror.contract import Consistency
+from storagemirror.api.schedules import CRON, ZONE
+from storagemirror.contract import Consistency, ReplicationMode
+
+LONGEST_TRIGGER = 253
 
 
 class Replication(ApiModel):
@@ -23,8 +28,54 @@ class Replication(ApiModel):
             "maxStall must be from 50ms to 10s",
             field=".maxStall",
         ),
+        rule(
+            "timestamp('2026-01-01T00:00:00Z').getFullYear(self.timeZone) > 0",
+            "timeZone must be one of the IANA database, such as Europe/Berlin",
+            field=".timeZone",
+        ),
+        rule("self.mode != 'Scheduled' || has(self.schedule)", "mode Scheduled needs a schedule", field=".schedule"),
+        rule(
+            "!has(self.schedule) || self.mode == 'Scheduled'",
+            "a schedule is only kept with mode Scheduled: set the mode, or leave out the schedule",
+            field=".schedule",
+        ),
+        rule(
+            "!has(self.trigger) || self.mode != 'Continuous'",
+            "a trigger asks for a run, and mode Continuous has none: set mode to Manual or Scheduled",
+            field=".trigger",
+        ),
     )
 
+    mode: ReplicationMode = Field(
+        default=ReplicationMode.CONTINUOUS,
+        description="When changes reach the copy. Continuous (default): as they happen, or as points come. Scheduled: "
+        "in runs, at the times of schedule; the first one at once where there is no copy yet. Manual: in runs, one for "
+        "each new trigger. A run makes the copy equal to the source, or with consistency Point makes one point; "
+        "between two runs nothing is sent, and the lag is the age of the last one. A planned failover, a restore and a "
+        "verification bring the copy up to date whatever the mode.",
+    )
+    schedule: str | None = Field(
+        default=None,
+        min_length=9,
+        max_length=128,
+        pattern=CRON,
+        description="With Scheduled: when a run begins, as a cron expression of five fields, such as 0 * * * * (each "
+        "full hour). Runs that were missed (paused, nothing was running, the one before took longer) are made up for "
+        "by one.",
+    )
+    time_zone: str = Field(
+        default="UTC",
+        max_length=64,
+        pattern=ZONE,
+        description="Time zone of the schedule, by its IANA name, such as Europe/Berlin.",
+    )
+    trigger: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=LONGEST_TRIGGER,
+        description="With Manual or Scheduled: one run, now: any text that is not the one that was done last. That one "
+        "is in status.trigger, once every volume has done it.",
+    )
     consistency: Consistency = Field(
         default=Consistency.LIVE,
         description="What the copy is while the application writes. Live (default): each change is applied as it "
@@ -70,3 +121,36 @@ class PointStatus(ApiModel):
         description="Why the kernel's trace does not name which bytes of a file change, so that all of it is compared; "
         "empty where it does.",
     )
+
+
+class RunResult(StrEnum):
+    """What became of a run."""
+
+    COMPLETE = "Complete"
+    """All of the source is safe on the target."""
+    INCOMPLETE = "Incomplete"
+    """Something could not be written there."""
+
+
+class RunStatus(ApiModel):
+    """Of one volume with mode Scheduled or Manual: its last run, and the next."""
+
+    next_time: Time | None = Field(default=None, description="When the schedule has the next one begin.")
+    trigger: str | None = Field(
+        default=None, max_length=LONGEST_TRIGGER, description="The last spec.replication.trigger that was done."
+    )
+    due: Message = Field(
+        default="",
+        description="The run that is due and not done yet: first, schedule:TIME or trigger:TEXT. It is tried until it "
+        "is done; the conditions say what is in its way. Empty: none is.",
+    )
+    due_since: Time | None = Field(default=None, description="Since when that one is due.")
+    last_began: Time | None = Field(default=None, description="When the last one began, on the source's clock.")
+    last_time: Time | None = Field(default=None, description="When it ended, on the source's clock.")
+    result: RunResult | None = Field(
+        default=None,
+        description="Complete: all of the source as of that run is safe on the target. Incomplete: message says what "
+        "is not. Absent: none has ended.",
+    )
+    bytes_sent: Count = Field(default=0, description="What it sent over the network.")
+    message: Message = Field(default="", description="What could not be written.")

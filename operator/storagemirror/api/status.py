@@ -9,7 +9,7 @@ from pydantic import Field
 from storagemirror.api.conditions import Condition
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
 from storagemirror.api.operation import Operation, StoredReplicas
-from storagemirror.api.replication import PointStatus
+from storagemirror.api.replication import LONGEST_TRIGGER, PointStatus, RunStatus
 from storagemirror.api.sides import Side
 from storagemirror.api.verify import VerifyStatus
 from storagemirror.contract import Capture
@@ -30,6 +30,8 @@ class Phase(StrEnum):
     """The copy is whole and follows."""
     DISCONNECTED = "Disconnected"
     """The copy is whole and falls behind: the two agents do not reach each other."""
+    WAITING = "Waiting"
+    """The copy is whole, of its last run; nothing is sent until the next (mode Scheduled or Manual)."""
     PAUSED = "Paused"
     HELD = "Held"
     """Stopped on purpose before harm was done; a person must confirm."""
@@ -120,6 +122,19 @@ class LeftAlone(ApiModel):
     )
 
 
+class DriftStatus(ApiModel):
+    """What was changed on the target by somebody else."""
+
+    last_time: Time | None = Field(default=None, description="When a full comparison last found some.")
+    count: Count = Field(default=0, description="How many entries the latest full comparison found.")
+    first: tuple[Word, ...] = Field(
+        default=(),
+        max_length=16,
+        description="The first names, relative to the volume, each cut at 256 characters.",
+        json_schema_extra=ATOMIC,
+    )
+
+
 class Writer(ApiModel):
     """A pod that may write a side's volumes: it was seen mounting a claim of it, and its end is not proven."""
 
@@ -141,7 +156,8 @@ class VolumeStatus(ApiModel):
     phase: Phase = Field(
         default=Phase.PENDING,
         description="Pending: waiting for claims, agents or the first connection. Mirroring: a full comparison and "
-        "copy is running. Replicating: the copy is whole and follows. Disconnected: whole, but falling behind. "
+        "copy is running. Replicating: the copy is whole and follows. Waiting: it is whole, of its last run "
+        "(spec.replication.mode). Disconnected: whole, but falling behind. "
         "Paused, Held: stopped on purpose. Error: needs somebody to change something.",
     )
     synced_through: Time | None = Field(
@@ -166,6 +182,14 @@ class VolumeStatus(ApiModel):
     )
     points: PointStatus | None = Field(
         default=None, description="How points in time go; absent where none are made (spec.replication.consistency)."
+    )
+    run: RunStatus | None = Field(
+        default=None, description="The last run and the next, where spec.replication.mode is Scheduled or Manual."
+    )
+    drift: DriftStatus | None = Field(
+        default=None,
+        description="What was changed on the target by somebody else, and made equal again. Absent: nothing that is "
+        "known.",
     )
     hold: Hold | None = Field(
         default=None, description="Why the volume stopped on purpose, and the token that lets it go on."
@@ -291,6 +315,17 @@ class MirrorPairStatus(ApiModel):
         default=None,
         description="The earliest of the volumes': the moment of the source that the latest point on the target is the "
         "state of. Absent: some volume has no point.",
+    )
+    next_run: Time | None = Field(
+        default=None, description="The earliest of the volumes': when the schedule has a run begin."
+    )
+    last_run: Time | None = Field(
+        default=None, description="The earliest of the volumes': when the last run ended. Absent: some volume had none."
+    )
+    trigger: str | None = Field(
+        default=None,
+        max_length=LONGEST_TRIGGER,
+        description="The last spec.replication.trigger that every volume has done.",
     )
     lag: str | None = Field(default=None, max_length=32, description="lagSeconds for people, such as 0s, 45s or 2m10s.")
     conditions: tuple[Condition, ...] = Field(

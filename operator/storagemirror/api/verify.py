@@ -5,9 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, rule, rules
+from storagemirror.api.schedules import CRON, ZONE
 
-CRON = r"^\S+ +\S+ +\S+ +\S+ +\S+$"
-ZONE = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
 REQUEST = r"^[A-Za-z0-9]([-A-Za-z0-9_.:]*[A-Za-z0-9])?$"
 
 

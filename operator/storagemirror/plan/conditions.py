@@ -14,8 +14,10 @@ from storagemirror.api.conditions import (
     set_condition,
 )
 from storagemirror.api.reasons import Reason
+from storagemirror.api.replication import RunResult
 from storagemirror.api.status import Phase, VolumeStatus
 from storagemirror.contract import Consistency, Role
+from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.claims import warning
 from storagemirror.plan.decisions import Effect, Verdict
 from storagemirror.plan.freezing import why_not_frozen
@@ -58,7 +60,7 @@ class Whole:
 
     @property
     def following(self) -> bool:
-        return all(v.phase is Phase.REPLICATING for v in self.volumes)
+        return all(v.phase in (Phase.REPLICATING, Phase.WAITING) for v in self.volumes)
 
     def names(self, *phases: Phase) -> str:
         return ", ".join(v.name for v in self.volumes if v.phase in phases)
@@ -98,6 +100,8 @@ def replicating(whole: Whole) -> Told:
     if whole.paused:
         return Told(FALSE, Reason.PAUSED, "Paused: nothing is copied.")
     if whole.following:
+        if names := whole.names(Phase.WAITING):
+            return Told(TRUE, Reason.REPLICATING, f"The copy is that of the last run: {names}.")
         idle = [j.view.volume.name for j in whole.judged if j.idle]
         text = f"No pod uses the source of {', '.join(idle)}; its copy is whole." if idle else ""
         return Told(TRUE, Reason.REPLICATING, text or "The copy is whole and follows.")
@@ -105,7 +109,14 @@ def replicating(whole: Whole) -> Told:
         return Told(FALSE, Reason.MIRRORING, f"A full mirror is running: {names}.")
     if whole.verdicts:
         return Told(FALSE, whole.verdicts[0].reason, whole.verdicts[0].message)
+    if names := ", ".join(j.view.volume.name for j in whole.judged if _waits(j)):
+        return Told(FALSE, Reason.WAITING_FOR_TRIGGER, f"There is no copy before the first run: {names}.")
     return Told(FALSE, Reason.CONNECTING, f"The agents are about to begin: {whole.names(*Phase)}.")
+
+
+def _waits(judged: Judged) -> bool:
+    source = heard_report(judged.view, Role.SOURCE)
+    return source is not None and source.phase is AgentPhase.IDLE
 
 
 def claims_ready(whole: Whole) -> Told:
@@ -217,6 +228,37 @@ def verified(whole: Whole) -> Told:
     return Told(TRUE, Reason.VERIFIED_EQUAL, "")
 
 
+def on_schedule(whole: Whole) -> Told:
+    """Of the volumes that are replicated in runs; only where some are."""
+    found = [(v.name, v.run) for v in whole.volumes if v.run is not None]
+    wrong = next((v for v in whole.verdicts if v.reason == Reason.SCHEDULE_INVALID), None)
+    if wrong is not None:
+        return Told(FALSE, Reason.SCHEDULE_INVALID, wrong.message)
+    for name, run in found:
+        if run.due and whole.verdicts:
+            return Told(FALSE, Reason.RUN_WAITS, f"Volume {name}: {run.due}: {whole.verdicts[0].message}")
+        if run.due and whole.paused:
+            return Told(FALSE, Reason.RUN_WAITS, f"Volume {name}: {run.due}: the pair is paused.")
+    for name, run in found:
+        if run.result is RunResult.INCOMPLETE:
+            return Told(FALSE, Reason.RUN_INCOMPLETE, f"Volume {name}: {run.message}")
+    if going_on := [f"{name}: {run.due}" for name, run in found if run.due]:
+        return Told(TRUE, Reason.RUN_BEGUN, f"Going on: {', '.join(going_on)}.")
+    coming = [run.next_time for _, run in found if run.next_time is not None]
+    if coming:
+        return Told(TRUE, Reason.WAITING_FOR_SCHEDULE, f"The next run begins at {min(coming)}.")
+    return Told(TRUE, Reason.WAITING_FOR_TRIGGER, "A run begins with another spec.replication.trigger.")
+
+
+def drifted(whole: Whole) -> Told:
+    """Of the volumes whose copy somebody else has changed; only where there are some."""
+    found = [(v.name, v.drift) for v in whole.volumes if v.drift is not None and v.drift.count]
+    if not found:
+        return Told(FALSE, Reason.TARGET_UNCHANGED, "")
+    parts = [f"Volume {name}: {drift.count} ({_first(drift.first)})" for name, drift in found]
+    return Told(TRUE, Reason.TARGET_CHANGED, f"Entries that somebody else has changed on the copy: {'; '.join(parts)}.")
+
+
 def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
@@ -235,30 +277,27 @@ TELLERS: tuple[tuple[ConditionType, Callable[[Whole], Told]], ...] = (
     (ConditionType.CRASH_CONSISTENT, crash_consistent),
 )
 
-
 ONLY_WITH_SIDES = frozenset({ConditionType.FENCEABLE, ConditionType.PROMOTABLE, ConditionType.SERVICES_READY})
+
+
+SOMETIMES = ONLY_WITH_SIDES | {ConditionType.VERIFIED, ConditionType.ON_SCHEDULE, ConditionType.DRIFTED}
+"""Conditions that not every pair has."""
 
 
 def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) -> tuple[Condition, ...]:
     """All of them, each with the time at which its status last flipped."""
-    found = tuple(before)
     now = written(whole.judged[0].view.now)
-    for kind, tell in TELLERS:
-        told = tell(whole)
-        new = condition(kind, told.status, told.reason, told.message, generation=generation, now=now)
-        found = set_condition(found, new)
-    for kind, told in whole.more:
-        new = condition(kind, told.status, told.reason, told.message, generation=generation, now=now)
-        found = set_condition(found, new)
+    told = [(kind, tell(whole)) for kind, tell in TELLERS] + list(whole.more)
     if any(v.verify is not None for v in whole.volumes):
-        told = verified(whole)
-        new = condition(ConditionType.VERIFIED, told.status, told.reason, told.message, generation=generation, now=now)
+        told.append((ConditionType.VERIFIED, verified(whole)))
+    if any(v.run is not None for v in whole.volumes):
+        told.append((ConditionType.ON_SCHEDULE, on_schedule(whole)))
+    if any(v.drift is not None for v in whole.volumes):
+        told.append((ConditionType.DRIFTED, drifted(whole)))
+    found = tuple(before)
+    for kind, one in told:
+        new = condition(kind, one.status, one.reason, one.message, generation=generation, now=now)
         found = set_condition(found, new)
-    else:
-        found = drop_condition(found, ConditionType.VERIFIED)
-    gone = {ConditionType.FENCEABLE, ConditionType.PROMOTABLE, ConditionType.SERVICES_READY} - {
-        k for k, _ in whole.more
-    }
-    for kind in gone:
+    for kind in SOMETIMES - {kind for kind, _ in told}:
         found = drop_condition(found, kind)
     return found

@@ -18,7 +18,8 @@ from storagemirror.plan.failing import Failing, Volumes, failing, failing_told, 
 from storagemirror.plan.lifecycle import agent_steps, claim_steps
 from storagemirror.plan.observed import Observed, Unseen
 from storagemirror.plan.publish import settled, summed
-from storagemirror.plan.verifying import seconds_left
+from storagemirror.plan.runs import schedule_invalid
+from storagemirror.plan.schedules import seconds_left
 from storagemirror.plan.view import View
 from storagemirror.plan.volumes import Judged, volume_status
 from storagemirror.plan.where import COPIED, Leave, Where, source_place, target_place
@@ -36,6 +37,7 @@ _WORST_FIRST = (
     Phase.PENDING,
     Phase.MIRRORING,
     Phase.PAUSED,
+    Phase.WAITING,
     Phase.REPLICATING,
     Phase.FAILED_OVER,
 )
@@ -71,7 +73,8 @@ def decide(observed: Observed, now: datetime) -> Plan:
     part = failing(observed, Volumes(judged, aside), now)
     again.extend(part.again)
     status = _status(pair, judged, part)
-    left = (seconds_left(pair.spec.verify, v.verify, now) for v in status.volumes)
+    coming = (part.next_time for v in status.volumes for part in (v.verify, v.run) if part is not None)
+    left = (seconds_left(next_time, now) for next_time in coming)
     again.extend(seconds for seconds in left if seconds is not None)
     return Plan((*actions, *part.actions), status, min(again, default=None), part.shown)
 
@@ -108,6 +111,9 @@ def _volume(view: View) -> tuple[Judged, list[Action], list[float]]:
             found = verdict_of(agent)
             if found is not None:
                 verdicts.append(found)
+    unscheduled = schedule_invalid(view)
+    if unscheduled is not None:
+        verdicts.append(unscheduled)
     if verdict is not None and not verdict.stalled:
         again.append(claims.PROVISIONING_SECONDS)
     ordered = {a.order.role: a.order.instance for a in actions if isinstance(a, WriteOrder)}

@@ -45,6 +45,7 @@ from storagemirror.plan.mirroring import mirror_order
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import BrokenOrder, OrderSeen, RefusalOf, Unseen
 from storagemirror.plan.replication import replication_order
+from storagemirror.plan.runs import mode_of, run_of
 from storagemirror.plan.times import seconds_since
 from storagemirror.plan.transfer import transfer_order
 from storagemirror.plan.verifying import verify_of
@@ -269,7 +270,7 @@ def _replication(view: View, which: Role) -> ReplicationOrder:
     """Points are made on the way to the target alone: a restore is about what the live side is in the end."""
     if which is not Role.SOURCE or view.turned or view.elsewhere:
         return ReplicationOrder()
-    return replication_order(view.observed.pair.spec.replication)
+    return replication_order(view.observed.pair.spec.replication, mode_of(view), run_of(view))
 
 
 def _kept(view: View, which: Role, instance: int) -> Kept:

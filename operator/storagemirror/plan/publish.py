@@ -12,7 +12,7 @@ from storagemirror.api.conditions import Condition, ConditionStatus, ConditionTy
 from storagemirror.api.failover import FailoverStatus
 from storagemirror.api.operation import Operation, OperationKind, OperationPhase
 from storagemirror.api.reasons import Reason
-from storagemirror.api.replication import PointStatus
+from storagemirror.api.replication import PointStatus, RunResult, RunStatus
 from storagemirror.api.restore import RestoreStatus
 from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus, lag_text
 from storagemirror.plan.claims import TARGET_SMALLER
@@ -25,7 +25,7 @@ QUIET_SAMPLE = 30.0
 ROUNDING = 0.5
 """Seconds; so that a heartbeat that comes a moment early does not put a sample off by a whole beat."""
 
-_GOOD_WHEN_FALSE = (ConditionType.STALLED, ConditionType.HELD)
+_GOOD_WHEN_FALSE = (ConditionType.STALLED, ConditionType.HELD, ConditionType.DRIFTED)
 _NO_EVENT = (ConditionType.READY, ConditionType.RECONCILING)
 """They repeat what another condition says."""
 _WARNINGS = (TARGET_SMALLER, Reason.TARGET_IN_USE, Reason.WRITERS_ON_SEVERAL_NODES)
@@ -42,6 +42,8 @@ _QUIET_REASONS = (
     "NotVerifiedYet",
     "DifferencesFound",
     "DifferencesRepaired",
+    "RunIncomplete",
+    "TargetChanged",
 )
 
 
@@ -99,12 +101,23 @@ def summed(status: MirrorPairStatus) -> MirrorPairStatus:
     through = earliest([v.synced_through for v in status.volumes])
     point = earliest([v.points.at if v.points is not None else None for v in status.volumes])
     found = {"synced_through": through, "lag_seconds": lag, "lag": lag_text(lag), "point_at": point}
-    return status.model_copy(update=found)
+    return status.model_copy(update=found | _runs_summed(status))
+
+
+def _runs_summed(status: MirrorPairStatus) -> dict[str, object]:
+    runs = [v.run for v in status.volumes]
+    coming = [run.next_time for run in runs if run is not None and run.next_time is not None]
+    done = {run.trigger if run is not None else None for run in runs}
+    return {
+        "next_run": earliest([*coming]),
+        "last_run": earliest([run.last_time if run is not None else None for run in runs]),
+        "trigger": done.pop() if len(done) == 1 else None,
+    }
 
 
 def notes(old: MirrorPairStatus, new: MirrorPairStatus) -> tuple[Note, ...]:
     """Events for what has changed: warnings for what went wrong, a word when the copy became whole."""
-    found: list[Note] = [*_operation_notes(old, new), *_verify_notes(old, new)]
+    found = [note for tell in _TELLERS for note in tell(old, new)]
     said: set[tuple[str, str]] = set()
     before = {c.type: c for c in old.conditions}
     for now in new.conditions:
@@ -133,6 +146,37 @@ def _verify_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
     return found
 
 
+def _run_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
+    """A word when a run becomes due, and when it has ended."""
+    before = {v.name: v.run or RunStatus() for v in old.volumes}
+    found = []
+    for volume in new.volumes:
+        now, last = volume.run, before.get(volume.name) or RunStatus()
+        if now is None:
+            continue
+        if now.last_time is not None and now.last_time != last.last_time:
+            whole = now.result is RunResult.COMPLETE
+            reason = Reason.RUN_COMPLETED if whole else Reason.RUN_INCOMPLETE
+            text = f"Volume {volume.name}: the run {last.due} ended; {now.bytes_sent} bytes were sent. {now.message}"
+            found.append(Note(EventType.NORMAL if whole else EventType.WARNING, reason, text.strip()))
+        if now.due and now.due != last.due:
+            found.append(Note(EventType.NORMAL, Reason.RUN_BEGUN, f"Volume {volume.name}: the run {now.due} is due."))
+    return found
+
+
+def _drift_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
+    """A warning for each comparison that found that the copy had been changed."""
+    before = {v.name: v.drift for v in old.volumes}
+    found = []
+    for volume in new.volumes:
+        now, last = volume.drift, before.get(volume.name)
+        if now is None or not now.count or (last is not None and last.last_time == now.last_time):
+            continue
+        text = f"Volume {volume.name}: {now.count} entries of the copy were changed by somebody else: "
+        found.append(Note(EventType.WARNING, Reason.TARGET_CHANGED, text + ", ".join(now.first[:3])))
+    return found
+
+
 _OPERATION_WARNINGS = (
     OperationPhase.FENCING,
     OperationPhase.ROLLING_BACK,
@@ -151,6 +195,9 @@ def _operation_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]
     kind = EventType.WARNING if now.phase in _OPERATION_WARNINGS else EventType.NORMAL
     text = now.timeline[-1].message if now.timeline else now.message
     return [Note(kind, _phase_reason(now), f"{now.kind} {now.name}: {now.phase}: {text}")]
+
+
+_TELLERS = (_operation_notes, _verify_notes, _run_notes, _drift_notes)
 
 
 def request_note(old: FailoverStatus | RestoreStatus, new: FailoverStatus | RestoreStatus) -> Note | None:

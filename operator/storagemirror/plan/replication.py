@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from storagemirror.api.durations import seconds
 from storagemirror.api.replication import PointStatus, Replication
-from storagemirror.contract import PointsMade, ReplicationOrder
+from storagemirror.contract import PointsMade, ReplicationMode, ReplicationOrder
 
 
-def replication_order(replication: Replication) -> ReplicationOrder:
-    """For a source agent."""
+def replication_order(replication: Replication, mode: ReplicationMode, run: str | None) -> ReplicationOrder:
+    """For a source agent: in `mode` just now, with the run that is due."""
     return ReplicationOrder(
         consistency=replication.consistency,
         interval_seconds=seconds(replication.point_interval),
         max_stall_seconds=seconds(replication.max_stall),
+        mode=mode,
+        run=run,
     )
 
 

@@ -8,20 +8,17 @@ again.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim, CronSimError
+from datetime import datetime
 
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.verify import Verify, VerifyStatus
 from storagemirror.contract import Report, Role, Verification, VerifyOrder
 from storagemirror.errors import BadInput
 from storagemirror.plan.course import moving, over
-from storagemirror.plan.times import read, written
+from storagemirror.plan.schedules import Schedule, upcoming
+from storagemirror.plan.times import read
 
 _BY_SCHEDULE, _BY_REQUEST = "schedule:", "request:"
-ZONES_HINT = "Give the IANA name of one, such as UTC or Europe/Berlin."
 
 
 def verify_of(pair: MirrorPair, role: Role, status: VerifyStatus | None, now: datetime) -> VerifyOrder | None:
@@ -65,40 +62,23 @@ def verify_status(
 
 def _with_next(wanted: Verify, status: VerifyStatus, now: datetime, *, anew: bool, ended: bool) -> VerifyStatus:
     said = status.message if ended or wanted.schedule is None else ""
-    if wanted.schedule is None:
+    schedule = schedule_of(wanted)
+    if schedule is None:
         return status.model_copy(update={"next_time": None})
     try:
-        known = read(status.next_time)
-        if not anew and known is not None and next_time(wanted, known - timedelta(seconds=1)) == known:
-            return status
-        upcoming = written(next_time(wanted, now))
+        found = upcoming(schedule, status.next_time, now, anew=anew)
     except BadInput as e:
         return status.model_copy(update={"next_time": None, "message": f"{e.message}. {e.hint}".strip()})
-    return status.model_copy(update={"next_time": upcoming, "message": said})
+    if found == status.next_time:
+        return status
+    return status.model_copy(update={"next_time": found, "message": said})
 
 
-def next_time(wanted: Verify, after: datetime) -> datetime:
-    """The first time of the schedule that is later; `BadInput` says what is wrong with it."""
-    try:
-        zone = ZoneInfo(wanted.time_zone)
-    except (ValueError, OSError, LookupError) as e:
-        raise BadInput(f"spec.verify.timeZone: there is no time zone {wanted.time_zone}", hint=ZONES_HINT) from e
-    try:
-        # In UTC: in their own zone, times within an hour that comes twice are equal to none.
-        return next(CronSim(wanted.schedule or "", after.astimezone(zone))).astimezone(UTC)
-    except (CronSimError, StopIteration) as e:
-        raise BadInput(
-            f"spec.verify.schedule: {wanted.schedule!r} is no cron expression: {e or 'it never comes'}",
-            hint="Five fields: minute, hour, day of the month, month, day of the week.",
-        ) from e
-
-
-def seconds_left(wanted: Verify | None, status: VerifyStatus | None, now: datetime) -> float | None:
-    """Until the schedule has something due; None: never by itself."""
-    at = read(status.next_time) if status is not None else None
-    if wanted is None or wanted.schedule is None or at is None or at <= now:
+def schedule_of(wanted: Verify | None) -> Schedule | None:
+    """When it comes by itself; None: never."""
+    if wanted is None or wanted.schedule is None:
         return None
-    return (at - now).total_seconds()
+    return Schedule(wanted.schedule, wanted.time_zone, "spec.verify")
 
 
 def _result(status: VerifyStatus, done: Verification) -> VerifyStatus:

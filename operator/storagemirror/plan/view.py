@@ -85,6 +85,8 @@ class View:
             "last_contact": None,
             "source_time": None,
             "verify": None,
+            "run": None,
+            "drift": None,
         }
         return found.model_copy(update=of_the_copy)
 

@@ -7,14 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storagemirror.api.conditions import ConditionType
-from storagemirror.api.status import AgentStatus, Hold, LeftAlone, NotKept, Phase, Problem, Progress, VolumeStatus
+from storagemirror.api.status import (
+    AgentStatus,
+    DriftStatus,
+    Hold,
+    LeftAlone,
+    NotKept,
+    Phase,
+    Problem,
+    Progress,
+    VolumeStatus,
+)
 from storagemirror.api.verify import VerifyStatus
-from storagemirror.contract import PeerState, Report, Role
+from storagemirror.contract import PeerState, ReplicationMode, Report, Role
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS
 from storagemirror.plan.replication import point_status
-from storagemirror.plan.times import later, written
+from storagemirror.plan.runs import mode_of, run_status
+from storagemirror.plan.times import later, read, written
 from storagemirror.plan.verifying import verify_status
 from storagemirror.plan.view import View, node_of
 from storagemirror.plan.where import Leave, Where
@@ -64,14 +75,17 @@ def phase_of(judged: Judged) -> Phase:
         return Phase.PAUSED
     if judged.verdicts:
         return Phase.DISCONNECTED if judged.whole else Phase.PENDING
+    by_runs = mode_of(view) is not ReplicationMode.CONTINUOUS
     if judged.idle:
-        return Phase.REPLICATING
+        return Phase.WAITING if by_runs else Phase.REPLICATING
     if source is None:
         return Phase.DISCONNECTED if judged.whole else Phase.PENDING
     if source.phase is AgentPhase.MIRRORING:
         return Phase.MIRRORING
     if source.phase is AgentPhase.REPLICATING and source.mirrored_at is not None:
         return Phase.REPLICATING
+    if source.phase is AgentPhase.IDLE and source.peer_connected:
+        return Phase.WAITING if judged.whole else Phase.PENDING
     return Phase.DISCONNECTED if judged.whole else Phase.PENDING
 
 
@@ -88,12 +102,12 @@ def volume_status(judged: Judged) -> VolumeStatus:
             through = later(through, report.synced_through)
             mirrored = later(mirrored, report.mirrored_at)
     heard_at, source_time = _last_contact(view, target)
-    following = source is not None and phase in (Phase.REPLICATING, Phase.DISCONNECTED)
+    following = source is not None and phase in (Phase.REPLICATING, Phase.WAITING, Phase.DISCONNECTED)
     return VolumeStatus(
         name=view.volume.name,
         phase=phase,
         synced_through=through,
-        lag_seconds=_whole_seconds(source.lag_seconds) if source is not None and following else None,
+        lag_seconds=_lag(view, source, through) if source is not None and following else None,
         lag_bytes=source.lag_bytes if source is not None and following else None,
         progress=_progress(source) if source is not None and phase is Phase.MIRRORING else None,
         last_full_mirror=mirrored,
@@ -102,6 +116,8 @@ def volume_status(judged: Judged) -> VolumeStatus:
         hold=_hold(view),
         not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
         verify=_verify(view, source),
+        run=run_status(view, source),
+        drift=_drift(view, source),
         left_alone=_left_alone(source) if source is not None else before.left_alone,
         last_contact=heard_at,
         source_time=source_time,
@@ -117,6 +133,15 @@ def _verify(view: View, source: Report | None) -> VerifyStatus | None:
     )
 
 
+def _drift(view: View, source: Report | None) -> DriftStatus | None:
+    """As the latest comparison that could tell has found; kept until the next."""
+    before, found = view.before.drift, source.drifted if source is not None else None
+    if found is None or (before is None and not found.count):
+        return before
+    last = found.at or (before.last_time if before is not None else None)
+    return DriftStatus(last_time=last, count=found.count, first=found.first[:16])
+
+
 def _last_contact(view: View, target: Report | None) -> tuple[str | None, str | None]:
     """When the source was last heard, on the target's clock and on its own: kept from the moment it is lost until it is
     heard again, so that a new target agent does not make it unknown."""
@@ -128,8 +153,16 @@ def _last_contact(view: View, target: Report | None) -> tuple[str | None, str | 
     return peer.last_heard or view.before.last_contact, peer.source_time or view.before.source_time
 
 
-def _whole_seconds(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(max(0.0, seconds))
+def _lag(view: View, source: Report, through: str | None) -> int | None:
+    """As the source agent says. Between two runs one that is new knows of none: then it is the age of the last one, on
+    the source's clock, which its heartbeat tells."""
+    if source.lag_seconds is not None:
+        return math.ceil(max(0.0, source.lag_seconds))
+    heard = view.heard(Role.SOURCE)
+    now, safe = read(heard.renew_time if heard is not None else None), read(through)
+    if source.phase is not AgentPhase.IDLE or now is None or safe is None:
+        return None
+    return math.ceil(max(0.0, (now - safe).total_seconds()))
 
 
 def _progress(report: Report) -> Progress | None:

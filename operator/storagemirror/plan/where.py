@@ -10,6 +10,7 @@ from storagemirror.contract import Action, Phase, Role
 from storagemirror.plan.course import elsewhere_action, source_leaves, source_stays
 from storagemirror.plan.objects import Claim, Container, Pod, SecurityContext
 from storagemirror.plan.observed import OrderSeen
+from storagemirror.plan.runs import run_of
 from storagemirror.plan.times import read, seconds_since, written
 from storagemirror.plan.verifying import verify_of
 from storagemirror.plan.view import View, node_of
@@ -64,7 +65,7 @@ def source_place(view: View) -> Where:
     The agent's own node wins as long as any staying writer is there. A writer that has no node yet is left the choice
     for a while. With no writer at all, the agent lingers until a minute has passed and its copy is whole up to a time
     when nobody wrote any more; its last report stays readable, so it does not come back before a writer does, or a
-    verification is due.
+    verification or a run is due.
     """
     status = view.observed.pair.status
     if view.resting:
@@ -89,6 +90,7 @@ def source_place(view: View) -> Where:
         if age is not None and age < SCHEDULING_PATIENCE:
             return Hesitate("a pod that uses the source is waiting for its node", SCHEDULING_PATIENCE - age)
     due = not view.elsewhere and verify_of(view.observed.pair, Role.SOURCE, view.before.verify, view.now) is not None
+    due = due or run_of(view) is not None
     if nothing_to_mirror(view) and not stays and not due:
         return Leave("no pod uses the source, and its copy is whole")
     return Run(ANYWHERE, traits)
@@ -119,7 +121,7 @@ def nothing_to_mirror(view: View) -> bool:
         return False
     through = read(report.synced_through)
     whole = report.mirrored_at is not None and report.problem is None
-    settled = report.phase in (Phase.REPLICATING, Phase.STOPPED)
+    settled = report.phase in (Phase.REPLICATING, Phase.IDLE, Phase.STOPPED)
     lingered = view.now >= since + timedelta(seconds=IDLE_LINGER)
     return whole and settled and lingered and through is not None and through >= since + timedelta(seconds=SKEW)
 

@@ -26,6 +26,7 @@ from storagemirror.fs.scan import Scanned, Scanner
 from storagemirror.fs.source import SourceDirectory
 from storagemirror.sync.decide import Decision, Verdict, decide
 from storagemirror.sync.deltas import Deltas
+from storagemirror.sync.drift import Drift
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox
 from storagemirror.sync.paths import frames_of
@@ -66,6 +67,8 @@ class Comparison:
     """Told of each file that is newer on the target, and is left there; None: none is."""
     renamed: Renamed | None = None
     """Finds what was renamed; None: everything new is sent."""
+    drift: Drift | None = None
+    """Told of each entry that differs; None: nobody asks which side changed it."""
     found: Found = field(default_factory=Found)
     full: bool = False
     """The target has no room left: no more content is sent, the rest goes on."""
@@ -292,6 +295,8 @@ class Comparison:
                     sender.sent(1, 0)
                     continue
                 changed = True
+                if self.drift is not None:
+                    self.drift.consider(directory, decision, path)
                 try:
                     self._carry_out(directory, decision, path)
                 except OSError as e:

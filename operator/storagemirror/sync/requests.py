@@ -39,6 +39,9 @@ class MirrorOptions:
     sync_source: bool = False
     """syncfs the source first, so that a page written through a memory map from now on moves its file's time.
     Agents do; a mirror by hand need not wait for the disk."""
+    settled_ns: int | None = None
+    """When the last full comparison began whose end is durable on the target: what differs although the source has not
+    changed it since was changed there, and is told. None: nothing is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,10 @@ class MirrorResult:
     differing: int = 0
     """Files of equal size and time whose content differed: sent as well. Of `CompareBy.CHECKSUM` alone."""
     left_alone: tuple[LeftAlone, ...] = ()
+    drifted: int = 0
+    """Entries that differed although the source has not changed them since `MirrorOptions.settled_ns`."""
+    drifted_first: tuple[bytes, ...] = ()
+    """Paths of these; see `storagemirror.sync.drift`."""
     moved_aside: int = 0
     """Entries that only the target had, moved to `.storagemirror/orphans/`."""
 

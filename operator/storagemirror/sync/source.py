@@ -33,6 +33,7 @@ from storagemirror.sync.asking import Asking
 from storagemirror.sync.channel import GOODBYE_SECONDS, GREETING_SECONDS, Channel
 from storagemirror.sync.deltas import Deltas
 from storagemirror.sync.differing import Difference, Differing
+from storagemirror.sync.drift import Drift
 from storagemirror.sync.flagging import Flagging
 from storagemirror.sync.groups import LinkGroups
 from storagemirror.sync.inbox import Inbox, failure
@@ -295,10 +296,11 @@ class SourceSession:
         sender.unsettled.clear()
         self._failed = 0
         self._unread.clear()
-        comparison, answer = self._compare(WHOLE)
+        drift = self._drift(options)
+        comparison, answer = self._compare(WHOLE, drift)
         moved = answer.moved
         if comparison.full and answer.deleted:
-            comparison, answer = self._compare(WHOLE)  # there is room now
+            comparison, answer = self._compare(WHOLE, drift)  # there is room now
             moved += answer.moved
         self._left.orphans, self._left.first_orphans = answer.orphans, answer.first_orphans
         differing = self._check() if options.compare is CompareBy.CHECKSUM and welcome.has_entries else 0
@@ -328,7 +330,16 @@ class SourceSession:
             left_alone=self._left.counts(),
             moved_aside=moved,
             differing=differing,
+            drifted=drift.count if drift is not None else 0,
+            drifted_first=tuple(drift.paths) if drift is not None else (),
         )
+
+    def _drift(self, options: MirrorOptions) -> Drift | None:
+        if options.settled_ns is None:
+            return None
+        terms = self._hello.terms
+        exact = terms.orphans is OrphanPolicy.DELETE and not terms.keeps and not terms.older_than_seconds
+        return Drift(options.settled_ns, deletions=exact)
 
     def apply(self, changes: Changes) -> None:
         """Bring the target up to what the source is now at the paths named. Returns once it is sent; `mark` waits.
@@ -537,7 +548,7 @@ class SourceSession:
         scanner = Scanner(self._volume.tree, welcome.view, selection=self._volume.selection)
         return Renamed(self._inbox, scanner, seen)
 
-    def _compare(self, scopes: tuple[bytes, ...]) -> tuple[Comparison, m.Mirrored]:
+    def _compare(self, scopes: tuple[bytes, ...], drift: Drift | None = None) -> tuple[Comparison, m.Mirrored]:
         sender, welcome = self._ready()
         full = scopes == WHOLE
         has_entries = welcome.has_entries or not full
@@ -563,6 +574,7 @@ class SourceSession:
             self._on_failed,
             self._on_newer,
             self._finding_renames() if full and has_entries else None,
+            drift,
         )
         try:
             meter.count(self._volume.tree, scopes, self._volume.selection)

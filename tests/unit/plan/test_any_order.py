@@ -154,10 +154,10 @@ def test_after_any_history_a_healthy_world_replicates(history: list[Step]) -> No
     world.writer("orders-0", "node-b")
     world.pair(paused=False)
     for _ in range(100):
-        if world.replicates("node-b"):
-            break
         world.tick()
         world.pass_once()
+        if world.replicates("node-b"):
+            break
     assert world.replicates("node-b")
     world.check()
     world.settle()

@@ -10,7 +10,7 @@ from storagemirror.api.conditions import ConditionType
 from storagemirror.api.reasons import HINTS, Reason
 from storagemirror.contract import Phase, Problem, Report, Role
 from storagemirror.kube.gather import Key
-from storagemirror.plan.conditions import ONLY_WITH_SIDES
+from storagemirror.plan.conditions import SOMETIMES
 from tests.support.world import NAMESPACE, World
 
 
@@ -402,7 +402,7 @@ def test_every_condition_has_its_place() -> None:
     world = World()
     world.usual()
     world.settle()
-    everywhere = {str(kind) for kind in set(ConditionType) - ONLY_WITH_SIDES - {ConditionType.VERIFIED}}
+    everywhere = {str(kind) for kind in set(ConditionType) - SOMETIMES}
     assert {c["type"] for c in world.status()["conditions"]} == everywhere
 
 

@@ -14,8 +14,9 @@ from storagemirror.api.operation import Mode, Operation, OperationPhase
 from storagemirror.api.verify import Verify, VerifyStatus
 from storagemirror.contract import Phase, Report, Role, Verification, VerifyOrder
 from storagemirror.errors import BadInput
+from storagemirror.plan.schedules import next_time, seconds_left
 from storagemirror.plan.times import read, written
-from storagemirror.plan.verifying import due, next_time, seconds_left, verify_of, verify_status
+from storagemirror.plan.verifying import due, schedule_of, verify_of, verify_status
 from tests.support.world import KEY, World
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -42,7 +43,7 @@ def test_a_schedule_that_is_new_waits_for_its_next_time() -> None:
     assert at(status) == datetime(2026, 3, 11, 2, 30, tzinfo=UTC)
     assert status is not None
     assert due(NIGHTLY, status, NOON) is None
-    assert seconds_left(NIGHTLY, status, NOON) == 14.5 * 3600
+    assert seconds_left(status.next_time, NOON) == 14.5 * 3600
 
 
 def test_a_run_is_due_until_the_agent_has_reported_just_it() -> None:
@@ -100,9 +101,11 @@ def test_a_request_is_done_once_and_does_not_move_the_schedule() -> None:
 )
 def test_a_time_zone_that_changes_its_clocks_runs_once_that_night(now: datetime, expected: datetime) -> None:
     wanted = Verify(schedule="30 2 * * *", time_zone="Europe/Berlin")
-    first = next_time(wanted, now)
+    schedule = schedule_of(wanted)
+    assert schedule is not None
+    first = next_time(schedule, now)
     assert first == expected
-    assert next_time(wanted, first) - first > timedelta(hours=20)
+    assert next_time(schedule, first) - first > timedelta(hours=20)
 
 
 @pytest.mark.parametrize("wrong", ["99 * * * *", "0 0 30 2 *", "a b c d e", "0 0 0 0 0"])

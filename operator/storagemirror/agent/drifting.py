@@ -1,0 +1,85 @@
+"""What full comparisons find that was changed on the target, and not by us (`storagemirror.sync.drift`).
+
+A finding is told only once the watch has been asked what happened on the source during the comparison: a directory that
+was moved then has old change times in it. Nothing is said of the first comparison of a connection, nor where change
+times are not to be trusted: after a clock was set, without watches, on network file systems.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from storagemirror.agent.named import Named
+from storagemirror.agent.view import View
+from storagemirror.clock import Clock, rfc3339
+from storagemirror.contract import Drifted
+from storagemirror.entry import brief
+from storagemirror.sync.changes import Drained
+from storagemirror.sync.requests import MirrorResult
+
+log = logging.getLogger("storagemirror.agent")
+
+FIRST_NAMES = 16
+CLOCK_NS = 1_000_000_000
+"""A clock that has gone so much faster or slower than time itself was set."""
+
+
+class Drifting:
+    """Of one connection. For the thread that follows the changes."""
+
+    def __init__(self, view: View, clock: Clock) -> None:
+        self._view = view
+        self._clock = clock
+        self._settled: tuple[int, int] | None = None
+        """When the last full comparison began whose end is durable: by the wall, and how far the wall was ahead of
+        the monotonic clock then. Nanoseconds."""
+        self._compared: tuple[int, int] | None = None
+        """The same of one that is not durable yet."""
+        self._found: tuple[MirrorResult, Drained] | None = None
+        """What is not told yet, and what the watch had told before that was not sent yet."""
+        self._judging = False
+
+    def since(self, *, trusted: bool) -> int | None:
+        """For the next comparison; None: it cannot tell. `trusted`: change times are, and changes are named."""
+        self._judging = trusted and self._settled is not None and self._clock_stood()
+        return self._settled[0] if self._judging and self._settled is not None else None
+
+    def compared(self, result: MirrorResult, unsent: Drained) -> None:
+        """A full comparison has ended. `unsent`: what the watch had told before, and is not sent yet."""
+        self._compared = result.started_ns, self._ahead()
+        self._found = (result, unsent) if self._judging else None
+
+    def drained(self, changes: Drained) -> None:
+        """What the watch has told since it ended; before anything else is done about it."""
+        found, self._found = self._found, None
+        if found is None:
+            return
+        result, unsent = found
+        named = Named()
+        named.note(unsent)
+        named.note(changes)
+        if named.everything or not self._clock_stood():
+            return
+        paths = [path for path in result.drifted_first if not named.has(path)]
+        count = result.drifted - (len(result.drifted_first) - len(paths))
+        told = Drifted()
+        if count > 0:
+            first = tuple(map(brief, paths[:FIRST_NAMES]))
+            told = Drifted(at=rfc3339(result.ended_ns), count=count, first=first)
+            log.warning(
+                "%d entries of the target were changed there, not by us, and were made equal again; the first: %s",
+                *(count, ", ".join(told.first[:3])),
+            )
+        self._view.see(drifted=told)
+
+    def marked(self, *, whole: bool) -> None:
+        """What was sent is durable; `whole`: nothing of it failed."""
+        if self._compared is not None:
+            self._settled = self._compared if whole else None
+            self._compared = None
+
+    def _ahead(self) -> int:
+        return self._clock.now_ns() - int(self._clock.monotonic() * 1e9)
+
+    def _clock_stood(self) -> bool:
+        return self._settled is not None and abs(self._ahead() - self._settled[1]) < CLOCK_NS
