@@ -19,7 +19,8 @@ from storagemirror.clock import SystemClock
 from storagemirror.fs.source import SourceVolume
 from storagemirror.sync.freezing import FreezeLost, NotFrozen
 from storagemirror.sync.pointmaker.capturing import WatchCapture
-from storagemirror.sync.pointmaker.making import Limits, Maker, PointRefused, PutOff
+from storagemirror.sync.pointmaker.making import Maker, PointRefused
+from storagemirror.sync.pointmaker.standstill import Limits, PutOff
 from storagemirror.sync.watch import TreeWatch
 from storagemirror.wire import messages as m
 from tests.cluster.layout import checkout
@@ -47,6 +48,10 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     with disk(tmp_path, request.param, 400) as made:
         (made.path / "here").mkdir()
         yield made.path
+
+
+anywhere = pytest.mark.parametrize("root", ["ext4"], indirect=True)
+"""What does not depend on the file system is tried on one."""
 
 
 @contextmanager
@@ -124,6 +129,7 @@ def test_each_point_is_what_the_volume_held_while_frozen(run: Run, kinds: tuple[
     assert run.maker.figures.made == 8
 
 
+@anywhere
 def test_nothing_is_frozen_where_nothing_has_changed(run: Run) -> None:
     (run.root / "here/a").write_bytes(b"a")
     run.mirror()
@@ -139,12 +145,13 @@ def test_nothing_is_frozen_where_nothing_has_changed(run: Run) -> None:
     assert run.clock.now_ns() - through < 1e9
 
 
+@anywhere
 def test_a_stall_that_would_be_too_long_is_put_off(run: Run) -> None:
     (run.root / "here/large").write_bytes(os.urandom(64 << 20))
     run.mirror()
     assert run.point() == []
     run.maker.limits = Limits(max_stall=0.05)
-    run.maker._read_rate = 1e8
+    run.maker._standstill._read_rate = 1e8
     (run.root / "here/large").open("r+b").write(b"changed")
     with pytest.raises(PutOff) as why:
         run.maker.make(run.model)
@@ -219,6 +226,7 @@ def test_a_file_that_got_the_inode_number_of_another_is_told_whole(run: Run, lim
     assert reused or run.kind != "ext4"
 
 
+@anywhere
 def test_a_change_that_nothing_hints_at_is_counted_and_in_the_next_point(run: Run) -> None:
     path = run.root / "here/mapped"
     path.write_bytes(bytes(4096))
@@ -243,6 +251,7 @@ def test_a_change_that_nothing_hints_at_is_counted_and_in_the_next_point(run: Ru
         run.freezer.before_freeze = lambda: None
 
 
+@anywhere
 def test_a_point_whose_volume_was_thawed_by_another_is_thrown_away(run: Run) -> None:
     (run.root / "here/a").write_bytes(b"a")
     run.mirror()
@@ -259,6 +268,7 @@ def test_a_point_whose_volume_was_thawed_by_another_is_thrown_away(run: Run) -> 
     assert run.point() == []
 
 
+@anywhere
 def test_a_volume_that_another_has_frozen_is_put_off_and_goes_on_by_itself(run: Run) -> None:
     (run.root / "here/a").write_bytes(b"a")
     run.mirror()
@@ -274,6 +284,7 @@ def test_a_volume_that_another_has_frozen_is_put_off_and_goes_on_by_itself(run: 
     assert run.point() == []
 
 
+@anywhere
 @pytest.mark.parametrize("bad", ["lost", "refused"])
 def test_a_point_that_has_not_come_is_told_again_with_the_next(run: Run, bad: str) -> None:
     here = run.root / "here"
@@ -305,6 +316,7 @@ def test_a_point_that_has_not_come_is_told_again_with_the_next(run: Run, bad: st
     assert run.maker.through_ns == run.model.at_ns[-1]
 
 
+@anywhere
 def test_ten_thousand_files_come_and_go_within_one_interval(run: Run) -> None:
     run.mirror()
     assert run.point() == []

@@ -26,11 +26,12 @@ KINDS = ("ext4", "xfs", "btrfs")
 
 
 @contextmanager
-def running(module: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """A writer, until the end."""
+def running(module: str, *words: str, said: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A writer, until the end; what it says is in `said`."""
     command = [sys.executable, "-m", module, *words]
     env = {**os.environ, "PYTHONPATH": f"{checkout() / 'operator'}:{checkout()}"}
-    process = subprocess.Popen(command, cwd=checkout(), env=env, stdout=subprocess.PIPE, text=True)
+    with (said or Path(os.devnull)).open("wb") as to:
+        process = subprocess.Popen(command, cwd=checkout(), env=env, stdout=to)
     try:
         yield process
     finally:
@@ -61,7 +62,7 @@ def test_what_was_written_first_is_never_missing_where_what_came_later_is_there(
     with pointing(pair, tmp_path, kind) as (made, _), running("tests.support.ordered", str(made.path)):
         pair.start(replication=POINTS)
         done = 0
-        for round_ in range(2):
+        for round_ in range(2 if kind == "ext4" else 1):
             after_points(pair, 3, random.Random(round_))
             cut_off(pair)
             now = steps(pair.target.volume)
@@ -72,12 +73,10 @@ def test_what_was_written_first_is_never_missing_where_what_came_later_is_there(
             pair.introduce()
 
 
-def acknowledged(process: subprocess.Popen[str]) -> list[tuple[int, int]]:
+def acknowledged(said: Path) -> list[tuple[int, int]]:
     """What the writer said: number of a transaction, and when its commit had come back (ns since the Unix epoch)."""
-    process.kill()
-    assert process.stdout is not None
-    lines = [line.split() for line in process.stdout.read().splitlines()]
-    return [(int(words[0]), int(words[1])) for words in lines if len(words) == 2]
+    lines = [line.split() for line in said.read_text().splitlines()[:-1]]
+    return [(int(number), int(when)) for number, when in lines]
 
 
 def test_a_sqlite_database_starts_on_a_point_with_every_transaction_from_before_it(
@@ -85,7 +84,7 @@ def test_a_sqlite_database_starts_on_a_point_with_every_transaction_from_before_
 ) -> None:
     with (
         pointing(pair, tmp_path, "ext4") as (made, _),
-        running("tests.support.sqlitewriter", str(made.path / "db.sqlite")) as writer,
+        running("tests.support.sqlitewriter", str(made.path / "db.sqlite"), said=tmp_path / "said"),
     ):
         pair.start(replication=POINTS)
         after_points(pair, 4, random.Random(1))
@@ -98,7 +97,7 @@ def test_a_sqlite_database_starts_on_a_point_with_every_transaction_from_before_
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         there = {number for (number,) in copy.execute("SELECT number FROM entries")}
         assert copy.execute("SELECT sum(amount) FROM accounts").fetchone() == (0,)
-        promised = {number for number, when in acknowledged(writer) if when < at_ns}
+        promised = {number for number, when in acknowledged(tmp_path / "said") if when < at_ns}
         assert len(promised) > 20
         assert promised <= there
         assert there == set(range(1, len(there) + 1))

@@ -15,7 +15,8 @@ from storagemirror.agent.view import View
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import Phase, PointsMade, Problem, ReplicationOrder
 from storagemirror.sync.freezing import FreezeLost, NotFrozen
-from storagemirror.sync.pointmaker.making import Limits, Maker, PointRefused, PutOff
+from storagemirror.sync.pointmaker.making import Maker, PointRefused
+from storagemirror.sync.pointmaker.standstill import Limits, PutOff
 from storagemirror.sync.source import SourceSession
 
 log = logging.getLogger("storagemirror.agent")
@@ -60,7 +61,11 @@ class Pointing:
             log.info("the target has point %d: nothing needs to be compared", self._maker.durable_number)
             self._view.see(phase=Phase.REPLICATING, problem=None)
         else:
+            wall, began = self._clock.now_ns(), self._clock.monotonic()
             mirrored_ns = self._points.following.settle_down()
+            # Where the clock was set back meanwhile, what changed since bears times of before the mirror.
+            passed = int((self._clock.monotonic() - began) * 1e9)
+            mirrored_ns -= max(0, passed - (self._clock.now_ns() - wall))
             self._line = self._points.session.line()
             self._maker.begin(self._line, mirrored_ns)
             log.info("everything is compared and on the target; points follow")

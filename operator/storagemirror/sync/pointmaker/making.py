@@ -16,29 +16,18 @@ from storagemirror.entry import View
 from storagemirror.errors import Changed, Passing, StorageMirrorError
 from storagemirror.fs.source import SourceVolume
 from storagemirror.point import MIRROR
-from storagemirror.sync.freezing import FreezeLost, Freezer, Frozen, NotFrozen
+from storagemirror.sync.freezing import FreezeLost, Freezer, NotFrozen
 from storagemirror.sync.pointmaker import base
 from storagemirror.sync.pointmaker.capturing import Capture
 from storagemirror.sync.pointmaker.catalogue import Since
-from storagemirror.sync.pointmaker.figures import Figures, Stall
+from storagemirror.sync.pointmaker.figures import Figures
 from storagemirror.sync.pointmaker.line import Line
 from storagemirror.sync.pointmaker.opened import Opened
 from storagemirror.sync.pointmaker.passing import Passes
+from storagemirror.sync.pointmaker.standstill import Limits, PutOff, Standstill
 from storagemirror.sync.pointmaker.surveying import Survey
 from storagemirror.sync.pointmaker.telling import Read, Reader, Sheet
 from storagemirror.wire import messages as m
-
-MARGIN_SECONDS = 0.01
-"""Left for the thaw."""
-FROZEN_BYTES = 64 << 20
-"""Of content that changed, held in memory between freeze and end; more puts the point off."""
-
-
-class PutOff(Passing):
-    """No point this time. `reason`: `SyncTooSlow`, `TooMuchToRead`, `TargetBehind`, `Changed`, or as `NotFrozen` and
-    `FreezeLost` say."""
-
-    reason = "PutOff"
 
 
 class MirrorAgain(Passing):
@@ -51,17 +40,6 @@ class PointRefused(Passing):
     """The target took nothing of the point; all of it is told again with the next. `reason` is the target's."""
 
     reason = "PointRefused"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of the pair."""
-
-    max_stall: float = 0.2
-    """Seconds that a write of the application may wait at most: a point that would take longer is put off."""
-    look_seconds: float = 0.02
-    """Of these, looking at the ctimes of all objects may take so many; where it takes longer (many thousands of them),
-    only what is hinted is looked at while frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +79,6 @@ class Maker:
         """`volume`, `capture` and `freezer` stay the caller's. `number`: of the latest point that was begun before."""
         self._volume = volume
         self._capture = capture
-        self._freezer = freezer
         self._clock = clock
         self.limits = limits if limits is not None else Limits()
         self.figures = Figures()
@@ -119,8 +96,7 @@ class Maker:
         self._opened: Opened | None = None
         self._must = False
         """Even an empty point is to be sent: the first one after a mirror."""
-        self._freeze_seconds = 0.03
-        self._read_rate = 1e9
+        self._standstill = Standstill(freezer, clock, self.figures)
         self._catalogue = base.empty(volume)
 
     # -- beginning
@@ -145,6 +121,7 @@ class Maker:
         self._passes.hints()  # of before: the look that follows sees all of it
         base.establish(self._catalogue, self._survey, self._volume, line, mirrored_ns)
         self._reader = Reader(self._catalogue, self._volume, line.view, line.report)
+        self._standstill.watch(self._catalogue, self._survey, self._passes, self._reader)
 
     def go_on(self, line: Line) -> bool:
         """A new session: whether the target has a point that we know, so that no mirror is needed."""
@@ -222,8 +199,9 @@ class Maker:
         self.hear(line, self.limits.max_stall)
         if self._sent is not None:
             raise PutOff("the target has not made the point before durable yet", reason="TargetBehind")
-        self._expect()
-        sheets, at_ns = self._freeze()
+        self._passes.look(self.figures, self._at_ns)
+        self._standstill.expect(self.limits)
+        sheets, at_ns = self._standstill.freeze(self.limits)
         self._end(opened, sheets, at_ns)
         return True
 
@@ -265,7 +243,9 @@ class Maker:
         self._see_through(sent.at_ns)
 
     def _see_through(self, through_ns: int) -> None:
-        self.through_ns = max(through_ns, self.through_ns or 0)
+        # A clock that was set back: what it said before means nothing now.
+        if self.through_ns is None or through_ns > self.through_ns or self.through_ns > self._clock.now_ns():
+            self.through_ns = through_ns
 
     def _undo(self, sent: Sent) -> None:
         """The target has not got it: all of it is told again, from its base."""
@@ -289,76 +269,6 @@ class Maker:
             self._opened = Opened(self._number, teller, self._catalogue, line.report)
         return self._opened
 
-    # -- frozen
-
-    def _expect(self) -> None:
-        """Put the point off where it is known before that reading would take too long."""
-        self._passes.look(self.figures, self._at_ns)
-        size = self._passes.expected_bytes()
-        room = self.limits.max_stall - self._freeze_seconds - MARGIN_SECONDS
-        if size / self._read_rate > room:
-            self._read_rate *= 1.05  # it may have been measured at a bad moment
-            raise PutOff(
-                f"{size:,} bytes change all the time, and may take {size / self._read_rate:.3f} s to read",
-                reason="TooMuchToRead",
-            )
-
-    def _freeze(self) -> tuple[list[tuple[Sheet, Read]], int]:
-        """Freeze, look, read, thaw: what was read, and the moment that it is of."""
-        try:
-            with self._freezer.freeze(self.limits.max_stall) as frozen:
-                at_ns = self._clock.now_ns()
-                self._freeze_seconds += (frozen.freeze_seconds - self._freeze_seconds) / 4
-                pace = _Pace(frozen)
-                self._look_frozen(pace)
-                sheets = self._read_frozen(pace)
-                frozen.thaw()
-        except BaseException:
-            # What was looked at when it stood still, or seemed to, is looked at again.
-            self._survey.distrust()
-            raise
-        self.figures.stalls.append(Stall(frozen.freeze_seconds, frozen.stall_seconds))
-        return sheets, at_ns
-
-    def _read_frozen(self, pace: _Pace) -> list[tuple[Sheet, Read]]:
-        sheets: list[tuple[Sheet, Read]] = []
-        began = self._clock.monotonic()
-        held = looked = 0
-        for known, due in list(self._survey.due.items()):
-            pace.look()
-            sheet = Sheet()
-            try:
-                read = self._reader.read(known, due, sheet, pace.read)
-            except OSError:
-                continue  # a pass reports it
-            if read is None:
-                raise PutOff("an object was not where it is said to be", reason=Changed.reason)
-            sheets.append((sheet, read))
-            looked += read.looked
-            held += sheet.size
-            if held > FROZEN_BYTES:
-                raise PutOff(f"{held:,} bytes changed since the last pass", reason="TooMuchToRead")
-        took = self._clock.monotonic() - began
-        self.figures.frozen_bytes += looked
-        if looked > 1 << 20:
-            self._read_rate += (looked / max(took, 1e-6) - self._read_rate) / 2
-        return sheets
-
-    def _look_frozen(self, pace: _Pace) -> None:
-        survey, passes = self._survey, self._passes
-        for known, due in passes.direct.items():
-            survey.add_pages(known, due.ranges)
-        for known in passes.silent:
-            survey.again(known)
-        survey.pace = pace.look
-        try:
-            everywhere = passes.everywhere.seconds <= self.limits.look_seconds and not self._capture.names_pages
-            survey.look_frozen(passes.hints(), everywhere=everywhere)
-            self._catalogue.sweep()
-            survey.forget_gone()
-        finally:
-            survey.pace = lambda: None
-
     def _end(self, opened: Opened, sheets: list[tuple[Sheet, Read]], at_ns: int) -> None:
         for sheet, read in sheets:
             opened.tell(sheet, read)
@@ -379,19 +289,3 @@ class Maker:
         self.figures.why = f"{why.reason}: {why.message}"
         if isinstance(why, FreezeLost):
             self.figures.lost += 1
-
-
-class _Pace:
-    """Ends what goes on while the volume is frozen in time."""
-
-    def __init__(self, frozen: Frozen) -> None:
-        self._frozen = frozen
-
-    def look(self) -> None:
-        """Before a directory, or some hundred entries."""
-        if self._frozen.left() < MARGIN_SECONDS:
-            raise PutOff("looking and reading took as long as writes may wait", reason="TooMuchToRead")
-
-    def read(self, size: int) -> None:
-        """Before so many bytes."""
-        self.look()

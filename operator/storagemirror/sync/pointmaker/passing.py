@@ -61,6 +61,11 @@ class Passes:
         self.through_ns = 0
         """When the last look began that found nothing; 0: none did."""
 
+    @property
+    def names_pages(self) -> bool:
+        """See `Capture`."""
+        return self._capture.names_pages
+
     def hints(self) -> Hints:
         """All that came, and what never comes as a hint."""
         hints = self._capture.drain()
@@ -98,7 +103,7 @@ class Passes:
             if number:
                 self.look(figures, last_point_ns)
             due = [(known, found) for known, found in self._survey.due.items() if known.children is None]
-            if not due:
+            if number and not due:
                 return
             began = self._clock.monotonic()
             self._volume.sync()
