@@ -9,7 +9,7 @@ from pydantic import Field
 from storagemirror.api.conditions import Condition
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
 from storagemirror.api.operation import Operation, StoredReplicas
-from storagemirror.api.replication import PointStatus
+from storagemirror.api.replication import CopyPointStatus, PointStatus
 from storagemirror.api.sides import Side
 from storagemirror.api.verify import VerifyStatus
 from storagemirror.contract import Capture
@@ -166,6 +166,11 @@ class VolumeStatus(ApiModel):
     )
     points: PointStatus | None = Field(
         default=None, description="How points in time go; absent where none are made (spec.replication.consistency)."
+    )
+    copy_point: CopyPointStatus | None = Field(
+        default=None,
+        description="Whether the copy is exactly one point, and which; absent where none is asked for, and while the "
+        "target is the live side.",
     )
     hold: Hold | None = Field(
         default=None, description="Why the volume stopped on purpose, and the token that lets it go on."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storagemirror.api.conditions import (
     Condition,
@@ -200,6 +200,15 @@ def crash_consistent(whole: Whole) -> Told:
     return Told(TRUE, Reason.POINTS_MADE, "")
 
 
+def _at_points(volumes: Sequence[VolumeStatus]) -> str:
+    """Which, as the status of the volumes says it: that is a sample, so that this is not written with each point."""
+    found = [(v.name, v.copy_point) for v in volumes]
+    told = [f"{name} at point {p.number} of {p.at}" for name, p in found if p is not None and p.promotable]
+    applying = [f"{name} while one is applied" for name, p in found if p is None or not p.promotable]
+    each = ", each volume for itself" if len(found) > 1 else ""
+    return f"The copy is one moment of the source{each}: {'; '.join(told + applying)}."
+
+
 def verified(whole: Whole) -> Told:
     """Of the volumes that are verified; only where some are."""
     found = [(v.name, v.verify) for v in whole.volumes if v.verify is not None]
@@ -247,7 +256,8 @@ def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) ->
         told = tell(whole)
         new = condition(kind, told.status, told.reason, told.message, generation=generation, now=now)
         found = set_condition(found, new)
-    for kind, told in whole.more:
+    for kind, more in whole.more:
+        told = replace(more, message=_at_points(whole.volumes)) if more.reason is Reason.AT_POINT else more
         new = condition(kind, told.status, told.reason, told.message, generation=generation, now=now)
         found = set_condition(found, new)
     if any(v.verify is not None for v in whole.volumes):

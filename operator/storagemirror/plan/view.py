@@ -85,6 +85,7 @@ class View:
             "last_contact": None,
             "source_time": None,
             "verify": None,
+            "copy_point": None,
         }
         return found.model_copy(update=of_the_copy)
 
