@@ -175,6 +175,7 @@ class TargetAgent:
             raise VolumeError(f"the target volume failed: {e.strerror}", reason="TargetFailing") from e
         if done:
             self._view.see(phase=Phase.CONNECTING, problem=None)
+            self._view.wake()
 
     def _hand_over(self, order: Order) -> None:
         """Drain or promote, once for each order, and rest. Raises `VolumeError` and `VolumeFull`."""
