@@ -87,14 +87,22 @@ def syncfs(fd: int) -> None:
 def birth_and_mount(fd: int) -> tuple[int | None, int | None]:
     """When the file of `fd` was made (nanoseconds since the Unix epoch), and the number of its mount that is never
     given again while the machine is up (Linux 6.8). None for what is not known here."""
+    try:
+        return statx(fd, b"")
+    except OSError:
+        return None, None
+
+
+def statx(directory: int, name: bytes) -> tuple[int | None, int | None]:
+    """As `birth_and_mount`, of the entry `name`, never of where a link leads; with an empty name of `directory` itself.
+    OSError."""
     if _STATX is None:
         return None, None
     buffer = ctypes.create_string_buffer(256)
-    result = _libc.syscall(
-        _STATX, fd, b"", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, _STATX_BTIME | _STATX_MNT_ID_UNIQUE, buffer
-    )
-    if result != 0:
-        return None, None
+    flags = AT_SYMLINK_NOFOLLOW | (0 if name else AT_EMPTY_PATH)
+    if _libc.syscall(_STATX, directory, name, flags, _STATX_BTIME | _STATX_MNT_ID_UNIQUE, buffer) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), name or None)
     (mask,) = struct.unpack_from("=I", buffer, 0)
     born = mount = None
     if mask & _STATX_BTIME:
