@@ -33,6 +33,7 @@ def test_a_pair_of_five_lines_gets_the_defaults_that_are_right_for_most(apiserve
             "ignoreDeletes": False,
             "keep": {"accessTimes": False, "selinux": False},
         },
+        "replication": {"consistency": "Live", "pointInterval": "5s", "maxStall": "200ms"},
         "transfer": {"bandwidth": [], "compression": "Auto", "timeZone": "UTC"},
         "agents": {
             "privilege": "Baseline",
