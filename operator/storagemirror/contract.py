@@ -323,6 +323,9 @@ class Order(_Wire, frozen=True, kw_only=True):
     """Source only; None: nothing to verify."""
     replication: ReplicationOrder = ReplicationOrder()
     """Source only."""
+    proven: bool = False
+    """Target, with Promote: both sides were proven equal while nobody wrote, so the copy is what the source was,
+    whatever its journal of points says."""
 
 
 class Problem(_Wire, frozen=True, kw_only=True):
@@ -382,7 +385,7 @@ class CopyPoint(_Wire, frozen=True, kw_only=True):
     at: str | None = None
     """Whose state that is: on the source's clock, RFC 3339."""
     reason: str = ""
-    """Why it is none: BetweenPoints, Mirroring, SyncFailed, JournalDamaged."""
+    """Why it is none: BetweenPoints (while a point is applied, too), Mirroring, SyncFailed, JournalDamaged."""
     message: str = ""
 
 

@@ -46,6 +46,7 @@ DECISIONS: dict[str, dict[str, Any]] = {
     "a name alone": {"approvedBy": "ME"},
     "a loss": {"acceptLoss": {"seconds": 60}},
     "a loss of nothing": {"acceptLoss": {}},
+    "a copy at no point": {"acceptLoss": {"noPoint": True}},
     "the risk of two writers": {"acceptSplitBrain": True},
 }
 
@@ -89,7 +90,7 @@ class TestWhoMayEdit:
 
     def test_does_not_widen_what_was_accepted(self, apiserver: ApiServer, editor: ApiClient, namespace: str) -> None:
         make(apiserver.client(), namespace, failover(acceptLoss={"seconds": 10, "bytes": 5}))
-        for wider in ({"seconds": 60}, {"bytes": None}, {"unknown": True}):
+        for wider in ({"seconds": 60}, {"bytes": None}, {"unknown": True}, {"noPoint": True}):
             answer = change(editor, namespace, {"acceptLoss": wider})
             assert (answer.status, "may not set acceptLoss" in answer.message) == (403, True), answer.message
 

@@ -32,6 +32,7 @@ GOOD = {
     "an unplanned one": failover(mode="Unplanned"),
     "a loss of so many seconds": failover(acceptLoss={"seconds": 0}),
     "a loss that is not known": failover(acceptLoss={"unknown": True, "bytes": 1000}),
+    "a copy at no point": failover(acceptLoss={"noPoint": True}),
     "the risk of two writers": failover(acceptSplitBrain=True),
     "a late epoch": failover(fromEpoch=2**40),
     "a name with dots": failover("orders.2026.01"),
@@ -56,6 +57,7 @@ BAD = {
     ),
     "an approval by an empty name": (failover(approved=True, approvedBy=""), "approvedBy must name who approves"),
     "a negative loss": (failover(acceptLoss={"seconds": -1}), "should be greater than or equal to 0"),
+    "a copy at no point, not by true": (failover(acceptLoss={"noPoint": "yes"}), "spec.acceptLoss.noPoint"),
     "a field that does not exist": (failover(force=True), 'unknown field "spec.force"'),
 }
 

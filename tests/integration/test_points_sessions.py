@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 import threading
@@ -18,6 +19,7 @@ from storagemirror.errors import Disconnected, StorageMirrorError
 from storagemirror.fs.journal.journal import NotPromotable, Promotable
 from storagemirror.fs.target import TargetVolume
 from storagemirror.point import MIRROR, Names, Object
+from storagemirror.sync import handover
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.stream import SocketStream
@@ -96,7 +98,8 @@ def session(target: Path, expect: Expectation | None = None) -> Iterator[Source]
     """Let in."""
     ours, theirs = socket.socketpair()
     with TargetVolume.open(str(target)) as volume:
-        serving = TargetSession(volume, SocketStream(theirs), expect or expectation(), Recorder())
+        wanted = expect or expectation()
+        serving = TargetSession(volume, SocketStream(theirs), wanted, Recorder())
         channel = Channel(Role.SOURCE, SocketStream(ours))
         failure: list[StorageMirrorError] = []
 
@@ -109,7 +112,7 @@ def session(target: Path, expect: Expectation | None = None) -> Iterator[Source]
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            channel.send(m.Hello(1, Role.SOURCE, PAIR, VOLUME, 1, 1, IDENTITY, m.FEATURES))
+            channel.send(m.Hello(1, Role.SOURCE, PAIR, VOLUME, wanted.epoch, 1, IDENTITY, m.FEATURES))
             welcome = channel.receive()
             assert isinstance(welcome, m.Welcome)
             yield Source(channel, welcome, failure)
@@ -329,3 +332,41 @@ def test_a_copy_that_is_promoted_between_points_says_so(tmp_path: Path) -> None:
         at.point(difference(None, first), 1, MIRROR)
         at.channel.send_pack([Enter(b"d"), Leave(Attributes(0o40755, 0, 0, 7))], [])
     assert "Mirroring" in promote(target).doubt
+
+
+def test_a_copy_that_was_the_live_side_is_at_no_point_until_the_next_one(tmp_path: Path) -> None:
+    """An application has written it; a mirror that finds nothing to change does not make it that point again."""
+    _, target, first = _with_files(tmp_path)
+    with session(target) as at:
+        at.mirror(0)
+        at.point(difference(None, first), 1, MIRROR)
+    assert promote(target).doubt == ""
+    told = _reported(target)
+    assert told is not None
+    assert (told.promotable, told.reason) == (False, "Mirroring")
+    with session(target, expectation(3)) as at:
+        at.mirror(0)
+    told = _reported(target)
+    assert told is not None
+    assert (told.promotable, told.reason) == (False, "Mirroring")
+    with session(target, expectation(3)) as at:
+        at.mirror(0)
+        at.point([], 2, MIRROR)
+    assert _reported(target) == CopyPoint(promotable=True, number=2, at="1970-01-01T00:00:00.000000Z")
+
+
+def test_a_copy_that_was_proven_equal_is_promoted_between_points_without_a_doubt(tmp_path: Path) -> None:
+    """But not where the disk failed: a proof reads what the kernel has in memory."""
+    for reason, doubted in (("Mirroring", False), ("JournalDamaged", False), ("SyncFailed", True)):
+        at = tmp_path / reason
+        at.mkdir()
+        _, target, first = _with_files(at)
+        with session(target) as source:
+            source.mirror(0)
+            source.point(difference(None, first), 1, MIRROR)
+        with TargetVolume.open(str(target)) as volume:
+            volume.claim()
+            volume.journal.spoil(reason, "for a test")
+        with TargetVolume.open(str(target)) as volume:
+            settled = handover.promote(volume, dataclasses.replace(expectation(2), proven=True))
+        assert (reason in settled.doubt) == doubted

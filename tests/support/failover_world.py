@@ -13,6 +13,7 @@ from storagemirror.clock import rfc3339
 from storagemirror.contract import (
     ORDER_KEY,
     Action,
+    CopyPoint,
     KeptAside,
     Order,
     PeerSeen,
@@ -47,10 +48,16 @@ class FailoverWorld(World):
     """Whether proofs of equality end."""
     problem: Problem | None = None
     """What hinders the agents that read."""
+    trouble: Problem | None = None
+    """What hinders the agents that write, while they are to take in what comes."""
     doubt: Problem | None = None
     """What the agents that write say against their own volumes, once they take in nothing more."""
     refuses: bool = False
     """Whether they do not promote them therefore."""
+    copy_point: CopyPoint | None = None
+    """What the agents that write say of their copy's point."""
+    drained_point: CopyPoint | None = None
+    """The same once they take in nothing more; None: as before."""
     keeps: bool = True
     """Whether what the old side wrote has been kept aside."""
     epoch_on_volume: int = 1
@@ -287,7 +294,7 @@ class FailoverWorld(World):
         through = self._contact.get("through", now)
         if order.action is Action.DRAIN:
             drained = _with(told, phase=Phase.DRAINED, peer=peer, peer_connected=False, synced_through=through)
-            return _with(drained, problem=self.doubt)
+            return _with(drained, problem=self.doubt, copy_point=self.drained_point or self.copy_point)
         if order.action is Action.PROMOTE and self.doubt is not None and self.refuses:
             return _with(told, phase=Phase.FAILED, peer=peer, peer_connected=False, problem=self.doubt)
         if order.action is Action.PROMOTE:
@@ -299,7 +306,8 @@ class FailoverWorld(World):
             kept = KeptAside(
                 epoch=asked.epoch, attempt=asked.attempt, known=True, entries=2, bytes=20, deleted=1, at=now
             )
-        return _with(told, peer=peer, synced_through=through, kept=kept)
+        told = _with(told, peer=peer, synced_through=through, kept=kept, copy_point=self.copy_point)
+        return _with(told, problem=self.trouble)
 
     def _peer(self, order: Order, now: str) -> PeerSeen:
         sources = self.agents(Role.SOURCE)

@@ -153,6 +153,7 @@ class TargetAgent:
                 return
             self._handed_over = None
             volume = self._open(order)
+            self._finish_point(volume, order)
         except StorageMirrorError as e:
             self._trouble(e)
             self._let_go()
@@ -161,6 +162,20 @@ class TargetAgent:
         session = self._await(volume, order)
         if session is not None:
             self._serve(session, order)
+
+    def _finish_point(self, volume: TargetVolume, order: Order) -> None:
+        """What was committed is applied without a source, too: there may be none any more. One that is at the door has
+        it done, and is told where it cannot be. Raises `VolumeError` and `VolumeFull`."""
+        with self._door:
+            if self._next is not None:
+                return
+        try:
+            done = handover.finish_point(volume, self._expect(order))
+        except OSError as e:
+            raise VolumeError(f"the target volume failed: {e.strerror}", reason="TargetFailing") from e
+        if done:
+            self._view.see(phase=Phase.CONNECTING, problem=None)
+            self._view.wake()
 
     def _hand_over(self, order: Order) -> None:
         """Drain or promote, once for each order, and rest. Raises `VolumeError` and `VolumeFull`."""

@@ -134,9 +134,10 @@ class View:
             self._urgent = False
         # Measured without the lock: a look at a volume may take its time.
         lag_bytes, volume, peer = self.measures.lag_bytes(), self.measures.volume(), self.measures.peer()
+        sight = self.sight
+        # After the phase: what is told beside Drained must be of after the draining.
         copy_point = self.measures.copy_point()
         with self._changed:
-            sight = self._sight
             return Report(
                 instance=self._instance,
                 epoch=sight.order.epoch if sight.order else 0,

@@ -39,7 +39,8 @@ class ConditionType(StrEnum):
     FENCEABLE = "Fenceable"
     """Every pod that may write the source is known, and the gate works (only where the pair names its sides)."""
     PROMOTABLE = "Promotable"
-    """The copy is whole and near enough: it could be promoted now, or where the source died (only with sides)."""
+    """The copy is whole, and exactly one point where the pair asks for points: it could be promoted now, or where the
+    source died (only with sides)."""
     SERVICES_READY = "ServicesReady"
     """The pair's Services are turned to the live side (only where it has some)."""
     SEPARATE_NODES = "SeparateNodes"

@@ -70,6 +70,13 @@ PRINTER_COLUMNS: list[dict[str, Any]] = [
         "jsonPath": ".status.nextRun",
         "description": "When the next run begins (mode Scheduled)",
     },
+    {
+        "name": "Promotable",
+        "type": "string",
+        "priority": 1,
+        "jsonPath": '.status.conditions[?(@.type=="Promotable")].status',
+        "description": "True: a failover could promote the copy as it is; absent for a pair without sides",
+    },
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {
         "name": "Synced Through",

@@ -27,6 +27,11 @@ class AcceptLoss(ApiModel):
         default=None, description="Go on only while no more than so many bytes of known changes are not on the copy."
     )
     unknown: bool = Field(default=False, description="Go on although it is not known how far the copy was behind.")
+    no_point: bool = Field(
+        default=False,
+        description="Go on although the pair's consistency is Point and the copy is at no point: some files may be of "
+        "one moment and some of the next, and a database on them may not start.",
+    )
 
 
 class FailoverSpec(ApiModel):
@@ -61,8 +66,8 @@ class FailoverSpec(ApiModel):
     )
     accept_loss: AcceptLoss | None = Field(
         default=None,
-        description="Promote a copy that is further behind than spec.failover.maxLag of the pair. Needs the right "
-        "`approve`.",
+        description="Promote a copy that is further behind than spec.failover.maxLag of the pair, or (noPoint) at no "
+        "point. Needs the right `approve`.",
     )
     accept_split_brain: bool = Field(
         default=False,

@@ -121,6 +121,12 @@ class Reason(StrEnum):
     NO_POINTS = "NoPoints"
     POINTS_MADE = "PointsMade"
     POINTS_NOT_WHOLE = "PointsNotWhole"
+    AT_POINT = "AtPoint"
+    NO_POINT = "NoPoint"
+    BETWEEN_POINTS = "BetweenPoints"
+    SYNC_FAILED = "SyncFailed"
+    JOURNAL_DAMAGED = "JournalDamaged"
+    AT_NO_POINT = "AtNoPoint"
     PUT_OFF = "PutOff"
     SYNC_TOO_SLOW = "SyncTooSlow"
     TOO_MUCH_TO_READ = "TooMuchToRead"
@@ -244,6 +250,10 @@ _CONFIRM = (
     "If this is what you want, copy the token from status.volumes[].hold.token to spec.mirror.confirm; "
     "else put the source right, and it goes on by itself."
 )
+_NO_POINT = (
+    "With the source at work the copy is a point again by itself, after a mirror; a Failover promotes it as it is with "
+    "spec.acceptLoss.noPoint."
+)
 _UNREADABLE = "Let the agent's user read the source, or set spec.agents.privilege to Baseline."
 
 HINTS: Mapping[Reason, str] = MappingProxyType(
@@ -334,6 +344,11 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         "off.",
         Reason.POINTS_NOT_WHOLE: "Files are written through memory maps or libaio in a volume of many files, which "
         "inotify does not tell; see docs/consistency.md.",
+        Reason.NO_POINT: f"The condition CrashConsistent says why none was made. {_NO_POINT}",
+        Reason.BETWEEN_POINTS: f"It goes on by itself when what hinders the target's agent is gone. {_NO_POINT}",
+        Reason.SYNC_FAILED: f"See the node's kernel log for errors of the target's disk. {_NO_POINT}",
+        Reason.JOURNAL_DAMAGED: f"See the node's kernel log for errors of the target's disk. {_NO_POINT}",
+        Reason.AT_NO_POINT: _NO_POINT,
         Reason.FROZEN_BY_ANOTHER: "It goes on by itself when that tool thaws the volume.",
         Reason.VOLUME_UNUSABLE: "See the message for what is wrong with the volume.",
         Reason.NOT_EVERYTHING_KEPT: "See status.volumes[].notKept; spec.agents.privilege Baseline keeps the most.",

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from storagemirror.api.durations import Duration
-from storagemirror.api.model import ApiModel, Count, Message, Time, rule, rules
+from storagemirror.api.model import ApiModel, Count, Message, Time, Word, rule, rules
 from storagemirror.api.schedules import CRON, ZONE
 from storagemirror.contract import Consistency, ReplicationMode
 
@@ -93,6 +93,31 @@ class Replication(ApiModel):
         description="With Point: for how long a write of the application may have to wait. A point that would take "
         "longer is put off, and status.volumes[].points says why.",
     )
+
+
+class CopyPointStatus(ApiModel):
+    """Whether the copy is exactly one point, as the target's agent says it."""
+
+    promotable: bool = Field(
+        description="true: it is one point; while the next one is applied, it will be that one. false: it is none, and "
+        "no failover promotes it unless its spec.acceptLoss.noPoint says so."
+    )
+    number: Count | None = Field(default=None, description="Of that point. Absent: there is none.")
+    at: Time | None = Field(
+        default=None, description="The moment of the source that it is the state of, on the source's clock."
+    )
+    synced_through: Time | None = Field(
+        default=None,
+        description="Everything the source did up to this time is in that point: later than at where nothing changed "
+        "since. What a failover would lose counts from here.",
+    )
+    reason: Word = Field(
+        default="",
+        description="Why it is none. NoPoint: none was applied yet. Mirroring: it was changed otherwise since the last "
+        "one. BetweenPoints: one cannot be applied to its end. SyncFailed: the disk failed. JournalDamaged: one that "
+        "was promised cannot be read.",
+    )
+    message: Message = Field(default="", description="The same as a sentence.")
 
 
 class PointStatus(ApiModel):

@@ -9,7 +9,7 @@ from pydantic import Field
 from storagemirror.api.conditions import Condition
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
 from storagemirror.api.operation import Operation, StoredReplicas
-from storagemirror.api.replication import LONGEST_TRIGGER, PointStatus, RunStatus
+from storagemirror.api.replication import LONGEST_TRIGGER, CopyPointStatus, PointStatus, RunStatus
 from storagemirror.api.sides import Side
 from storagemirror.api.verify import VerifyStatus
 from storagemirror.contract import Capture
@@ -190,6 +190,11 @@ class VolumeStatus(ApiModel):
         default=None,
         description="What was changed on the target by somebody else, and made equal again. Absent: nothing that is "
         "known.",
+    )
+    copy_point: CopyPointStatus | None = Field(
+        default=None,
+        description="Whether the copy is exactly one point, and which; absent where none is asked for, and while the "
+        "target is the live side.",
     )
     hold: Hold | None = Field(
         default=None, description="Why the volume stopped on purpose, and the token that lets it go on."

@@ -19,7 +19,14 @@ from storagemirror.fs import partial, redo
 from storagemirror.fs.abilities import probe, takes_labels
 from storagemirror.fs.identity import Facts, Lifetime, facts, identity, lifetime
 from storagemirror.fs.incoming import IncomingFile
-from storagemirror.fs.journal.journal import NO_POINT, Journal, NotPromotable, Promotable, promotable_beneath
+from storagemirror.fs.journal.journal import (
+    NO_POINT,
+    WAS_LIVE,
+    Journal,
+    NotPromotable,
+    Promotable,
+    promotable_beneath,
+)
 from storagemirror.fs.journal.volume import Volume
 from storagemirror.fs.locks import Locks
 from storagemirror.fs.partial import ResumedFile
@@ -192,15 +199,17 @@ class TargetVolume:
 
     def promotable(self) -> Promotable | NotPromotable:
         """Whether it is exactly a point, as far as it says so itself. Known before `claim` too. OSError."""
-        if self._journal is not None:
-            return self._journal.promotable()
         fd = self.open_state()
         if fd is None:
             return NotPromotable(NO_POINT, "nothing was ever written to it")
         try:
-            return promotable_beneath(fd)
+            found = self._journal.promotable() if self._journal is not None else promotable_beneath(fd)
+            marker = state.read_marker(fd)
         finally:
             os.close(fd)
+        if isinstance(found, Promotable) and marker is not None and marker.promoted is not None:
+            return WAS_LIVE
+        return found
 
     @property
     def journal(self) -> Journal:

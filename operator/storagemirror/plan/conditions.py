@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storagemirror.api.conditions import (
     Condition,
@@ -211,6 +211,15 @@ def crash_consistent(whole: Whole) -> Told:
     return Told(TRUE, Reason.POINTS_MADE, "")
 
 
+def _at_points(volumes: Sequence[VolumeStatus]) -> str:
+    """Which, as the status of the volumes says it: that is a sample, so that this is not written with each point."""
+    found = [(v.name, v.copy_point) for v in volumes]
+    told = [f"{name} at point {p.number} of {p.at}" for name, p in found if p is not None and p.promotable]
+    applying = [f"{name} while one is applied" for name, p in found if p is None or not p.promotable]
+    each = ", each volume for itself" if len(found) > 1 else ""
+    return f"The copy is one moment of the source{each}: {'; '.join(told + applying)}."
+
+
 def verified(whole: Whole) -> Told:
     """Of the volumes that are verified; only where some are."""
     found = [(v.name, v.verify) for v in whole.volumes if v.verify is not None]
@@ -287,7 +296,10 @@ SOMETIMES = ONLY_WITH_SIDES | {ConditionType.VERIFIED, ConditionType.ON_SCHEDULE
 def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) -> tuple[Condition, ...]:
     """All of them, each with the time at which its status last flipped."""
     now = written(whole.judged[0].view.now)
-    told = [(kind, tell(whole)) for kind, tell in TELLERS] + list(whole.more)
+    told = [(kind, tell(whole)) for kind, tell in TELLERS]
+    for kind, more in whole.more:
+        at_point = more.reason is Reason.AT_POINT
+        told.append((kind, replace(more, message=_at_points(whole.volumes)) if at_point else more))
     if any(v.verify is not None for v in whole.volumes):
         told.append((ConditionType.VERIFIED, verified(whole)))
     if any(v.run is not None for v in whole.volumes):

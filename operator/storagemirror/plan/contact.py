@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from storagemirror.contract import PeerSeen, PeerState, Role
 from storagemirror.plan.lifecycle import SILENT_SECONDS
+from storagemirror.plan.pointed import content_unknown, copy_point_status
 from storagemirror.plan.times import later, read
 from storagemirror.plan.view import View
 from storagemirror.plan.volumes import heard_report
@@ -54,7 +55,8 @@ def source_silent(view: View, seconds: float = SILENT_SECONDS) -> bool:
 
 
 def contact_of(view: View) -> Contact:
-    """Of one volume: what the target agent says now, else what the status remembers."""
+    """Of one volume: what the target agent says now, else what the status remembers. Of a copy that is kept by points:
+    up to when it has everything, as a point."""
     before, peer = view.before, peer_of(view)
     heard_at, source_time = before.last_contact, before.source_time
     if peer is not None and peer.source_time is not None:
@@ -62,6 +64,12 @@ def contact_of(view: View) -> Contact:
     through = before.synced_through
     for report in (view.last_report(Role.SOURCE), view.last_report(Role.TARGET)):
         through = later(through, report.synced_through if report is not None else None)
+    point = copy_point_status(view, heard_report(view, Role.TARGET))
+    if point is not None and point.promotable:
+        # What is not in the point is lost, whatever a mark of live changes once said.
+        through = point.synced_through
+    elif content_unknown(point):
+        through = None
     last = view.last_report(Role.SOURCE)
     return Contact(heard_at, _lag(source_time, through), through, last.lag_bytes if last is not None else None)
 

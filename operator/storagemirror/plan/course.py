@@ -109,6 +109,15 @@ def prove_of(pair: MirrorPair, role: Role) -> ProveOrder | None:
     return None
 
 
+def proven_of(pair: MirrorPair, role: Role) -> bool:
+    """Whether the agent that hands its volume over may go by a proof that both sides are equal."""
+    going_on = moving(pair.status)
+    if role is not Role.TARGET or going_on is None or going_on.phase is not OperationPhase.PROMOTING:
+        return False
+    names = tuple(v.name for v in pair.spec.volumes)
+    return going_on.mode is Mode.PLANNED and proven(going_on, names, ProofStage.FINAL)
+
+
 def restore_of(pair: MirrorPair, role: Role) -> RestoreOrder | None:
     """What the agent that writes the source is to keep aside first."""
     going_on = returning(pair.status)

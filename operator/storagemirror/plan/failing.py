@@ -12,6 +12,7 @@ from storagemirror.api.operation import FENCED, HARMLESS, Mode, Operation, Opera
 from storagemirror.api.reasons import Reason
 from storagemirror.api.sides import Side
 from storagemirror.api.status import GateStatus, MirrorPairStatus, Phase, Writer
+from storagemirror.contract import Consistency
 from storagemirror.plan.asking import Request, requests
 from storagemirror.plan.conditions import Told
 from storagemirror.plan.course import fenced, moving, operation_of, over, returning
@@ -30,6 +31,14 @@ from storagemirror.plan.writers import fenceable, known_since, release_steps, tr
 
 SUSPECT_AGAIN = 1.0
 """Seconds until a pass looks again while the source is missed and not yet called lost."""
+
+
+LIVE = Told(
+    ConditionStatus.TRUE,
+    Reason.COPY_READY,
+    "The copy is whole. Changes are applied as they come: some files may be of one moment and some of the next.",
+)
+"""Of a copy that is to be no point."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,8 @@ def _conditions(
     if status.active_side is not Side.TARGET:
         asked = Asked(observed, judged, writers, known, Mode.UNPLANNED, AcceptLoss(), False, now)
         wrong = promotable(asked)
-        good = Told(ConditionStatus.TRUE, Reason.COPY_READY, "")
+        points = observed.pair.spec.replication.consistency is Consistency.POINT
+        good = Told(ConditionStatus.TRUE, Reason.AT_POINT, "") if points else LIVE
         bad = Told(ConditionStatus.FALSE, wrong.reason, wrong.message) if wrong is not None else good
         found.append((ConditionType.PROMOTABLE, bad))
     if observed.pair.spec.services:

@@ -29,6 +29,7 @@ from storagemirror.plan.course import (
     elsewhere_prove,
     fenced,
     prove_of,
+    proven_of,
     restore_of,
 )
 from storagemirror.plan.decisions import (
@@ -259,6 +260,7 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
         mirror=mirror_order(view),
         transfer=transfer_order(spec.transfer, len(spec.volumes)) if which is Role.SOURCE else TransferOrder(),
         replication=_replication(view, which),
+        proven=not view.elsewhere and proven_of(pair, which),
     )
     if last is not None and last != wanted:
         wanted = _raised(wanted)

@@ -14,9 +14,10 @@ from storagemirror.plan.objects import Pod, WorkloadObject
 from storagemirror.plan.observed import GateSeen, Unseen
 from storagemirror.plan.operating import SOON, Move, Stage, back, end, go, pace, stay
 from storagemirror.plan.phases_before import equal
+from storagemirror.plan.pointed import why_no_point
 from storagemirror.plan.standby import nudge_mark
 from storagemirror.plan.times import exact, read, written
-from storagemirror.plan.validating import proof_can_be_had
+from storagemirror.plan.validating import at_a_point, proof_can_be_had
 from storagemirror.plan.view import View, is_agent
 from storagemirror.plan.volumes import heard_report
 from storagemirror.plan.writers import has_ended, hold_steps, proof_of
@@ -73,6 +74,8 @@ def draining(stage: Stage) -> Move:
         return stay(stage, Reason.DRAINING, f"Volume {', '.join(waiting)} takes in what has come.")
     if (refused := _refused(stage)) is not None:
         return back(stage, *refused)
+    if (none := at_a_point(stage.asked, drained=True)) is not None:
+        return back(stage, none.reason, f"Not promoted. {none.message}")
     contact = worst_contact([contact_of(v) for v in stage.views])
     planned = operation.mode is Mode.PLANNED
     epoch = (stage.observed.pair.status.epoch or 1) + 1
@@ -248,6 +251,9 @@ def _doubts(stage: Stage) -> str:
         report = heard_report(view, Role.TARGET)
         if report is not None and report.problem is not None:
             found += f" Volume {view.volume.name}: {report.problem.message}."
+        none = why_no_point(view, report, drained=True)
+        if none is not None and stage.operation.mode is Mode.UNPLANNED:
+            found += f" Accepted (acceptLoss.noPoint): {none.message}"
     return found
 
 

@@ -39,6 +39,7 @@ _QUIET_REASONS = (
     "Unknown",
     "Progressing",
     "Mirroring",
+    "NoPoint",
     "NotVerifiedYet",
     "DifferencesFound",
     "DifferencesRepaired",
@@ -64,6 +65,10 @@ def discrete(status: VolumeStatus) -> VolumeStatus:
     flowing: dict[str, object] = {"synced_through": None, "progress": None}
     # How large a lag is flows; that it is not known any more does not: the last figure would stand for ever.
     flowing |= {"points": None if status.points is None else PointStatus(number=_known(status.points.number))}
+    if status.copy_point is not None:
+        point = status.copy_point
+        passing: dict[str, object] = {"number": _known(point.number), "at": None, "synced_through": None}
+        flowing |= {"copy_point": point.model_copy(update=passing)}
     flowing |= {"lag_seconds": _known(status.lag_seconds), "lag_bytes": _known(status.lag_bytes)}
     return status.model_copy(update=flowing | agents)
 

@@ -31,6 +31,11 @@ _WAITS_FOR_SOMEBODY = frozenset(
         Reason.TARGET_BEHIND,
         Reason.LAG_UNKNOWN,
         Reason.REFUSED_LOSS,
+        Reason.NO_POINT,
+        Reason.BETWEEN_POINTS,
+        Reason.SYNC_FAILED,
+        Reason.JOURNAL_DAMAGED,
+        Reason.AT_NO_POINT,
         Reason.GATE_NOT_IN_FORCE,
         Reason.WORKLOAD_MISSING,
         Reason.STANDBY_MISMATCH,
@@ -161,7 +166,9 @@ def _conditions(
     """By kstatus: Ready when it completed, Reconciling while it goes on by itself, Stalled else."""
     completed = phase is OperationPhase.COMPLETED
     ended = phase in (OperationPhase.FAILED, OperationPhase.ROLLED_BACK, OperationPhase.SUPERSEDED)
-    stalled = ended or (not completed and reason in _WAITS_FOR_SOMEBODY)
+    # A restore mirrors by itself; a failover that meets a copy within a mirror waits for its source, or for a word.
+    waits = reason in _WAITS_FOR_SOMEBODY or (phase is OperationPhase.VALIDATING and reason is Reason.MIRRORING)
+    stalled = ended or (not completed and waits)
     found = request.status.conditions
     values = (
         (ConditionType.READY, completed),

@@ -16,13 +16,14 @@ from storagemirror.api.operation import Mode
 from storagemirror.api.reasons import Reason
 from storagemirror.api.sides import Side, WorkloadKind
 from storagemirror.api.status import Phase, Writer
+from storagemirror.contract import Consistency, Role
 from storagemirror.contract import Phase as AgentPhase
-from storagemirror.contract import Role
 from storagemirror.plan.contact import connected, contact_of, worst_contact
 from storagemirror.plan.decisions import Effect
 from storagemirror.plan.living import workloads_of
 from storagemirror.plan.objects import PodSpec, WorkloadObject
 from storagemirror.plan.observed import Observed
+from storagemirror.plan.pointed import why_no_point
 from storagemirror.plan.view import View
 from storagemirror.plan.volumes import Judged, heard_report
 from storagemirror.plan.writers import attainable
@@ -140,6 +141,18 @@ def target_is_heard(asked: Asked) -> Obstacle | None:
     return Obstacle(Reason.TARGET_NOT_HEARD, f"The target agent of {', '.join(silent)} is not heard.")
 
 
+def at_a_point(asked: Asked, *, drained: bool = False) -> Obstacle | None:
+    """A copy that is to be one moment of the source is promoted as one, or not without a person's word. Planned: both
+    sides are proven equal instead; but a proof reads what is in memory, and says nothing of a disk that failed."""
+    if asked.accept_loss.no_point:
+        return None
+    for view in asked.views:
+        found = why_no_point(view, heard_report(view, Role.TARGET), drained=drained)
+        if found is not None and (asked.mode is Mode.UNPLANNED or found.reason is Reason.SYNC_FAILED):
+            return Obstacle(found.reason, found.message)
+    return None
+
+
 def source_is_heard(asked: Asked) -> Obstacle | None:
     if asked.mode is Mode.UNPLANNED:
         return None
@@ -175,8 +188,13 @@ def near_enough(asked: Asked) -> Obstacle | None:
     return Obstacle(
         Reason.TARGET_BEHIND,
         f"The copy was {behind} s behind when the source was last heard ({contact.last_heard or 'unknown when'}): "
-        f"{over:g} s more than maxLag allows.",
+        f"{over:g} s more than maxLag allows.{_from_point(asked)}",
     )
+
+
+def _from_point(asked: Asked) -> str:
+    by_points = asked.observed.pair.spec.replication.consistency is Consistency.POINT
+    return " It counts from the copy's last point." if by_points else ""
 
 
 def writers_are_known(asked: Asked) -> Obstacle | None:
@@ -208,6 +226,7 @@ RULES: tuple[Rule, ...] = (
     copy_is_whole,
     not_held,
     target_is_heard,
+    at_a_point,
     source_is_heard,
     near_enough,
     writers_are_known,
@@ -217,7 +236,7 @@ RULES: tuple[Rule, ...] = (
 
 def promotable(asked: Asked) -> Obstacle | None:
     """What of these rules speaks of the copy alone: shown as a condition all the time."""
-    rules = (workloads_exist, standby_mounts_the_copy, copy_is_whole, target_is_heard)
+    rules = (workloads_exist, standby_mounts_the_copy, copy_is_whole, target_is_heard, at_a_point)
     found = next((o for rule in rules if (o := rule(asked)) is not None), None)
     if found is None and any(j.view.before.phase is Phase.HELD for j in asked.judged):
         return Obstacle(Reason.HELD, "A volume is held: the copy is of the time before.")

@@ -23,6 +23,7 @@ from storagemirror.contract import PeerState, ReplicationMode, Report, Role
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS
+from storagemirror.plan.pointed import copy_point_status
 from storagemirror.plan.replication import point_status
 from storagemirror.plan.runs import mode_of, run_status
 from storagemirror.plan.times import later, read, written
@@ -113,6 +114,7 @@ def volume_status(judged: Judged) -> VolumeStatus:
         last_full_mirror=mirrored,
         capture=source.capture if source is not None and source.capture is not None else before.capture,
         points=point_status(source.points) if source is not None else before.points,
+        copy_point=copy_point_status(view, target),
         hold=_hold(view),
         not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
         verify=_verify(view, source),

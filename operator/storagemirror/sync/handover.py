@@ -20,7 +20,7 @@ import msgspec
 
 from storagemirror.errors import BadInput, StorageMirrorError, VolumeError
 from storagemirror.fs import manifest
-from storagemirror.fs.journal.journal import NO_POINT, NotPromotable
+from storagemirror.fs.journal.journal import BETWEEN_POINTS, NO_POINT, SYNC_FAILED, NotPromotable
 from storagemirror.fs.marker import Marker, Synced
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.target import TargetVolume
@@ -116,9 +116,8 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
     if marker.promoted == expect.epoch:
         return known(volume, expect)
     settled = drain(volume, expect)
-    at = volume.journal.promotable()
-    if isinstance(at, NotPromotable) and at.reason != NO_POINT and not settled.doubt:
-        settled = dataclasses.replace(settled, doubt=f"it is at no point ({at.reason}): {at.message}")
+    if not settled.doubt:
+        settled = dataclasses.replace(settled, doubt=_at_no_point(volume, expect))
     if expect.restore is not None:
         _need_whole(settled)
     forgotten = _remember(volume, expect) if expect.restore is None else ""
@@ -127,6 +126,32 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
     marker = _ours(volume, expect) or marker
     volume.write_marker(msgspec.structs.replace(marker, epoch=expect.epoch, promoted=expect.epoch))
     return dataclasses.replace(settled, forgotten=forgotten)
+
+
+def finish_point(volume: TargetVolume, expect: Expectation) -> bool:
+    """Apply the point that an agent before us had committed and did not apply to its end, where there is one: no source
+    may be left that would have it done. Whether there was one.
+
+    Raises `VolumeError` and `VolumeFull` where that cannot be done now; OSError when the volume cannot be read."""
+    at = volume.promotable()
+    if not isinstance(at, NotPromotable) or at.reason != BETWEEN_POINTS:
+        return False
+    marker = volume.marker()
+    if marker is None or not is_ours(expect, marker) or marker.epoch > expect.epoch:
+        return False
+    volume.claim()
+    return True
+
+
+def _at_no_point(volume: TargetVolume, expect: Expectation) -> str:
+    """Why a copy that is kept by points is none of them; empty where it is one, or that does not count.
+
+    A proof of equality stands in for a point; but it reads what the kernel has in memory, and so says nothing of a disk
+    that failed."""
+    at = volume.promotable()
+    if not isinstance(at, NotPromotable) or at.reason == NO_POINT or (expect.proven and at.reason != SYNC_FAILED):
+        return ""
+    return f"it is at no point ({at.reason}): {at.message}"
 
 
 def _need_whole(settled: Settled) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from storagemirror.entry import printable
 from storagemirror.errors import Held, VolumeError, VolumeFull
 from storagemirror.fs.journal.incoming import Incoming
+from storagemirror.fs.journal.journal import MIRRORING, WAS_LIVE
 from storagemirror.fs.journal.refusal import NotTaken
 from storagemirror.fs.target import TargetVolume
 from storagemirror.point import MIRROR, Names, Object
@@ -50,9 +51,15 @@ class Points:
 
     # -- what else happens
 
+    def let_in(self) -> None:
+        """The session begins. An application has written a volume that was the live side: it is at no point any more,
+        also once its marker does not say so any longer. `VolumeFull`, OSError."""
+        if self._lived:
+            self._journal.spoil(WAS_LIVE.reason, WAS_LIVE.message)
+
     def before_change(self) -> None:
         """Something is about to be changed that is no point. `VolumeFull`, OSError."""
-        self._journal.spoil("Mirroring", "changes came since the last point that belong to no point yet")
+        self._journal.spoil(MIRRORING, "changes came since the last point that belong to no point yet")
 
     def mirrored(self) -> None:
         """A mirror of everything has ended, and nothing failed."""

@@ -112,6 +112,8 @@ class Expectation:
     """What must be agreed on; None: whatever the source says.
 
     A source that says otherwise is sent away: it, or we, will hear of the change soon."""
+    proven: bool = False
+    """A promotion: both sides were proven equal while nobody wrote."""
 
     @staticmethod
     def from_order(order: Order, least_instance: int = 0) -> Expectation:
@@ -120,5 +122,13 @@ class Expectation:
         options = TargetOptions(policy, order.mirror.max_delete_percent, once=order.mirror.once)
         confirm, epoch = order.mirror.confirm, order.epoch
         return Expectation(
-            order.pair_uid, order.volume, epoch, options, confirm, least_instance, order.restore, order.mirror.terms()
+            order.pair_uid,
+            order.volume,
+            epoch,
+            options,
+            confirm,
+            least_instance,
+            order.restore,
+            order.mirror.terms(),
+            proven=order.proven,
         )

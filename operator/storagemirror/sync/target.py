@@ -195,6 +195,7 @@ class TargetSession:
             send=self._channel.send,
             observer=self._observer,
         )
+        self._points.let_in()
         restore = self._expect.restore
         if restore is not None and is_kept(self._volume, restore) is None:
             self._keeping = Keeping(self._volume, restore, self._clock, same_volume=admitted.same_volume)

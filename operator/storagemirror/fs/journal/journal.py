@@ -34,6 +34,9 @@ from storagemirror.point import MIRROR, End
 log = logging.getLogger("storagemirror.agent")
 
 NO_POINT = "NoPoint"
+BETWEEN_POINTS = "BetweenPoints"
+MIRRORING = "Mirroring"
+SYNC_FAILED = "SyncFailed"
 _COPIES = frozenset({"btrfs", "bcachefs", "zfs", "f2fs", "nilfs2"})
 """File systems that write what is written over to new blocks."""
 
@@ -57,6 +60,9 @@ class NotPromotable:
     message: str
 
 
+WAS_LIVE = NotPromotable(MIRRORING, "it was the live side since its last point")
+
+
 def promotable_beneath(state: int) -> Promotable | NotPromotable:
     """Of a volume that is not claimed: `state` is the descriptor of our directory on it. Changes nothing. OSError."""
     journal = work.open_journal(state, make=False)
@@ -70,7 +76,7 @@ def promotable_beneath(state: int) -> Promotable | NotPromotable:
 
 def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
     if mark is not None:
-        return NotPromotable("BetweenPoints", f"point {mark.point} was not applied to its end yet")
+        return NotPromotable(BETWEEN_POINTS, f"point {mark.point} was not applied to its end yet")
     if at.spoiled:
         return NotPromotable(at.spoiled, at.message)
     if not at.number:
@@ -203,7 +209,7 @@ class Journal:
                 self._write(
                     msgspec.structs.replace(
                         self.at,
-                        spoiled="SyncFailed",
+                        spoiled=SYNC_FAILED,
                         message="the disk failed while a point was applied: what was written may be damaged",
                         spoiled_in=self._being_applied(),
                     )
