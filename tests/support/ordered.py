@@ -40,6 +40,11 @@ def steps(directory: Path) -> int:
     return len(found)
 
 
+def written(directory: Path) -> int:
+    """How many steps a writer has done so far that still writes, about: its files cannot be read at one moment."""
+    return sum((directory / f"ordered{number}").stat().st_size for number in range(FILES)) // RECORD.size
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "--check":
         print(steps(Path(sys.argv[2])))
