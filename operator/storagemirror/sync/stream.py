@@ -46,6 +46,8 @@ _TLS_RECORD = 16 << 10
 _AT_ONCE = 256 << 10
 """Bytes that are sent or received before the other direction has its turn."""
 _LOOK_SECONDS = 0.01
+_STUCK = 3
+"""So many silences may nothing move, in and out, while bytes of the peer wait for us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class SocketStream:
         self._get = _in_records(connection.recv_into) if self._tls else connection.recv_into
         self._silence = silence
         self._monotonic = monotonic
-        self._heard = self._arrived = monotonic()
+        self._heard = self._arrived = self._moved = monotonic()
         self._left: int | None = None
         self._closed = False
         self._ended = False
@@ -150,6 +152,7 @@ class SocketStream:
             elif sent == 0:  # OpenSSL, once the peer's end has been read: for ever
                 raise Disconnected("the peer closed the connection")
             else:
+                self._moved = self._monotonic()
                 rest = rest[sent:]
 
     def receive_into(self, buffer: memoryview) -> int:
@@ -159,7 +162,7 @@ class SocketStream:
                 return 0
             got, events = self._try(self._get, buffer, select.POLLIN)
             if got is not None:
-                self._heard = self._monotonic()
+                self._heard = self._moved = self._monotonic()
                 self._ended = self._ended or got == 0
                 if self._left is not None:
                     self._left -= got
@@ -292,7 +295,8 @@ class SocketStream:
             raise Disconnected("the connection was closed") from e
         if poll.poll(SLICE_SECONDS * 1000) or events == select.POLLIN:
             return
-        # Not a sign of death: whoever receives on this stream may be busy, with the peer's bytes waiting for it.
+        # Not a sign of death: whoever receives on this stream may be busy, with the peer's bytes waiting for it. But
+        # where nothing moves in either direction, these are all that it ever said: it takes nothing, and nor can we.
         poll.modify(self._socket.fileno(), select.POLLIN)
-        if poll.poll(0):
+        if poll.poll(0) and self._monotonic() - self._moved < _STUCK * self._silence:
             self._heard = self._monotonic()
