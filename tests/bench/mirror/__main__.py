@@ -53,7 +53,7 @@ def _measure(args: argparse.Namespace, base: Path) -> Report:
     for package in storagemirror.__path__:  # as in the product's image, whatever PYTHONDONTWRITEBYTECODE says here
         compileall.compile_dir(package, quiet=1)
     report = Report(args.scale, args.rounds, machine(base))
-    shop = Workshop(base, args.scale)
+    shop = Workshop(base, args.scale, holds=args.scale >= 1)  # a small one may run beside others
     cases = chosen(args.only)
     for i, case in enumerate(cases):
         start = time.monotonic()

@@ -38,6 +38,8 @@ class Workshop:
     commands: dict[str, list[str]] = field(default_factory=dict)
     """Of each tool, as they were run; paths made short."""
     memory: Held = field(default_factory=Held)
+    holds: bool = False
+    """Whether memory is held: only where nobody else needs it."""
     _made: set[str] = field(default_factory=set)
     _targets: dict[str, Path] = field(default_factory=dict)
 
@@ -91,7 +93,8 @@ class Workshop:
         sync_of(self.base)
         told = [str(command) for command in (*plan.servers, *plan.clients)]
         self.commands.setdefault(tool.name, [self._shortened(line, source, target) for line in told])
-        self.memory.fetch()
+        if self.holds:
+            self.memory.fetch()
         with self.memory.giving():
             return measure(plan, target, self.base / "log")
 
