@@ -25,6 +25,9 @@ SHARED = "FilesystemShared"
 CANNOT = "FilesystemCannotFreeze"
 
 
+_MOUNTINFO = "/proc/self/mountinfo"
+
+
 class Mount(NamedTuple):
     """One line of mountinfo."""
 
@@ -49,7 +52,7 @@ class Mount(NamedTuple):
         return int(self.device.partition(":")[2])
 
 
-def read_mounts(path: str = "/proc/self/mountinfo") -> list[Mount]:
+def read_mounts(path: str = _MOUNTINFO) -> list[Mount]:
     """All mounts that this process sees. OSError."""
     with open(path, encoding="utf-8", errors="surrogateescape") as lines:
         return [parse(line) for line in lines]
@@ -69,8 +72,9 @@ def parse(line: str) -> Mount:
 def mount_of(fd: int) -> Mount | None:
     """The mount that `fd` is on; None where /proc does not tell."""
     try:
-        number = mount_number(fd)
-        return next((mount for mount in read_mounts() if mount.number == number), None)
+        beginning = f"{mount_number(fd)} "
+        with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as lines:
+            return next((parse(line) for line in lines if line.startswith(beginning)), None)
     except (OSError, ValueError, VolumeError):
         return None
 

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
@@ -148,13 +149,18 @@ class Journal:
                 number,
                 before,
                 selection=selection,
-                copies=facts(self._volume.tree.root).fs_type in _COPIES,
+                copies=self._copies,
                 segment_bytes=self.segment_bytes,
             )
         except OSError as e:
             raise_if_full(e)
             raise
         return self._incoming
+
+    @cached_property
+    def _copies(self) -> bool:
+        """Whether its file system writes what is written over to new blocks: asked once, where points come at all."""
+        return facts(self._volume.tree.root).fs_type in _COPIES
 
     def commit(self, end: End, judge: Judge) -> Commit:
         """The point that came in is on the disk. Raises as `Incoming.commit`: `drop` it then."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from storagemirror import contract
+from storagemirror.fs.trace import hints
 from storagemirror.sync.changes import WHOLE_TREE, covering
 from storagemirror.sync.watch import TreeWatch
 
@@ -155,11 +156,4 @@ def outside(begin: int, end: int, ranges: Ranges) -> Ranges:
 
 def merged(ranges: Ranges) -> Ranges:
     """Sorted, and those that touch or overlap made one."""
-    found: Ranges = []
-    for begin, end in sorted(ranges):
-        if found and begin <= found[-1][1]:
-            if end > found[-1][1]:
-                found[-1] = (found[-1][0], end)
-        else:
-            found.append((begin, end))
-    return found
+    return list(hints.merged(ranges))
