@@ -6,8 +6,7 @@ import errno
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,18 +16,9 @@ from storagemirror.errors import VolumeError
 from storagemirror.fs import freeze, mounts
 from storagemirror.fs.freeze import Outcome
 from tests.support.disks import disk
-from tests.support.guards import SIZES, until
+from tests.support.guards import SIZES, opened, until
 
 KINDS = tuple(SIZES)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 @pytest.mark.parametrize("kind", KINDS)

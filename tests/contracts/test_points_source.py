@@ -18,7 +18,7 @@ from storagemirror.sync.pointmaker.making import PointRefused
 from storagemirror.sync.pointmaker.standstill import Limits, PutOff
 from storagemirror.wire import messages as m
 from tests.support.disks import disk
-from tests.support.freezes import FIFREEZE, FITHAW
+from tests.support.freezing import FIFREEZE, FITHAW
 from tests.support.pointrun import PATIENT, Run, storm, traced
 
 COUNT = int(os.environ.get("STORAGEMIRROR_TEST_POINTS", "8"))

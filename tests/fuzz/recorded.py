@@ -29,7 +29,7 @@ from storagemirror.sync.target import TargetSession
 from storagemirror.wire.frame import FrameReader
 from storagemirror.wire.messages import FrameType
 from tests.fuzz.frames import PER_KIND, Frame
-from tests.support.engine import PAIR, VOLUME, Recorder, expectation, homeward, promote
+from tests.support.engine import PAIR, VOLUME, Recorder, expectation, homeward, promote, serve_beside
 
 Work = Callable[[SourceSession, Path], None]
 
@@ -206,14 +206,7 @@ def record(session: Session) -> Session:
         asking = SourceSession(reader, _Tap(ours, Role.SOURCE, log), who, Recorder())
         failure: list[StorageMirrorError] = []
 
-        def serve() -> None:
-            try:
-                serving.serve()
-            except StorageMirrorError as e:
-                failure.append(e)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
+        thread = serve_beside(serving, failure)
         try:
             asking.handshake()
             asking.recall()

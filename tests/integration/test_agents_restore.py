@@ -20,10 +20,9 @@ from storagemirror.contract import (
     Proof,
     ProofStage,
     ProveOrder,
-    Report,
     RestoreOrder,
 )
-from tests.support.agents import AgentPair, equal_soon, fill, problem, reads, wait_for
+from tests.support.agents import AgentPair, equal_soon, fill, problem, reads, told, wait_for
 from tests.support.disks import disk
 
 QUICK = BeatOrder(interval_seconds=0.5, missed=4)
@@ -33,19 +32,6 @@ HOME = RestoreOrder(epoch=2, attempt=1)
 def marker(volume: Path) -> dict[str, Any]:
     """What a volume says about itself."""
     found: dict[str, Any] = json.loads((volume / ".storagemirror/pair.json").read_text())
-    return found
-
-
-def told(pair: AgentPair, phase: Phase, seconds: float = 15.0) -> Report:
-    """Wait for the target to report the phase, under the order it was given."""
-
-    def there() -> Report | None:
-        report, order = pair.target.report(), pair.target.order
-        assert order is not None
-        return report if report and report.phase is phase and report.revision == order.revision else None
-
-    found = wait_for(there, f"the target to be {phase}", seconds, pair.tell)
-    assert found is not None
     return found
 
 
@@ -82,7 +68,7 @@ def failed_over(pair: AgentPair, files: int = 200) -> tuple[Path, Path]:
     equal_soon(pair)
     pair.source.kill()
     pair.target.give(action=Action.PROMOTE, epoch=2)
-    told(pair, Phase.PROMOTED)
+    told(pair, Phase.PROMOTED, 15.0)
     return pair.source.volume, pair.target.volume
 
 
@@ -115,10 +101,10 @@ def test_home_and_forth_again(pair: AgentPair) -> None:
     assert final.equal
     assert final.digest
     pair.target.give(action=Action.DRAIN)
-    told(pair, Phase.DRAINED)
+    told(pair, Phase.DRAINED, 15.0)
     assert pair.equal()
     pair.target.give(action=Action.PROMOTE, epoch=3)
-    report = told(pair, Phase.PROMOTED)
+    report = told(pair, Phase.PROMOTED, 15.0)
     assert report.problem is None
     assert report.kept == found
     assert (marker(home)["epoch"], marker(home)["promoted"]) == (3, 3)
@@ -273,7 +259,7 @@ def test_a_new_claim_at_home_is_seeded_and_mirrors_forth_without_a_hold(pair: Ag
     pair.until(Phase.REPLICATING)
     equal_soon(pair)
     pair.target.give(action=Action.PROMOTE, epoch=3)
-    told(pair, Phase.PROMOTED)
+    told(pair, Phase.PROMOTED, 15.0)
     (new / "d0/sub/f0").write_text("at home")
     pair.turn(epoch=3)
     pair.until(Phase.REPLICATING)
@@ -307,7 +293,7 @@ def test_a_promotion_without_room_for_a_manifest_says_so(pair: AgentPair, tmp_pa
                 ballast.flush()
         os.truncate(made.path / "ballast", (made.path / "ballast").stat().st_size - 20480)
         pair.target.give(action=Action.PROMOTE, epoch=2)
-        report = told(pair, Phase.PROMOTED)
+        report = told(pair, Phase.PROMOTED, 15.0)
         assert report.problem is not None
         assert report.problem.reason == "ManifestMissing"
         assert not report.problem.retrying

@@ -13,30 +13,16 @@ from storagemirror.contract import (
     ProofStage,
     ProveOrder,
     ReplicationOrder,
-    Report,
     RestoreOrder,
 )
 from storagemirror.fs.journal.journal import BETWEEN_POINTS, NotPromotable
 from storagemirror.fs.target import TargetVolume
-from tests.support.agents import AgentPair, equal_soon, fill, wait_for
+from tests.support.agents import AgentPair, equal_soon, fill, told, wait_for
 from tests.support.pointpair import POINTS, pointing, until_point
 from tests.support.points import commit, difference, look
 from tests.support.trees import picture
 
 OURS = shutil.ignore_patterns(".storagemirror", "lost+found")
-
-
-def told(pair: AgentPair, phase: Phase, seconds: float = 20.0) -> Report:
-    """Wait for the target to report the phase, under the order it was given."""
-
-    def there() -> Report | None:
-        report, order = pair.target.report(), pair.target.order
-        assert order is not None
-        return report if report and report.phase is phase and report.revision == order.revision else None
-
-    found = wait_for(there, f"the target to be {phase}", seconds, pair.tell)
-    assert found is not None
-    return found
 
 
 def at_point(pair: AgentPair, promotable: bool, after: int = 0, seconds: float = 20.0) -> CopyPoint:
@@ -78,13 +64,13 @@ def test_a_planned_failover_of_points_ends_equal_and_without_a_doubt(pair: Agent
         (made.path / "last").write_text("before it is stopped")
         prove(pair, ProofStage.FINAL)
         pair.target.give(action=Action.DRAIN)
-        drained = told(pair, Phase.DRAINED)
+        drained = told(pair, Phase.DRAINED, 20.0)
         assert drained.copy_point is not None
         assert (drained.copy_point.promotable, drained.copy_point.reason) == (False, "Mirroring")
         assert pair.equal()
         # The naive one, without the proof's word, would call a copy in doubt that was proven equal.
         pair.target.give(action=Action.PROMOTE, epoch=2, proven=True)
-        report = told(pair, Phase.PROMOTED)
+        report = told(pair, Phase.PROMOTED, 20.0)
         assert report.problem is None
         assert pair.equal()
 
@@ -98,9 +84,9 @@ def test_without_a_proof_a_copy_between_points_is_promoted_in_doubt(pair: AgentP
         prove(pair, ProofStage.LIVE)
         pair.source.kill()
         pair.target.give(action=Action.DRAIN)
-        told(pair, Phase.DRAINED)
+        told(pair, Phase.DRAINED, 20.0)
         pair.target.give(action=Action.PROMOTE, epoch=2)
-        report = told(pair, Phase.PROMOTED)
+        report = told(pair, Phase.PROMOTED, 20.0)
         assert report.problem is not None
         assert report.problem.reason == "TargetInDoubt"
 
@@ -131,12 +117,12 @@ def test_a_committed_point_is_applied_without_a_source_and_after_the_way_home_it
         assert (pair.target.volume / "d0/sub/f0").read_text() == "of the point that was acknowledged"
         # Drained, it still is that point; promoted, nothing is in doubt.
         pair.target.give(action=Action.DRAIN)
-        drained = told(pair, Phase.DRAINED)
+        drained = told(pair, Phase.DRAINED, 20.0)
         assert drained.copy_point is not None
         assert (drained.copy_point.promotable, drained.copy_point.number) == (True, number)
         held = picture(pair.target.volume)
         pair.target.give(action=Action.PROMOTE, epoch=2)
-        assert told(pair, Phase.PROMOTED).problem is None
+        assert told(pair, Phase.PROMOTED, 20.0).problem is None
         assert picture(pair.target.volume) == held
         _home_and_forth(pair, number)
 
@@ -149,9 +135,9 @@ def _home_and_forth(pair: AgentPair, number: int) -> None:
     prove(pair, ProofStage.LIVE)
     prove(pair, ProofStage.FINAL)
     pair.target.give(action=Action.DRAIN)
-    told(pair, Phase.DRAINED)
+    told(pair, Phase.DRAINED, 20.0)
     pair.target.give(action=Action.PROMOTE, epoch=3, proven=True)
-    assert told(pair, Phase.PROMOTED).problem is None
+    assert told(pair, Phase.PROMOTED, 20.0).problem is None
     assert pair.equal()
 
     pair.close()

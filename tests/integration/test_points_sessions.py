@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from storagemirror.sync.telling_points import PointTeller
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Enter, Leave
 from tests.support.disks import disk
-from tests.support.engine import PAIR, VOLUME, Recorder, expectation, promote
+from tests.support.engine import PAIR, VOLUME, Recorder, expectation, promote, serve_beside
 from tests.support.points import Look, Told, difference, equal, look
 from tests.support.trees import everything, picture
 
@@ -103,14 +102,7 @@ def session(target: Path, expect: Expectation | None = None) -> Iterator[Source]
         channel = Channel(Role.SOURCE, SocketStream(ours))
         failure: list[StorageMirrorError] = []
 
-        def serve() -> None:
-            try:
-                serving.serve()
-            except StorageMirrorError as e:
-                failure.append(e)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
+        thread = serve_beside(serving, failure)
         try:
             channel.send(m.Hello(1, Role.SOURCE, PAIR, VOLUME, wanted.epoch, 1, IDENTITY, m.FEATURES))
             welcome = channel.receive()

@@ -231,6 +231,19 @@ class AgentPair:
         self.target.close()
 
 
+def told(pair: AgentPair, phase: Phase, seconds: float) -> Report:
+    """Wait for the target to report the phase, under the order it was given."""
+
+    def there() -> Report | None:
+        report, order = pair.target.report(), pair.target.order
+        assert order is not None
+        return report if report and report.phase is phase and report.revision == order.revision else None
+
+    found = wait_for(there, f"the target to be {phase}", seconds, pair.tell)
+    assert found is not None
+    return found
+
+
 def wait_for(look: Callable[[], _T], what: str, seconds: float = 20.0, tell: Callable[[], str] = str) -> _T:
     """The first true value of `look`."""
     end = time.monotonic() + seconds

@@ -134,14 +134,7 @@ def joined(
     )
     pair = Pair(session, seen, seen_by_target, writer, reader)
 
-    def serve() -> None:
-        try:
-            serving.serve()
-        except StorageMirrorError as e:
-            pair.failure.append(e)
-
-    pair.thread = threading.Thread(target=serve)
-    pair.thread.start()
+    pair.thread = serve_beside(serving, pair.failure)
     try:
         session.handshake()
         if restoring:
@@ -149,6 +142,20 @@ def joined(
         yield pair
     finally:
         pair.end()
+
+
+def serve_beside(serving: TargetSession, failure: list[StorageMirrorError]) -> threading.Thread:
+    """The target's end, in a thread that has begun; what it dies of is put into `failure`."""
+
+    def serve() -> None:
+        try:
+            serving.serve()
+        except StorageMirrorError as e:
+            failure.append(e)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
 
 
 def mirror(

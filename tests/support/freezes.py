@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from storagemirror.sync.freezing import FreezeLost, NotFrozen
-
-FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
+from tests.support.freezing import FIFREEZE, FITHAW
 
 
 @dataclass

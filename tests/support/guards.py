@@ -165,13 +165,13 @@ def writer(volume: Path) -> Iterator[Writer]:
 def thaw(volume: Path) -> None:
     """Whoever froze it."""
     if volume.is_dir():
-        with _directory(volume) as fd:
+        with opened(volume) as fd:
             freeze.thaw(fd)
 
 
 def frozen(volume: Path) -> bool:
     """Whether it is frozen; for a volume that nobody writes, for it is tried by freezing."""
-    with _directory(volume) as fd:
+    with opened(volume) as fd:
         answer = freeze.freeze(fd)
         if answer.outcome is freeze.Outcome.DONE:
             freeze.thaw(fd)
@@ -187,7 +187,7 @@ def until(reached: Callable[[], bool], within: float = 20.0) -> None:
 
 
 @contextmanager
-def _directory(path: Path) -> Iterator[int]:
+def opened(path: Path) -> Iterator[int]:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield fd
