@@ -107,6 +107,11 @@ class AgentResources(ApiModel):
     requests: ResourceRequests = Field(default=ResourceRequests(), description="What is set aside for each agent.")
     limits: ResourceLimits = Field(default=ResourceLimits(), description="What each agent may use at most.")
 
+    @property
+    def guaranteed(self) -> bool:
+        """Whether CPU and memory are set aside whole."""
+        return self.requests.cpu == self.limits.cpu and self.requests.memory == self.limits.memory
+
 
 LabelValue = Annotated[str, Field(max_length=63)]
 AnnotationValue = Annotated[str, Field(max_length=4096)]

@@ -53,7 +53,5 @@ def guard_containers(image: str, pull_policy: str, agents: Agents) -> list[dict[
 def _resources(agents: Agents) -> dict[str, Any]:
     """Memory set aside whole. CPU too where the agent's own is: then the pod is Guaranteed, and the last to be killed
     where a node runs out of memory."""
-    own = agents.resources
-    same = own.requests.cpu == own.limits.cpu and own.requests.memory == own.limits.memory
-    request, limit = (_CPU_GUARANTEED, _CPU_GUARANTEED) if same else (_CPU_REQUEST, _CPU_LIMIT)
+    request, limit = (_CPU_GUARANTEED, _CPU_GUARANTEED) if agents.resources.guaranteed else (_CPU_REQUEST, _CPU_LIMIT)
     return {"requests": {"cpu": request, "memory": _MEMORY}, "limits": {"cpu": limit, "memory": _MEMORY}}
