@@ -60,11 +60,11 @@ def receive(of: socket.socket, words: tuple[str, ...]) -> Message:
             raise EOFError
         text = packet.decode("utf-8", "replace")
         word = text.split(" ", 1)[0]
-        wanted = _FIELDS.get(word) if word in words else None
+        wanted = _FIELDS[word] if word in words else None
         fields = text.split(" ", (wanted or 1) - 1)
         carries = 1 if word in ("file", "setting") else 0
         cut = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-        if len(fields) != wanted or len(found) != carries or cut:
+        if len(fields) != wanted or fields[0] != word or len(found) != carries or cut:
             raise ProtocolError(f"expected {' or '.join(words)}, got {text[:80]!r} with {len(found)} descriptors")
     except (EOFError, ProtocolError):
         for fd in found:
