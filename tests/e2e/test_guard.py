@@ -46,7 +46,7 @@ def test_a_guarded_volume_is_never_left_frozen(case: Case) -> None:
         print(f"a guard: {status(number, 'VmRSS')} kB resident, {status(number, 'VmLck')} kB locked")
         assert 0 < status(number, "VmRSS") < 20_000
         assert status(number, "VmLck") > 0
-        assert status(number, "CapEff") == 1 << 21 | 1 << 14  # SYS_ADMIN, IPC_LOCK
+        assert status(number, "CapEff") == 1 << 21 | 1 << 14 | 1 << 2  # SYS_ADMIN, IPC_LOCK, DAC_READ_SEARCH
     assert status(process_of(pod_name(case), "agent"), "CapEff") & 1 << 21 == 0
 
     with writer(source.path()) as application:

@@ -20,7 +20,7 @@ from tests.support.guards import until
 
 ENGINE = ("setpriv", "--bounding-set=-all,+dac_override,+fowner", "--inh-caps=-all", "--")
 """Runs a command as the engine's container is: root, with the capabilities of a source agent."""
-TRACER = ("setpriv", "--bounding-set=-all,+sys_admin", "--inh-caps=-all", "--")
+TRACER = ("setpriv", "--bounding-set=-all,+sys_admin,+dac_read_search", "--inh-caps=-all", "--")
 
 
 @dataclass

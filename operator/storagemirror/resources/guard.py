@@ -9,8 +9,9 @@ from storagemirror.api.agents import Agents
 NAMES = ("guard-1", "guard-2")
 """Which of them is the guard, they make out between themselves; the other takes over when it dies."""
 
-CAPABILITIES = ("IPC_LOCK", "SYS_ADMIN")
-"""SYS_ADMIN freezes and thaws. IPC_LOCK keeps the guard in memory, so that it can thaw on a node that has none left."""
+CAPABILITIES = ("DAC_READ_SEARCH", "IPC_LOCK", "SYS_ADMIN")
+"""SYS_ADMIN freezes and thaws. IPC_LOCK keeps the guard in memory, so that it can thaw on a node that has none left.
+DAC_READ_SEARCH opens the volume's root where that is another user's alone (mode 0700), as databases have it."""
 
 DIRECTORY = "/guard"
 SHARED = {"name": "guard", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}

@@ -13,8 +13,9 @@ from storagemirror.api.agents import Agents
 
 NAME = "tracer"
 
-CAPABILITIES = ("SYS_ADMIN",)
-"""Mounts tracefs, in a mount that nobody else sees; and lists the subvolumes of a btrfs."""
+CAPABILITIES = ("DAC_READ_SEARCH", "SYS_ADMIN")
+"""SYS_ADMIN mounts tracefs, in a mount that nobody else sees, and lists the subvolumes of a btrfs. DAC_READ_SEARCH: as
+for the guards."""
 
 DIRECTORY = "/tracer"
 SHARED = {"name": NAME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}

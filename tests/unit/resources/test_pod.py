@@ -66,7 +66,7 @@ def test_two_guards_that_can_freeze_and_nothing_else_stand_beside_the_agent() ->
     assert [g["name"] for g in guards] == ["guard-1", "guard-2"]
     for guard in guards:
         security = guard["securityContext"]
-        assert security["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK", "SYS_ADMIN"]}
+        assert security["capabilities"] == {"drop": ["ALL"], "add": ["DAC_READ_SEARCH", "IPC_LOCK", "SYS_ADMIN"]}
         assert security["readOnlyRootFilesystem"]
         assert not security["privileged"]
         assert guard["args"] == ["guard"]
@@ -82,7 +82,7 @@ def test_a_tracer_that_may_mount_tracefs_and_nothing_else_stands_beside_the_agen
     tracer = guarded_pod()["spec"]["containers"][-1]
     assert (tracer["name"], tracer["args"]) == ("tracer", ["tracer"])
     security = tracer["securityContext"]
-    assert security["capabilities"] == {"drop": ["ALL"], "add": ["SYS_ADMIN"]}
+    assert security["capabilities"] == {"drop": ["ALL"], "add": ["DAC_READ_SEARCH", "SYS_ADMIN"]}
     assert security["appArmorProfile"] == {"type": "Unconfined"}
     assert security["readOnlyRootFilesystem"]
     assert not security["privileged"]

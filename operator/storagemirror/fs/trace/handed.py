@@ -65,8 +65,11 @@ class HandedFiles:
         self._descriptors[path] = descriptor
 
     def open(self, path: str, flags: int = os.O_RDONLY) -> int:
-        """See `Files`. What was handed over, once more: opened as it was, whatever `flags` say."""
-        return os.dup(self._at(path))
+        """See `Files`. Gives what was handed over away, opened as it was, whatever `flags` say: each file once. A
+        process may hold few descriptors, and there are two files a processor."""
+        fd = self._at(path)
+        del self._descriptors[path]
+        return fd
 
     def list(self, path: str) -> list[str]:
         """See `Files`."""
