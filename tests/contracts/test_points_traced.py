@@ -17,6 +17,7 @@ import pytest
 
 from storagemirror.contract import Capture
 from storagemirror.fs.trace import Trace, TraceUnavailable, open_trace
+from storagemirror.fs.trace.keeping import OwnKeeper
 from storagemirror.sync.pointmaker.standstill import Limits, PutOff
 from tests.support.disks import disk
 from tests.support.pointrun import PATIENT, Run, traced
@@ -39,6 +40,12 @@ def kernel_trace(run: Run) -> Trace:
     assert run.traced is not None
     assert run.traced._trace is not None
     return run.traced._trace
+
+
+def keeper(run: Run) -> OwnKeeper:
+    found = kernel_trace(run)._keeper
+    assert isinstance(found, OwnKeeper)
+    return found
 
 
 def nothing() -> None:
@@ -180,7 +187,7 @@ def test_who_turns_the_trace_off_changes_no_point(run: Run, caplog: pytest.LogCa
     fill(large, 8)
     run.mirror()
     run.prove()
-    kernel_trace(run)._instance.write("tracing_on", "0")
+    keeper(run).files.write("tracing_on", "0")
     overwrite(large, [1, 100, 1000])
     assert run.point() == []
     assert "settings" in caplog.text
@@ -267,11 +274,10 @@ def test_a_trace_that_leaves_a_file_out_is_found_out_and_what_it_missed_is_mende
     run.prove()
     overwrite(path, [1, 2, 3])
     assert run.point() == []
-    trace = kernel_trace(run)
-    event = "events/writeback/writeback_dirty_folio/filter"
-    wrong = trace._instance.read(event).strip() + f" && ino != {path.stat().st_ino}"
-    trace._instance.write(event, wrong)
-    trace._settings._expected[event] = trace._instance.read(event).strip()
+    kept, event = keeper(run), "events/writeback/writeback_dirty_folio/filter"
+    wrong = kept.files.read(event).strip() + f" && ino != {path.stat().st_ino}"
+    kept.files.write(event, wrong)
+    kept.settings.expected[event] = kept.files.read(event).strip()
     wrong_points = 0
     for number in range(40):
         overwrite(path, [16 * (number % 5), 16 * (number % 4) + 5, 16 * (number % 3) + 9])

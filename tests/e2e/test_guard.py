@@ -41,12 +41,12 @@ def test_a_guarded_volume_is_never_left_frozen(case: Case) -> None:
     case.cluster.kubectl("annotate", "namespace", case.namespace, f"{ALLOWED}=true")
     case.wait("CrashConsistent", "False", "NoPoints", seconds=90)  # each guard has frozen it once, to be sure
     case.replicating()
-    assert containers(case) == ["agent", "guard-1", "guard-2"]
+    assert containers(case) == ["agent", "guard-1", "guard-2", "tracer"]
     for number in guards(case):
         print(f"a guard: {status(number, 'VmRSS')} kB resident, {status(number, 'VmLck')} kB locked")
         assert 0 < status(number, "VmRSS") < 20_000
         assert status(number, "VmLck") > 0
-        assert status(number, "CapEff") == 1 << 21 | 1 << 14  # SYS_ADMIN, IPC_LOCK
+        assert status(number, "CapEff") == 1 << 21 | 1 << 14 | 1 << 2  # SYS_ADMIN, IPC_LOCK, DAC_READ_SEARCH
     assert status(process_of(pod_name(case), "agent"), "CapEff") & 1 << 21 == 0
 
     with writer(source.path()) as application:
@@ -57,13 +57,13 @@ def test_a_guarded_volume_is_never_left_frozen(case: Case) -> None:
                 took = application.goes_on(2)
                 print(f"guard killed: writes went on after {took:.3f} s")
                 assert took < 1
-            until(lambda: running(case) == {"agent", "guard-1", "guard-2"} and len(guards(case)) == 2, 30)
+            until(lambda: running(case) == {"agent", "guard-1", "guard-2", "tracer"} and len(guards(case)) == 2, 30)
 
         # The engine is killed.
         with held(case, application):
             case.kill_agent("source")
             assert application.goes_on(2) < 1
-        until(lambda: running(case) == {"agent", "guard-1", "guard-2"}, 30)
+        until(lambda: running(case) == {"agent", "guard-1", "guard-2", "tracer"}, 30)
 
         # The pod is deleted by force. It says goodbye before it is killed.
         with held(case, application):

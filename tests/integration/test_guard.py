@@ -17,6 +17,7 @@ import pytest
 
 from storagemirror.agent.guard_parts import longest_freeze
 from storagemirror.fs import freeze
+from storagemirror.resources.guard import CAPABILITIES
 from storagemirror.sync.freezing import CannotFreeze, FreezeLost, GuardFreezer, NotFrozen
 from tests.support.disks import Disk, disk
 from tests.support.guards import SIZES, Guards, frozen, guarded, guards, thaw, until, writer
@@ -52,6 +53,18 @@ def test_nothing_is_written_while_it_is_frozen(tmp_path: Path, kind: str) -> Non
             assert 0.15 < held.stall_seconds < 2
             assert held.freeze_seconds < held.stall_seconds
             application.goes_on(AT_ONCE)
+
+
+def test_a_volume_that_is_its_application_s_alone_is_frozen_with_the_container_s_capabilities(
+    tmp_path: Path,
+) -> None:
+    words = ",".join(f"+{name.lower()}" for name in CAPABILITIES)
+    with guarded(tmp_path, "ext4") as (made, ours):
+        os.chown(made.path, 999, 999)
+        made.path.chmod(0o700)
+        ours.start("setpriv", f"--bounding-set=-all,{words}", "--inh-caps=-all", "--")
+        with ours.freezer().freeze(2) as held:
+            assert held.left() > 0
 
 
 def test_a_guard_is_small_and_stays_in_memory(ours: Guards) -> None:

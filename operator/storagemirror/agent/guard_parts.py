@@ -157,8 +157,8 @@ def stay_in_memory() -> bool:
     return bool(libc.mlockall(_LOCK_ALL) == 0)
 
 
-def say(text: str) -> None:
-    """A line of the log, to stderr: time (UTC) and what. `logging` would cost 2 MB."""
+def say(text: str, who: str = "guard") -> None:
+    """A line of the log, to stderr: time (UTC), who and what. `logging` would cost 2 MB."""
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-    print(f"{stamp}.{int(now * 1000) % 1000:03d}Z guard: {text}", file=sys.stderr, flush=True)
+    print(f"{stamp}.{int(now * 1000) % 1000:03d}Z {who}: {text}", file=sys.stderr, flush=True)

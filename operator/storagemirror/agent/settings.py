@@ -44,6 +44,9 @@ class Settings:
     api: ApiSettings
     guard: str | None = None
     """Source: directory that is shared with the guards; None where there are none."""
+    tracer: str | None = None
+    """Source: directory that is shared with the tracer; None where there is none: then the agent opens the kernel's
+    trace itself, if it may."""
 
 
 def from_environment(env: Mapping[str, str]) -> Settings:
@@ -68,6 +71,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
             token_file=env.get("STORAGEMIRROR_API_TOKEN", f"{TOKEN_DIRECTORY}/token"),
         ),
         guard=env.get("STORAGEMIRROR_GUARD_PATH") or None,
+        tracer=env.get("STORAGEMIRROR_TRACER_PATH") or None,
     )
 
 

@@ -61,7 +61,7 @@ from storagemirror.errors import (
 )
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.source import SourceVolume
-from storagemirror.fs.trace import open_trace
+from storagemirror.fs.trace import Trace, open_trace, receive_trace
 from storagemirror.sync.freezing import CannotFreeze, GuardFreezer
 from storagemirror.sync.guardwords import SOCKET_NAME
 from storagemirror.sync.pointmaker.making import Maker, MirrorAgain
@@ -460,8 +460,13 @@ class SourceAgent:
             raise VolumeError("the source is not open")
         if self._freezer is None:
             self._freezer = GuardFreezer(os.path.join(guard, SOCKET_NAME))
-        clock, uid = self._context.clock, self._context.settings.pod_uid or f"pid-{os.getpid()}"
-        self._capture = TraceCapture(watch, lambda: open_trace(volume.tree.root, uid), clock)
+        clock, tracer = self._context.clock, self._context.settings.tracer
+        uid = self._context.settings.pod_uid or f"pid-{os.getpid()}"
+
+        def opens() -> Trace:
+            return receive_trace(volume.tree.root, tracer) if tracer else open_trace(volume.tree.root, uid)
+
+        self._capture = TraceCapture(watch, opens, clock)
         return Maker(volume, self._capture, self._freezer, clock, number=self._number)
 
     def _end_points(self) -> None:

@@ -107,6 +107,11 @@ class AgentResources(ApiModel):
     requests: ResourceRequests = Field(default=ResourceRequests(), description="What is set aside for each agent.")
     limits: ResourceLimits = Field(default=ResourceLimits(), description="What each agent may use at most.")
 
+    @property
+    def guaranteed(self) -> bool:
+        """Whether CPU and memory are set aside whole."""
+        return self.requests.cpu == self.limits.cpu and self.requests.memory == self.limits.memory
+
 
 LabelValue = Annotated[str, Field(max_length=63)]
 AnnotationValue = Annotated[str, Field(max_length=4096)]
@@ -121,9 +126,10 @@ class Agents(ApiModel):
         "capabilities that keep owners, modes and device files (DAC_OVERRIDE, CHOWN, FOWNER, FSETID, SETFCAP, MKNOD); "
         "works where the namespace enforces the PodSecurity level baseline. Restricted: no root, the user of the "
         "pod that writes the source; works everywhere, but owners and files that this user cannot read or set are "
-        "not kept, and counted in status.volumes[].notKept. Freeze: as Baseline, with two small containers beside the "
-        "source's agent that may freeze the source's file system for a moment (SYS_ADMIN, IPC_LOCK), so that points "
-        "in time can be taken. Needs a namespace that allows it: the annotation "
+        "not kept, and counted in status.volumes[].notKept. Freeze: as Baseline, with small containers beside the "
+        "source's agent: two that may freeze the source's file system for a moment (SYS_ADMIN, IPC_LOCK, "
+        "DAC_READ_SEARCH), so that points in time can be taken, and one that opens the kernel's trace of it for the "
+        "agent (SYS_ADMIN, DAC_READ_SEARCH, AppArmor unconfined). Needs a namespace that allows it: the annotation "
         'storagemirror.io/privileged-agents: "true", and the PodSecurity level privileged.',
     )
     resources: AgentResources = Field(

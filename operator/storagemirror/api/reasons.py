@@ -161,6 +161,7 @@ class Reason(StrEnum):
     SEVERAL_SUBVOLUMES = "SeveralSubvolumes"
     DEVICE_NOT_FOUND = "DeviceNotFound"
     EVENTS_MISSING = "EventsMissing"
+    TRACER_NOT_READY = "TracerNotReady"
     TRACE_UNPROVEN = "TraceUnproven"
     TRACE_LOST = "TraceLost"
     TRACE_BROKEN = "TraceBroken"
@@ -416,6 +417,7 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.HOME_MISMATCH: "Let the application's pods mount the source claims.",
         Reason.WATCH_LIMIT: "Raise fs.inotify.max_user_watches and max_user_instances on the node (sysctl); until "
         "then the whole volume is compared again and again.",
+        Reason.TRACER_NOT_READY: "See `kubectl logs POD -c tracer` of the source's agent.",
         Reason.NO_TRACE_PRIVILEGE: "The trace takes root, CAP_SYS_ADMIN and no AppArmor profile that forbids mounting.",
         Reason.DIRECT_ACCESS: "Mount the file system with dax=never.",
         Reason.SEVERAL_SUBVOLUMES: "Remove the subvolumes and snapshots beside the mounted one.",

@@ -23,6 +23,7 @@ VERBS = {
     "size": "what a mirror would cost: files, bytes, time; nothing is sent or written",
     "agent": "the process in a sync pod (started by the operator)",
     "guard": "freeze and thaw a volume for the agent beside it (started by the operator)",
+    "tracer": "open the kernel's trace of a volume for the agent beside it (started by the operator)",
     "operator": "reconcile MirrorPairs (started by the chart)",
     "release": "let go of every pod that the operator holds on to (run by helm uninstall)",
     "crds": "print the CustomResourceDefinitions",

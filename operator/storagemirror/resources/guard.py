@@ -9,8 +9,9 @@ from storagemirror.api.agents import Agents
 NAMES = ("guard-1", "guard-2")
 """Which of them is the guard, they make out between themselves; the other takes over when it dies."""
 
-CAPABILITIES = ("IPC_LOCK", "SYS_ADMIN")
-"""SYS_ADMIN freezes and thaws. IPC_LOCK keeps the guard in memory, so that it can thaw on a node that has none left."""
+CAPABILITIES = ("DAC_READ_SEARCH", "IPC_LOCK", "SYS_ADMIN")
+"""SYS_ADMIN freezes and thaws. IPC_LOCK keeps the guard in memory, so that it can thaw on a node that has none left.
+DAC_READ_SEARCH opens the volume's root where that is another user's alone (mode 0700), as databases have it."""
 
 DIRECTORY = "/guard"
 SHARED = {"name": "guard", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
@@ -53,7 +54,5 @@ def guard_containers(image: str, pull_policy: str, agents: Agents) -> list[dict[
 def _resources(agents: Agents) -> dict[str, Any]:
     """Memory set aside whole. CPU too where the agent's own is: then the pod is Guaranteed, and the last to be killed
     where a node runs out of memory."""
-    own = agents.resources
-    same = own.requests.cpu == own.limits.cpu and own.requests.memory == own.limits.memory
-    request, limit = (_CPU_GUARANTEED, _CPU_GUARANTEED) if same else (_CPU_REQUEST, _CPU_LIMIT)
+    request, limit = (_CPU_GUARANTEED, _CPU_GUARANTEED) if agents.resources.guaranteed else (_CPU_REQUEST, _CPU_LIMIT)
     return {"requests": {"cpu": request, "memory": _MEMORY}, "limits": {"cpu": limit, "memory": _MEMORY}}

@@ -7,7 +7,7 @@ from typing import Any
 
 from storagemirror.api.agents import Agents, Privilege
 from storagemirror.contract import AGENT_PORT, Role
-from storagemirror.resources import guard, labels
+from storagemirror.resources import guard, labels, tracer
 from storagemirror.resources.names import AgentRef, digest
 from storagemirror.resources.placement import ANYWHERE, NO_WRITER, Placement, WriterTraits
 
@@ -55,12 +55,13 @@ class PodInput:
     writer: WriterTraits = NO_WRITER
     placement: Placement = ANYWHERE
     guarded: bool = False
-    """With guards, which can freeze the volume. Of a source agent, where pair and namespace allow it."""
+    """With guards, which can freeze the volume, and a tracer, which opens the kernel's trace of it. Of a source agent,
+    where pair and namespace allow it."""
 
 
 def settings_digest(claim: str, image: Image, agents: Agents, guarded: bool = False) -> str:
     """Of what a person (or an upgrade) can change: a pod with another digest is made anew."""
-    return digest((claim, image, agents.model_dump_json(), *(("guarded",) if guarded else ())))
+    return digest((claim, image, agents.model_dump_json(), *(("guarded", "traced") if guarded else ())))
 
 
 def writer_digest(agents: Agents, writer: WriterTraits) -> str:
@@ -119,7 +120,8 @@ def _pod_spec(given: PodInput) -> dict[str, Any]:
     }
     if given.guarded:
         spec["containers"] += guard.guard_containers(given.image.name, given.image.pull_policy, agents)
-        spec["volumes"].append(dict(guard.SHARED))
+        spec["containers"].append(tracer.tracer_container(given.image.name, given.image.pull_policy, agents))
+        spec["volumes"] += [dict(guard.SHARED), dict(tracer.SHARED)]
     if agents.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": secret.name} for secret in agents.image_pull_secrets]
     tolerations = [t.dump() for t in agents.tolerations]
@@ -178,7 +180,9 @@ def _container(given: PodInput) -> dict[str, Any]:
         ],
     }
     if given.guarded:
-        found["volumeMounts"].append({"name": guard.SHARED["name"], "mountPath": guard.DIRECTORY, "readOnly": True})
+        for beside in (guard, tracer):
+            mount = {"name": beside.SHARED["name"], "mountPath": beside.DIRECTORY, "readOnly": True}
+            found["volumeMounts"].append(mount)
     if ref.role is Role.TARGET:
         found["ports"] = [{"name": "mirror", "containerPort": AGENT_PORT, "protocol": "TCP"}]
     return found
@@ -196,6 +200,7 @@ def _environment(given: PodInput) -> list[dict[str, Any]]:
     }
     if given.guarded:
         plain["STORAGEMIRROR_GUARD_PATH"] = guard.DIRECTORY
+        plain["STORAGEMIRROR_TRACER_PATH"] = tracer.DIRECTORY
     fields = {
         "POD_NAME": "metadata.name",
         "POD_UID": "metadata.uid",

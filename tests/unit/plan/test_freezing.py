@@ -61,7 +61,7 @@ def test_only_the_agent_that_reads_is_guarded() -> None:
     made = world(**ASKED)
     allow(made)
     made.settle()
-    assert containers(made) == ["agent", "guard-1", "guard-2"]
+    assert containers(made) == ["agent", "guard-1", "guard-2", "tracer"]
     assert containers(made, Role.TARGET) == ["agent"]
     assert made.condition("CrashConsistent") == ("Unknown", "GuardNotReady")
 
@@ -71,7 +71,7 @@ def test_the_namespace_s_word_is_followed_both_ways() -> None:
     made.settle()
     allow(made)
     made.settle()
-    assert containers(made) == ["agent", "guard-1", "guard-2"]
+    assert containers(made) == ["agent", "guard-1", "guard-2", "tracer"]
     allow(made, "false")
     made.settle()
     assert containers(made) == ["agent"]
@@ -102,7 +102,7 @@ def test_a_pod_that_is_made_while_the_namespace_cannot_be_read_has_none() -> Non
     assert containers(made) == ["agent"]
     made.api.blind = lambda where: False
     made.settle()
-    assert containers(made) == ["agent", "guard-1", "guard-2"]
+    assert containers(made) == ["agent", "guard-1", "guard-2", "tracer"]
 
 
 def test_what_the_guard_says_is_told() -> None:

@@ -60,13 +60,13 @@ def guarded_pod(**agents: Any) -> dict[str, Any]:
 
 def test_two_guards_that_can_freeze_and_nothing_else_stand_beside_the_agent() -> None:
     made = guarded_pod()
-    agent, *guards = made["spec"]["containers"]
+    agent, *guards, _ = made["spec"]["containers"]
     plain = container(pod(privilege=Privilege.BASELINE))
     assert agent["securityContext"] == plain["securityContext"]  # the engine gets nothing of it
     assert [g["name"] for g in guards] == ["guard-1", "guard-2"]
     for guard in guards:
         security = guard["securityContext"]
-        assert security["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK", "SYS_ADMIN"]}
+        assert security["capabilities"] == {"drop": ["ALL"], "add": ["DAC_READ_SEARCH", "IPC_LOCK", "SYS_ADMIN"]}
         assert security["readOnlyRootFilesystem"]
         assert not security["privileged"]
         assert guard["args"] == ["guard"]
@@ -76,6 +76,28 @@ def test_two_guards_that_can_freeze_and_nothing_else_stand_beside_the_agent() ->
     text = json.dumps(made)
     for never in ("fsGroup", "hostPath", "hostNetwork", "hostPID"):
         assert never not in text
+
+
+def test_a_tracer_that_may_mount_tracefs_and_nothing_else_stands_beside_the_agent() -> None:
+    tracer = guarded_pod()["spec"]["containers"][-1]
+    assert (tracer["name"], tracer["args"]) == ("tracer", ["tracer"])
+    security = tracer["securityContext"]
+    assert security["capabilities"] == {"drop": ["ALL"], "add": ["DAC_READ_SEARCH", "SYS_ADMIN"]}
+    assert security["appArmorProfile"] == {"type": "Unconfined"}
+    assert security["readOnlyRootFilesystem"]
+    assert not security["privileged"]
+    assert "seccompProfile" not in security  # the pod's: the runtime's own
+    mounts = {m["name"]: m.get("readOnly", False) for m in tracer["volumeMounts"]}
+    assert mounts == {"volume": True, "tracer": False}
+    assert [e["name"] for e in tracer["env"]] == ["POD_UID"]
+
+
+def test_agent_and_tracer_share_a_directory_of_their_own() -> None:
+    made = guarded_pod()
+    agent = container(made)
+    assert {"name": "tracer", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}} in made["spec"]["volumes"]
+    assert {"name": "tracer", "mountPath": "/tracer", "readOnly": True} in agent["volumeMounts"]
+    assert {"name": "STORAGEMIRROR_TRACER_PATH", "value": "/tracer"} in agent["env"]
 
 
 def test_agent_and_guards_share_a_directory_that_is_on_no_disk() -> None:

@@ -12,9 +12,9 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
+from storagemirror.fs.trace.files import Files
 from storagemirror.fs.trace.layout import PageHeader
 from storagemirror.fs.trace.ring import MARGIN, Take, read_page
-from storagemirror.fs.trace.tracefs import Instance
 
 _COUNTS = re.compile(r"^(overrun|commit overrun|dropped events|read events): (\d+)$", re.MULTILINE)
 _LOSSES = ("overrun", "commit overrun", "dropped events")
@@ -34,16 +34,16 @@ class _Pipe:
 class Pipes:
     """One for each processor that may ever be plugged in. For one thread at a time. OSError."""
 
-    def __init__(self, instance: Instance, header: PageHeader) -> None:
+    def __init__(self, files: Files, header: PageHeader) -> None:
         self._header = header
         self._buffer = bytearray(header.size + MARGIN)
         self._page = memoryview(self._buffer)[: header.size]
         self._pipes: list[_Pipe] = []
         try:
-            for name in sorted(instance.list("per_cpu")):
-                raw = instance.open(f"per_cpu/{name}/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK)
+            for name in sorted(files.list("per_cpu")):
+                raw = files.open(f"per_cpu/{name}/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK)
                 try:
-                    self._pipes.append(_Pipe(name, raw, instance.open(f"per_cpu/{name}/stats")))
+                    self._pipes.append(_Pipe(name, raw, files.open(f"per_cpu/{name}/stats")))
                 except OSError:
                     os.close(raw)
                     raise

@@ -7,10 +7,12 @@ is off says nothing, so each drain looks.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 
 from storagemirror.fs.trace.device import Device
 from storagemirror.fs.trace.events import Chosen, choose
+from storagemirror.fs.trace.files import Files
 from storagemirror.fs.trace.layout import Format, parse_format
 from storagemirror.fs.trace.tracefs import Instance
 
@@ -24,6 +26,18 @@ _PLAIN = ("tracing_on", "tracing_cpumask", "buffer_size_kb", *_PROCESSES)
 """What decides whether anything is recorded, beside the events' own files."""
 
 
+def format_of(files: Files, event: str) -> Format | None:
+    """Of `system/event`; None where the kernel has none. OSError, `BadInput`."""
+    path = f"events/{event}/format"
+    return parse_format(files.read(path)) if files.has(path) else None
+
+
+def changed(files: Files, expected: Mapping[str, str]) -> list[str]:
+    """Which settings are not shown as expected, in words; empty when all are. OSError."""
+    paths = [path for path, text in expected.items() if files.read(path).strip() != text]
+    return [f"somebody changed the trace's settings: {', '.join(paths)}"] if paths else []
+
+
 class Settings:
     """Chooses the events for `device`, enables them, and enables them again. OSError."""
 
@@ -33,13 +47,10 @@ class Settings:
         self._kilobytes = max(_SMALLEST, (memory >> 10) // max(1, os.cpu_count() or 1))
         self.pages_each = (self._kilobytes << 10) // 4096 + 2
         """At most so many pages hold the records of one processor."""
-        self.events: list[Chosen] = choose(device, self._format)
+        self.events: list[Chosen] = choose(device, lambda event: format_of(instance, event))
         self._processors = instance.read("tracing_cpumask").strip()  # of a new instance: all
-        self._expected: dict[str, str] = {}
-
-    def _format(self, event: str) -> Format | None:
-        path = f"events/{event}/format"
-        return parse_format(self._instance.read(path)) if self._instance.has(path) else None
+        self.expected: dict[str, str] = {}
+        """By path: how the kernel shows each setting as it should be. Empty before `arm`."""
 
     def arm(self) -> None:
         """Set everything, and remember how the kernel shows it."""
@@ -56,16 +67,14 @@ class Settings:
             instance.write(f"events/{event.name}/filter", event.filter)
             instance.write(f"events/{event.name}/enable", "1")
         instance.write("tracing_on", "1")
-        self._expected = self._shown()
+        self.expected = self._shown()
 
     def restore(self) -> list[str]:
         """What is not as it was set, in words, after it was set anew; empty when all is well."""
-        shown = self._shown()
-        if shown == self._expected:
-            return []
-        changed = [path for path, text in self._expected.items() if shown.get(path) != text]
-        self.arm()
-        return [f"somebody changed the trace's settings: {', '.join(changed)}"]
+        found = changed(self._instance, self.expected)
+        if found:
+            self.arm()
+        return found
 
     def _shown(self) -> dict[str, str]:
         paths = [path for path in _PLAIN if self._instance.has(path)]

@@ -20,12 +20,12 @@ from typing import Self
 
 from storagemirror.errors import BadInput
 from storagemirror.fs.trace.collect import Bounds, Collector
-from storagemirror.fs.trace.device import Device, find_device, several_subvolumes
+from storagemirror.fs.trace.device import find_device
 from storagemirror.fs.trace.events import names_structure
 from storagemirror.fs.trace.hints import PAGE, Hints, largest_folio
+from storagemirror.fs.trace.keeping import Keeper, OwnKeeper
 from storagemirror.fs.trace.layout import parse_page_header
 from storagemirror.fs.trace.pipes import Pipes
-from storagemirror.fs.trace.settings import Settings
 from storagemirror.fs.trace.tracefs import Instance, open_tracefs
 from storagemirror.fs.trace.trust import Trust
 from storagemirror.fs.trace.unavailable import TraceUnavailable
@@ -51,41 +51,52 @@ def open_trace(root: int, uid: str, *, memory: int = MEMORY, interval: float = I
     finally:
         os.close(tracefs)
     try:
-        return Trace(root, device, instance, memory, interval)
+        keeper = OwnKeeper(root, device, instance, memory)
     except TraceUnavailable:
         instance.close()
         raise
     except (OSError, BadInput) as e:
         instance.close()
         raise TraceUnavailable(f"cannot set up the trace: {e}", reason="NoTracefs") from e
+    return trace_of(keeper, interval)
+
+
+def trace_of(keeper: Keeper, interval: float = INTERVAL) -> Trace:
+    """The trace of an instance that is set up; the keeper is its own from here on. `TraceUnavailable`."""
+    try:
+        return Trace(keeper, interval)
+    except (OSError, BadInput) as e:
+        keeper.close()
+        raise TraceUnavailable(f"cannot read the trace: {e}", reason="NoTracefs") from e
 
 
 class Trace:
     """Made by `open_trace`; close it, or use it in a `with`. Its methods may be called by any thread."""
 
-    def __init__(self, root: int, device: Device, instance: Instance, memory: int, interval: float) -> None:
-        """OSError and `BadInput` where the kernel's files are not what was expected; `TraceUnavailable`."""
-        self.device = device
+    def __init__(self, keeper: Keeper, interval: float) -> None:
+        """OSError and `BadInput` where the kernel's files are not what was expected."""
+        self.device = keeper.device
         self.trust = Trust()
-        self.removed = instance.removed
+        self.removed = keeper.removed
         """Names of stale instances that were removed at the start."""
-        self._instance = instance
+        self._keeper = keeper
         self._lock = threading.Lock()
         self._why = ""
         self._stopping = False
         with ExitStack() as undo:
-            self._root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
-            undo.callback(os.close, self._root)
-            self._settings = Settings(instance, device, memory)
-            self._collector = Collector(self._settings.events, largest_folio(), Bounds())
-            self._pipes = Pipes(instance, parse_page_header(instance.read("events/header_page")))
+            self._collector = Collector(keeper.events, largest_folio(), Bounds())
+            self._pipes = Pipes(keeper.files, parse_page_header(keeper.files.read("events/header_page")))
             undo.callback(self._pipes.close)
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, self._wake)
-            self._settings.arm()
             self._undo = undo.pop_all()
         self._thread = threading.Thread(target=self._run, args=(interval,), name="trace", daemon=True)
         self._thread.start()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process that set the trace up and looks after it is gone: open another one."""
+        return self._keeper.gone
 
     @property
     def names_structure(self) -> bool:
@@ -108,7 +119,7 @@ class Trace:
             if self._stopping:
                 return Hints(lost=True, why="the trace is closed")
             self._sweep()
-            self._check()
+            self._check(frozen)
             found = self._collector.hints(frozen)
             why, self._why = self._why or found.why, ""
         return replace(found, lost=bool(why), why=why)
@@ -141,7 +152,7 @@ class Trace:
         os.eventfd_write(self._wake, 1)
         self._thread.join()
         self._undo.close()
-        self._instance.close()
+        self._keeper.close()
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +174,7 @@ class Trace:
     def _sweep(self) -> None:
         """Read every pipe once to its end; or, when it is filled as fast as it is read, as much as it can hold."""
         for pipe in range(len(self._pipes)):
-            for _ in range(self._settings.pages_each // _TURN + 1):
+            for _ in range(self._keeper.pages_each // _TURN + 1):
                 try:
                     more = self._pipes.read(pipe, self._collector.take, _TURN)
                 except (OSError, BadInput) as e:
@@ -174,12 +185,10 @@ class Trace:
                     break
         self._collector.swept()
 
-    def _check(self) -> None:
+    def _check(self, frozen: bool) -> None:
         """Was anything lost, or did anybody turn us off?"""
         try:
-            found = self._pipes.losses() + self._settings.restore()
-            if self.device.fs_type == "btrfs":
-                found.append(several_subvolumes(self._root))
+            found = self._pipes.losses() + self._keeper.check(frozen=frozen)
         except (OSError, TraceUnavailable) as e:
             found = [f"the trace cannot be looked after: {e}"]
         self._why = "; ".join(word for word in (self._why, *found) if word)

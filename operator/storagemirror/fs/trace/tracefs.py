@@ -3,6 +3,10 @@
 tracefs is one and the same for the whole machine, whoever mounts it; an instance is a directory in it, and outlives
 its maker. So its name begins with ours and carries the pod's UID, and whoever starts removes those that nobody holds
 open: the kernel refuses (EBUSY) to remove one that somebody does. (Linux, Documentation/trace/ftrace.rst, "Instances".)
+
+A descriptor of a file in it that was opened for reading is no more than that only if the mount is read-only: whoever
+has one may open the same file again through /proc/self/fd, for writing too, and root needs no capability for it. So
+what is handed to another process is opened in a mount of its own (`mount_read_only`).
 """
 
 from __future__ import annotations
@@ -11,9 +15,12 @@ import ctypes
 import errno
 import os
 import re
+import time
 from contextlib import suppress
+from typing import NamedTuple
 
 from storagemirror.errors import BadInput
+from storagemirror.fs.trace.files import read_text
 from storagemirror.fs.trace.unavailable import TraceUnavailable
 
 PREFIX = "storagemirror-"
@@ -24,6 +31,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _CLOEXEC = 1
 _CMD_CREATE = 6
+_ONLY_READ = 1 | 2 | 4 | 8
+"""MOUNT_ATTR_RDONLY, NOSUID, NODEV, NOEXEC."""
+_HELD_SECONDS = 0.05
+"""Between two looks whether an instance of our name is still held."""
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _LOCKDOWN = "/sys/kernel/security/lockdown"
 
@@ -41,12 +52,60 @@ def open_tracefs() -> int:
         raise _refused(e, "mount tracefs") from e
 
 
-def _mount() -> int:
+def mount_read_only() -> int:
+    """As `open_tracefs`, and neither through it nor through what is opened in it can anything be written or changed,
+    whoever has the descriptor. `TraceUnavailable`."""
+    try:
+        return _mount(_ONLY_READ)
+    except OSError as e:
+        raise _refused(e, "mount tracefs read-only") from e
+
+
+class Swept(NamedTuple):
+    """Names of instances of ours: those that nobody held open, which are removed, and those that somebody does."""
+
+    removed: tuple[str, ...]
+    held: tuple[str, ...]
+
+
+def sweep() -> Swept:
+    """Remove all instances of ours that nobody holds open. `TraceUnavailable`."""
+    tracefs = open_tracefs()
+    try:
+        instances = os.open("instances", _DIRECTORY, dir_fd=tracefs)
+        try:
+            return _sweep(instances)
+        finally:
+            os.close(instances)
+    except OSError as e:
+        raise _refused(e, "remove stale trace instances") from e
+    finally:
+        os.close(tracefs)
+
+
+def _sweep(instances: int) -> Swept:
+    """Remove what processes that are gone have left in this directory. OSError."""
+    removed, held = [], []
+    for name in os.listdir(instances):
+        if name.startswith(PREFIX):
+            try:
+                os.rmdir(name, dir_fd=instances)
+            except OSError as e:  # EBUSY: of somebody who lives; ENOENT: another sweeper was quicker
+                if e.errno not in (errno.EBUSY, errno.ENOENT):
+                    raise
+                if e.errno == errno.EBUSY:
+                    held.append(name)
+            else:
+                removed.append(name)
+    return Swept(tuple(removed), tuple(held))
+
+
+def _mount(attributes: int = 0) -> int:
     """Mounted nowhere: it goes when its last descriptor is closed. OSError."""
     context = _call(_FSOPEN, b"tracefs", _CLOEXEC)
     try:
         _call(_FSCONFIG, context, _CMD_CREATE, None, None, 0)
-        mount = _call(_FSMOUNT, context, _CLOEXEC, 0)
+        mount = _call(_FSMOUNT, context, _CLOEXEC, attributes)
     finally:
         os.close(context)
     try:
@@ -102,8 +161,9 @@ class Instance:
     Closing it removes it.
     """
 
-    def __init__(self, tracefs: int, uid: str) -> None:
-        """Under the name `storagemirror-<uid>`; those of our name that nobody holds are removed first.
+    def __init__(self, tracefs: int, uid: str, wait_seconds: float = 0.0) -> None:
+        """Under the name `storagemirror-<uid>`; those of our name that nobody holds are removed first. One of that very
+        name is waited for so long: who held it may be about to end.
 
         `TraceUnavailable` where we may not make it, or another process holds one of that very name. `BadInput` for a
         `uid` that is no file name.
@@ -113,8 +173,8 @@ class Instance:
         self.name = PREFIX + uid
         self._parent = os.open("instances", _DIRECTORY, dir_fd=tracefs)
         try:
-            self.removed = self._sweep()
-            self._directory, self._pin = self._make()
+            self.removed = _sweep(self._parent).removed
+            self._directory, self._pin = self._make(wait_seconds)
         except OSError as e:
             os.close(self._parent)
             raise _refused(e, f"make the trace instance {self.name}") from e
@@ -122,29 +182,11 @@ class Instance:
             os.close(self._parent)
             raise
 
-    def _sweep(self) -> tuple[str, ...]:
-        """Removes what processes that are gone have left; the names."""
-        removed = []
-        for name in os.listdir(self._parent):
-            if name.startswith(PREFIX):
-                try:
-                    os.rmdir(name, dir_fd=self._parent)
-                except OSError as e:  # EBUSY: of somebody who lives; ENOENT: another sweeper was quicker
-                    if e.errno not in (errno.EBUSY, errno.ENOENT):
-                        raise
-                else:
-                    removed.append(name)
-        return tuple(removed)
-
-    def _make(self) -> tuple[int, int]:
+    def _make(self, wait_seconds: float) -> tuple[int, int]:
         """Its directory, and a file in it: only an open file keeps another's sweep off."""
+        until = time.monotonic() + wait_seconds
         for _ in range(100):
-            try:
-                os.mkdir(self.name, 0o700, dir_fd=self._parent)
-            except FileExistsError:
-                raise TraceUnavailable(
-                    f"another process holds the trace instance {self.name}", reason="NoTracefs"
-                ) from None
+            self._make_directory(until)
             with suppress(FileNotFoundError):  # swept by another that starts at this moment
                 directory = os.open(self.name, _DIRECTORY, dir_fd=self._parent)
                 try:
@@ -153,6 +195,18 @@ class Instance:
                     os.close(directory)
                     raise
         raise TraceUnavailable(f"the trace instance {self.name} is removed each time it is made", reason="NoTracefs")
+
+    def _make_directory(self, until: float) -> None:
+        while True:
+            try:
+                return os.mkdir(self.name, 0o700, dir_fd=self._parent)
+            except FileExistsError:
+                if time.monotonic() >= until:
+                    raise TraceUnavailable(
+                        f"another process holds the trace instance {self.name}", reason="NoTracefs"
+                    ) from None
+            time.sleep(_HELD_SECONDS)
+            _sweep(self._parent)
 
     def open(self, path: str, flags: int = os.O_RDONLY) -> int:
         """A descriptor of a file of the instance."""
@@ -168,8 +222,7 @@ class Instance:
 
     def read(self, path: str) -> str:
         """A text file of the instance."""
-        with open(self.open(path), encoding="ascii", errors="replace") as file:
-            return file.read()
+        return read_text(self, path)
 
     def write(self, path: str, text: str) -> None:
         """Write a setting of the instance. EINVAL: the kernel does not take it."""
@@ -187,13 +240,23 @@ class Instance:
             return False
         return True
 
-    def close(self) -> None:
-        """Remove it. What others hold open in it stays until the next sweep."""
+    def open_read_only(self, root: int, path: str, flags: int = 0) -> int:
+        """As `open`, for reading, in the mount of tracefs of which `root` is the root."""
+        return os.open(f"instances/{self.name}/{path}", os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=root)
+
+    def close(self) -> bool:
+        """Remove it; whether it is gone. What others hold open in it stays until a later sweep."""
         if self._directory < 0:
-            return
+            return True
         os.close(self._pin)
         os.close(self._directory)
         self._directory = -1
-        with suppress(OSError):
+        try:
             os.rmdir(self.name, dir_fd=self._parent)
-        os.close(self._parent)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(self._parent)
+        return True

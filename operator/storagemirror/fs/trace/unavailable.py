@@ -16,6 +16,7 @@ class TraceUnavailable(Permanent):
     SeveralSubvolumes   btrfs gives the same inode numbers out in each of its subvolumes
     DeviceNotFound      which device the events would name could not be told
     EventsMissing       the kernel is too old, or built without events that are needed
+    TracerNotReady      the tracer that is to open it for us does not answer, or not yet
     """
 
     reason = "TraceUnavailable"

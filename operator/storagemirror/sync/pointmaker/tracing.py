@@ -20,6 +20,8 @@ log = logging.getLogger("storagemirror.agent")
 
 AGAIN_SECONDS = 60.0
 """A trace that could not be had is tried again after so long."""
+SOON_SECONDS = 2.0
+"""The same where only the tracer did not answer: it may be about to begin. Each time twice as long."""
 PATIENCE = 3
 """A trace that has lost something so often in a row is given up for a while: comparing everything each time takes
 longer than having no trace."""
@@ -35,6 +37,7 @@ class TraceCapture:
         self._clock = clock
         self._trace: kernel.Trace | None = None
         self._again = 0.0
+        self._patience = SOON_SECONDS
         self._without = ""
         """Why there is no trace."""
         self._sound = False
@@ -108,14 +111,20 @@ class TraceCapture:
             if without != self._without:
                 log.info("no trace of the kernel here, pages are not named: %s", without)
             self._without = without
+            if e.reason == kernel.NOT_READY:
+                self._again = self._clock.monotonic() + self._patience
+                self._patience = min(AGAIN_SECONDS, self._patience * 2)
         else:
+            self._patience = SOON_SECONDS
             log.info("the kernel's trace is running, and to be compared with what changes")
             self._without = ""
 
     def _pages(self, frozen: bool) -> Hints:
         fresh = False
         if not frozen:  # neither is to be done while the application waits
-            if self._trace is not None and (self.broken or self._lost > PATIENCE):
+            if self._trace is not None and (self.broken or self._lost > PATIENCE or self._trace.gone):
+                if self._trace.gone:
+                    self._again = 0.0
                 self.close()
             if self._trace is None and not self.broken and self._clock.monotonic() >= self._again:
                 self._open()
