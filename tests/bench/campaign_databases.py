@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -64,6 +65,8 @@ class Campaign:
 
     bench: Bench
     chance: random.Random
+    pairs: int
+    """Of each kind, in each cut."""
     cuts: list[Cut] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
@@ -73,9 +76,11 @@ class Campaign:
         shape = replace(SHAPE, fs=(FileSystem.EXT4, FileSystem.XFS)[number % 2])
         with self.bench.case("cut") as case:
             nodes = choose(case, "nobody")
+            kinds = {"postgres": Postgres, "sqlite": SqliteBank}
             stages: list[Database] = [
-                Postgres(case, nodes, self.bench.scratch, "postgres", shape),
-                SqliteBank(case, nodes, self.bench.scratch, "sqlite", shape),
+                make(case, nodes, self.bench.scratch, f"{kind}{pair + 1}", shape)
+                for pair in range(self.pairs)
+                for kind, make in kinds.items()
             ]
             try:
                 databases.start(stages)
@@ -93,11 +98,9 @@ class Campaign:
     def look(self, stage: Database, at: float, where: str) -> None:
         """At one of them, after the cut."""
         try:
-            made = stage.volume()["points"]
+            back = stage.until_back()
             done = stage.until_phase(stage.until_automatic(), "Completed", seconds=120)
-            stage.until("an answer of the standby", lambda: stage.back() is not None)
-            back = stage.back()
-            assert back is not None
+            made = stage.volume()["points"]
             outcome = stage.judge(done)
             if isinstance(stage, Postgres):
                 assert stage.recovered(), "PostgreSQL does not say that it recovered from a crash"
@@ -105,7 +108,8 @@ class Campaign:
             self.fail(f"{where} {stage.name}", e)
             return
         counts = made["made"], made.get("putOff", 0), made.get("missed", 0)
-        found = Cut(stage.name, outcome, *counts, back - at, done["rpoSeconds"])
+        kind = stage.name.rstrip("0123456789")
+        found = Cut(kind, outcome, *counts, back - at, done["rpoSeconds"])
         self.cuts.append(found)
         print(f"{where} {found}", flush=True)
 
@@ -140,10 +144,12 @@ def main() -> int:
     """Run, print, judge."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.campaign_databases", description=__doc__)
     parser.add_argument("--cuts", type=int, default=CUTS, metavar="N", help=f"(default: {CUTS})")
+    parser.add_argument("--pairs", type=int, default=1, metavar="N", help="of each kind in each cut (default: 1)")
     parser.add_argument("--seed", type=int, default=None, help="of the moments (default: the time)")
     parser.add_argument("--prefix", default="bench", help="whose cluster (default: bench)")
     parser.add_argument("--keep", action="store_true", help="leave the cluster up")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ctrl-C: what was seen so far is told, the cluster goes
     seed = given.seed if given.seed is not None else time.time_ns()
     image = build.postgres()
     cluster = Cluster(given.prefix)
@@ -153,7 +159,7 @@ def main() -> int:
         cluster.load(image.archive)
         product.install("--set", "logLevel=info", *(word for value in TWO_OPERATORS for word in ("--set", value)))
         with tempfile.TemporaryDirectory(prefix="bench.") as scratch:
-            campaign = Campaign(Bench(product, given.cuts, Path(scratch)), random.Random(seed))
+            campaign = Campaign(Bench(product, given.cuts, Path(scratch)), random.Random(seed), given.pairs)
             print(f"seed {seed}, on {os.cpu_count()} cores, image {product.image.tag}", flush=True)
             try:
                 for number in range(given.cuts):

@@ -53,10 +53,8 @@ def test_a_database_starts_on_a_point_and_holds_all_that_was_promised(bank: Sqli
     time.sleep(3 * random.Random(seed).random())
     at = databases.cut([bank])
     done = bank.until_phase(bank.until_automatic(), "Completed")
-    bank.until("an answer of the standby", lambda: bank.back() is not None)
+    back = bank.until_back()
     outcome = bank.judge(done)
-    back = bank.back()
-    assert back is not None
     print(f"{outcome}, running again after {back - at:.1f} s; rpoSeconds {done['rpoSeconds']}")
 
     # What is promoted is a point that is no older than any that the pair told of, and no younger than the cut.

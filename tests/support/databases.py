@@ -25,8 +25,8 @@ from tests.support.operations import seconds_of
 BOX = Path(__file__).parent / "testbox"
 SHAPE = Shape(size="400Mi")
 POINT_INTERVAL = "1s"
-BANK_RATE = 100
-PGBENCH_SCALE, PGBENCH_CLIENTS, PGBENCH_RATE = 2, 4, 200
+BANK_RATE = 50
+PGBENCH_SCALE, PGBENCH_CLIENTS, PGBENCH_RATE = 2, 4, 100
 
 
 @dataclass(frozen=True)
@@ -94,28 +94,54 @@ class Database(Stage, ABC):
         """Every transaction of the source that the client knows of; complete once the standby answered."""
 
     @abstractmethod
-    def writing(self) -> bool:
-        """Whether the client has been told of a transaction."""
+    def until_written(self) -> None:
+        """Until the client writes."""
 
     @abstractmethod
-    def back(self) -> float | None:
-        """When the standby first answered the client, in seconds since 1970; None: not yet."""
+    def until_back(self) -> float:
+        """Until the standby answers the client; when it first did, in seconds since 1970."""
 
     @abstractmethod
     def there(self) -> dict[str, int]:
         """Up to which number each writer's transactions are on the standby. AssertionError when the database is
         damaged, when one is there in part, or when there is a gap."""
 
+    def make_volumes(self) -> list[Json]:
+        """Its two volumes; their claims, which are not applied yet."""
+        ends = (("source", "src", self.nodes.source), ("target", "dst", self.nodes.target))
+        claims = []
+        for side, end, node in ends:
+            name = f"{self.name}-{end}"
+            made = self.case.volume(name, node, size=self.shape.size, fs=self.shape.fs)
+            setattr(self, side, made)
+            claims.append(self.case.claim_object(name, made.volume, "local", self.shape.size, ("ReadWriteOnce",)))
+        return claims
+
+    def objects(self) -> list[Json]:
+        """All others."""
+        return [self.workload("source"), self.pair(), self.workload("target")]
+
+    def seen(self) -> Json:
+        """The pair's status as the watch told it last. (A look with kubectl takes half a second of a processor.)"""
+        history = self.watches[0].history if self.watches else []
+        found: Json = history[-1].object.get("status") or {} if history else {}
+        return found
+
+    def is_point(self) -> bool:
+        """Whether the copy is a point, and could be promoted."""
+        held = {c["type"] for c in self.seen().get("conditions") or [] if c["status"] == "True"}
+        wanted = {"Replicating", "Fenceable", "CrashConsistent", "Promotable"}
+        return wanted <= held and self.point_number() >= 1
+
     def ready(self, seconds: float = 120) -> None:
         """Until the copy is a point under a client that writes."""
-        self.until("the client to write", self.writing, seconds)
-        for kind in ("Replicating", "Fenceable", "CrashConsistent", "Promotable"):
-            self.case.wait(kind, name=self.name, seconds=seconds)
-        self.until("a point under load", lambda: self.point_number() >= 1, seconds)
+        self.until_written()
+        self.until("the copy to be a point", self.is_point, seconds)
 
     def point_number(self) -> int:
         """Of the last point that is durable on the copy, as the status tells; 0 where there is none."""
-        return int((self.volume().get("points") or {}).get("number") or 0)
+        volumes: list[Json] = self.seen().get("volumes") or [{}]
+        return int((volumes[0].get("points") or {}).get("number") or 0)
 
     def judge(self, failover: Json) -> Outcome:
         """After the failover, whose status is given."""
@@ -157,8 +183,8 @@ class SqliteBank(Database):
         return self.clients[0]
 
     def write(self) -> None:
-        words = ("get", "service", self.name, "--ignore-not-found")
-        self.until("the Service", lambda: bool(self.case.kubectl(*words).strip()))
+        words = ("wait", "--for=create", f"service/{self.name}", "--timeout=60s")
+        self.case.kubectl(*words)
         self.client()
 
     def acknowledged(self) -> list[Acknowledged]:
@@ -166,12 +192,11 @@ class SqliteBank(Database):
         written = {a.number: a.written for a in self.client().answers() if a.side == "source" and a.number}
         return [Acknowledged("bank", number, at) for number, at in written.items()]
 
-    def writing(self) -> bool:
-        return bool(self.acknowledged())
+    def until_written(self) -> None:
+        self.until("the client to hear of a transaction", lambda: bool(self.acknowledged()), 60)
 
-    def back(self) -> float | None:
-        found = self.client().first_of("target")
-        return found.asked if found else None
+    def until_back(self) -> float:
+        return self.until_answers("target", since=0.0)
 
     def there(self) -> dict[str, int]:
         program = (BOX / "bank_judge.py").read_text()
@@ -230,12 +255,12 @@ class Postgres(Database):
     def acknowledged(self) -> list[Acknowledged]:
         return pgbench_log(self._in_bench("cat /tmp/acked.*"))
 
-    def writing(self) -> bool:
-        return "begun" in self._in_bench("ls /tmp", check=False)
+    def until_written(self) -> None:
+        self.case.kubectl("wait", "--for=condition=Ready", f"pod/{self.bench}", "--timeout=90s")
+        self._in_bench("timeout 90 sh -c 'until [ -e /tmp/begun ]; do sleep 0.1; done'")
 
-    def back(self) -> float | None:
-        said = self._in_bench("cat /tmp/back", check=False).strip()
-        return float(said) if said.replace(".", "").isdigit() else None
+    def until_back(self) -> float:
+        return float(self._in_bench("timeout 60 sh -c 'until [ -s /tmp/back ]; do sleep 0.1; done'; cat /tmp/back"))
 
     def there(self) -> dict[str, int]:
         server = shlex.join(["-h", "/tmp", "-p", str(PORT), "-U", "postgres"])
@@ -249,8 +274,8 @@ class Postgres(Database):
         """Whether the standby says that it recovered from a crash."""
         return "was not properly shut down" in self.case.kubectl("logs", self.standby_pod())
 
-    def _in_bench(self, script: str, *, check: bool = True) -> str:
-        return self.case.kubectl("exec", self.bench, "--", "sh", "-c", script, check=check)
+    def _in_bench(self, script: str) -> str:
+        return self.case.kubectl("exec", self.bench, "--", "sh", "-c", script)
 
 
 def postgres_there(found: Mapping[str, Any]) -> dict[str, int]:
@@ -285,8 +310,8 @@ def start(databases: Iterable[Database], seconds: float = 120) -> None:
     made = list(databases)
     case = made[0].case
     case.kubectl("annotate", "namespace", case.namespace, "storagemirror.io/privileged-agents=true", "--overwrite")
-    for database in made:
-        database.set_up()
+    claims = [claim for database in made for claim in database.make_volumes()]
+    case.apply(*claims, *(wanted for database in made for wanted in database.objects()))
     for database in made:
         database.watch_pair()
         database.write()
