@@ -99,7 +99,7 @@ class Campaign:
         """At one of them, after the cut."""
         try:
             back = stage.until_back()
-            done = stage.until_phase(stage.until_automatic(), "Completed", seconds=120)
+            done = stage.until_completed()
             made = stage.volume()["points"]
             outcome = stage.judge(done)
             if isinstance(stage, Postgres):

@@ -20,13 +20,13 @@ from tests.support.asker import Client
 from tests.support.case import Json
 from tests.support.failover_case import Stage
 from tests.support.failover_objects import PORT, Shape
-from tests.support.operations import seconds_of
+from tests.support.operations import ENDED, seconds_of
 
 BOX = Path(__file__).parent / "testbox"
 SHAPE = Shape(size="400Mi")
 POINT_INTERVAL = "1s"
 BANK_RATE = 50
-PGBENCH_SCALE, PGBENCH_CLIENTS, PGBENCH_RATE = 2, 4, 100
+PGBENCH_SCALE, PGBENCH_CLIENTS, PGBENCH_RATE = 1, 4, 100
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,6 @@ class Database(Stage, ABC):
             claims.append(self.case.claim_object(name, made.volume, "local", self.shape.size, ("ReadWriteOnce",)))
         return claims
 
-    def objects(self) -> list[Json]:
-        """All others."""
-        return [self.workload("source"), self.pair(), self.workload("target")]
-
     def seen(self) -> Json:
         """The pair's status as the watch told it last. (A look with kubectl takes half a second of a processor.)"""
         history = self.watches[0].history if self.watches else []
@@ -130,32 +126,47 @@ class Database(Stage, ABC):
     def is_point(self) -> bool:
         """Whether the copy is a point, and could be promoted."""
         held = {c["type"] for c in self.seen().get("conditions") or [] if c["status"] == "True"}
-        wanted = {"Replicating", "Fenceable", "CrashConsistent", "Promotable"}
-        return wanted <= held and self.point_number() >= 1
+        return {"Replicating", "Fenceable", "CrashConsistent", "Promotable"} <= held
 
     def ready(self, seconds: float = 120) -> None:
-        """Until the copy is a point under a client that writes."""
+        """Until the copy is a point of a time at which a client had written."""
         self.until_written()
-        self.until("the copy to be a point", self.is_point, seconds)
+        began = time.time()
+        self.until("a point of what was written", lambda: self.is_point() and self.promised() > began, seconds)
 
-    def point_number(self) -> int:
-        """Of the last point that is durable on the copy, as the status tells; 0 where there is none."""
-        volumes: list[Json] = self.seen().get("volumes") or [{}]
-        return int((volumes[0].get("points") or {}).get("number") or 0)
+    def promised(self) -> float:
+        """Up to when everything is on the copy, as the pair told it so far: the latest, in seconds since 1970; 0: it
+        told nothing."""
+        told = []
+        for seen in self.watches[0].history if self.watches else ():
+            for volume in (seen.object.get("status") or {}).get("volumes") or []:
+                found = [(volume.get("copyPoint") or {}).get("syncedThrough"), (volume.get("points") or {}).get("at")]
+                told += [seconds_of(str(when)) for when in found if when]
+        return max(told, default=0.0)
+
+    def until_completed(self, seconds: float = 180) -> Json:
+        """Until a Failover of the pair has ended, and well; its status. By a watch, as `seen`."""
+        watch = self.watch("failovers")
+
+        def ended() -> Json:
+            for seen in reversed(watch.history):
+                found: Json = seen.object.get("status") or {}
+                if seen.object["spec"]["pairName"] == self.name and found.get("phase") in ENDED:
+                    return found
+            return {}
+
+        self.until("its failover to end", lambda: bool(ended()), seconds)
+        assert ended()["phase"] == "Completed", ended()
+        return ended()
 
     def judge(self, failover: Json) -> Outcome:
         """After the failover, whose status is given."""
         return account(self.acknowledged(), self.there(), self.moment(failover))
 
     def moment(self, failover: Json) -> float:
-        """Up to when everything was promised: by the failover, and by whatever the pair said since it was watched;
-        the latest, in seconds since 1970."""
-        told = [str(failover["syncedThrough"])]
-        for seen in [seen for watch in self.watches for seen in watch.history]:
-            for volume in (seen.object.get("status") or {}).get("volumes") or []:
-                found = [(volume.get("copyPoint") or {}).get("syncedThrough"), (volume.get("points") or {}).get("at")]
-                told += [str(when) for when in found if when]
-        return max(seconds_of(when) for when in told)
+        """Up to when everything was promised: by the failover, and by whatever the pair told before; the latest, in
+        seconds since 1970."""
+        return max(self.promised(), seconds_of(str(failover["syncedThrough"])))
 
     def standby_pod(self) -> str:
         """The name of the pod that runs on the copy."""
@@ -224,8 +235,8 @@ class Postgres(Database):
         return {
             "image": self.image,
             "command": ["sh", "-c", (BOX / "postgres.sh").read_text()],
-            "env": environment(SIDE=side, PORT=str(PORT), TUNING=self.tuning),
-            "readinessProbe": {"exec": {"command": asked}, "periodSeconds": 1, "failureThreshold": 1},
+            "env": environment(SIDE=side, PORT=str(PORT), SCALE=str(PGBENCH_SCALE), TUNING=self.tuning),
+            "readinessProbe": {"exec": {"command": asked}, "periodSeconds": 1, "timeoutSeconds": 5},
         }
 
     @property
@@ -256,8 +267,9 @@ class Postgres(Database):
         return pgbench_log(self._in_bench("cat /tmp/acked.*"))
 
     def until_written(self) -> None:
-        self.case.kubectl("wait", "--for=condition=Ready", f"pod/{self.bench}", "--timeout=90s")
-        self._in_bench("timeout 90 sh -c 'until [ -e /tmp/begun ]; do sleep 0.1; done'")
+        self.case.kubectl("wait", "--for=condition=Ready", f"pod/{self.bench}", "--timeout=110s")
+        enough = "[ $(psql -qAtX -c 'SELECT count(*) FROM promised' || echo 0) -gt 50 ]"
+        self._in_bench(f"for i in $(seq 300); do if {enough}; then exit 0; fi; sleep 0.3; done; exit 1")
 
     def until_back(self) -> float:
         return float(self._in_bench("timeout 60 sh -c 'until [ -s /tmp/back ]; do sleep 0.1; done'; cat /tmp/back"))
@@ -311,7 +323,9 @@ def start(databases: Iterable[Database], seconds: float = 120) -> None:
     case = made[0].case
     case.kubectl("annotate", "namespace", case.namespace, "storagemirror.io/privileged-agents=true", "--overwrite")
     claims = [claim for database in made for claim in database.make_volumes()]
-    case.apply(*claims, *(wanted for database in made for wanted in database.objects()))
+    case.apply(*claims, *(database.workload("source") for database in made))
+    case.kubectl("wait", "--for=condition=Available", "deployments", "--all", "--timeout=110s")
+    case.apply(*(wanted for database in made for wanted in (database.pair(), database.workload("target"))))
     for database in made:
         database.watch_pair()
         database.write()
