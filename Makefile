@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-fuzz campaign-powercut campaign-points campaign-memory campaign-postgres campaign-trace bench-trace
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-databases campaign-fuzz campaign-powercut campaign-points campaign-memory campaign-postgres campaign-trace bench-trace
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ campaign-powercut: venv ## cut the power of a target's disk at random moments (R
 campaign-postgres: venv ## PostgreSQL under pgbench, replicated by points, cut off and started on the copy (ROUNDS=5 SCALE=5 INTERVAL=1 SEED=)
 	@dpkg-query --show postgresql >/dev/null 2>&1 || apt-get install -y -qq postgresql
 	$(BIN)/python -m tests.bench.campaign_postgres --rounds $(or $(ROUNDS),5) --scale $(or $(SCALE),5) --interval $(or $(INTERVAL),1) $(if $(SEED),--seed $(SEED))
+
+campaign-databases: venv ## PostgreSQL and SQLite on points, their node without power, started on the copy (CUTS=50 SEED=)
+	$(BIN)/python -m tests.bench.campaign_databases --cuts $(or $(CUTS),50) $(if $(SEED),--seed $(SEED))
 
 campaign-trace: venv ## copies kept by the kernel's trace, equal at each of so many frozen points (POINTS=200 SEED=)
 	@tests/setup/debian

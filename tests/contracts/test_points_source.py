@@ -195,6 +195,26 @@ def test_a_change_that_nothing_hints_at_is_counted_and_in_the_next_point(run: Ru
 
 
 @anywhere
+@pytest.mark.parametrize("run", [Run], indirect=True)
+def test_a_file_that_is_only_closed_after_a_point_is_not_counted_as_missed(run: Run) -> None:
+    path = run.root / "here/written"
+    path.write_bytes(b"before")
+    run.mirror()
+    assert run.point() == []
+    with path.open("r+b", buffering=0) as file:
+        file.write(b"after!")
+        assert run.point() == []
+    # Closing is hinted at and changes nothing. The point that a pass has told of it by is put off.
+    run.maker.limits = Limits(max_stall=0.0)
+    with pytest.raises(PutOff):
+        run.maker.make(run.model)
+    run.maker.limits = PATIENT
+    run.maker._passes.everywhere.again = 0.0
+    assert run.point() == []
+    assert run.maker.figures.missed == 0
+
+
+@anywhere
 def test_a_point_whose_volume_was_thawed_by_another_is_thrown_away(run: Run) -> None:
     (run.root / "here/a").write_bytes(b"a")
     run.mirror()

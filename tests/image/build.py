@@ -139,6 +139,22 @@ def demo() -> Image:
         return _archive("demo-nginx", hashlib.sha256(f"{recipe}{tar.sha256}".encode()).hexdigest(), build)
 
 
+def postgres() -> Image:
+    """Debian's PostgreSQL, for the tests of databases. What a pod runs is said by the test."""
+    with alone():
+        tar = debian.make(debian.POSTGRES)
+        recipe = (
+            f"FROM scratch\nADD {tar.path.name} /\nENV PATH=/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        )
+
+        def build(reference: str) -> None:
+            path = cache() / "postgres.Containerfile"
+            path.write_text(recipe)
+            buildah("bud", "--timestamp", "0", "-t", reference, "-f", path, tar.path.parent)
+
+        return _archive("postgres", hashlib.sha256(f"{recipe}{tar.sha256}".encode()).hexdigest(), build)
+
+
 def _archive(name: str, digest: str, build: Callable[[str], None]) -> Image:
     """The archive of image `name` made from what `digest` stands for, built if it is not there."""
     image = Image(f"{REPOSITORY}/{name}:{digest[:12]}", cache() / "archives" / f"{name}-{digest[:12]}.tar")

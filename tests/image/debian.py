@@ -17,11 +17,13 @@ older and keep their times."""
 
 @dataclass(frozen=True)
 class RootFs:
-    """A recipe: packages on top of the minimal system, and whether /usr/share/doc is kept."""
+    """A recipe: packages on top of the minimal system, whether /usr/share/doc is kept, and what is taken out again."""
 
     name: str
     packages: tuple[str, ...]
     docs: bool = False
+    removed: tuple[str, ...] = ()
+    """Paths (patterns of the shell) that are taken out at the end."""
 
 
 BASE = RootFs("base", ("python3", "ca-certificates"))
@@ -45,6 +47,10 @@ DEMO = RootFs(
 )
 """A web server and a few thousand files of Debian's own documentation."""
 
+POSTGRES = RootFs("postgres", ("postgresql-15",), removed=("/var/lib/postgresql/15/main", "/usr/lib/*/libLLVM-*"))
+"""Debian's PostgreSQL with its tools; without the cluster that its installation makes, and without its compiler (run it
+with `jit=off`), which is half of its size."""
+
 
 @dataclass(frozen=True)
 class Tar:
@@ -65,6 +71,7 @@ def make(rootfs: RootFs) -> Tar:
     if not rootfs.docs:
         options += [f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "locale", "info")]
         options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    options += [f'--customize-hook=rm -rf "$1"{path}' for path in rootfs.removed]
     recipe = hashlib.sha256(json.dumps([SUITE, options, NEWEST]).encode()).hexdigest()[:12]
     tar = cache() / "rootfs" / f"{rootfs.name}-{recipe}.tar"
     sums = tar.with_suffix(".sha256")

@@ -43,12 +43,14 @@ class Answered:
 
 
 class Client:
-    """A running client."""
+    """A running client: of this module, or of another one that keeps such a log."""
 
-    def __init__(self, cluster: Cluster, node: str, address: str, port: int, log: Path) -> None:
+    def __init__(
+        self, cluster: Cluster, node: str, address: str, port: int, log: Path, module: str = "tests.support.asker"
+    ) -> None:
         self._log = log
         log.touch()
-        words = cluster.network_command(node, *own_module("tests.support.asker", address, str(port), str(log)))
+        words = cluster.network_command(node, *own_module(module, address, str(port), str(log)))
         self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
 
     def answers(self) -> list[Answered]:

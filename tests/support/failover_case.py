@@ -58,8 +58,10 @@ class Stage(Operations):
 
     def set_up(self, *, paired: bool = True) -> None:
         """Make everything (or what is there before a pair is); do not wait for it."""
-        self.source = self.case.claim(f"{self.name}-src", self.nodes.source, size=self.shape.size)
-        self.target = self.case.claim(f"{self.name}-dst", self.nodes.target, size=self.shape.size)
+        self.source, self.target = (
+            self.case.claim(f"{self.name}-{end}", node, size=self.shape.size, fs=self.shape.fs)
+            for end, node in (("src", self.nodes.source), ("dst", self.nodes.target))
+        )
         self.case.apply(
             *([objects.label_service(self.name, self.name)] if self.shape.strategy == "Label" else []),
             self.workload("source"),

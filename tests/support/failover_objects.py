@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.filesystems import FileSystem
 from tests.support.case import TESTBOX, Json
 
 PORT = 8080
@@ -26,6 +27,7 @@ class Shape:
     interval: str = "500ms"
     missed: int = 4
     size: str = "32Mi"
+    fs: FileSystem = FileSystem.EXT4
     lines_a_second: float = 20
     standby_ready: Json = field(default_factory=lambda: dict(READY))
     """The part of the standby's readiness probe that says what is asked."""

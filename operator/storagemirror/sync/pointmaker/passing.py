@@ -98,7 +98,8 @@ class Passes:
         self._survey.look(hints)
         began = self._clock.monotonic()
         if began >= self.everywhere.again:
-            before = set(self._survey.due)
+            # What was told and cannot be trusted yet is read again while frozen: to find it says nothing of points.
+            before = {*self._survey.due, *self._survey.unsettled}
             self._survey.look_everywhere()
             self.everywhere.seconds = self._clock.monotonic() - began
             self.everywhere.again = began + self.everywhere.seconds / EVERYWHERE_SHARE
