@@ -366,8 +366,8 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         "target's disk and spec.transfer.bandwidth. spec.replication.queue sets the limits.",
         Reason.QUEUE_OVERFLOWED: "Both sides are compared as soon as the target takes it, and the copy follows again; "
         "nothing is to be done. A larger spec.replication.queue.memory holds more names.",
-        Reason.QUEUE_FULL: "A larger spec.replication.queue.memory or disk holds more; look at the disk of the source's "
-        "node, too.",
+        Reason.QUEUE_FULL: "A larger spec.replication.queue.memory or disk holds more. Look at the disk of the "
+        "source's node, too.",
         Reason.QUEUE_LOST: "What was queued is read anew. Look at the disk of the source's node.",
         Reason.TARGET_CHANGED: "The copy is equal to the source again. Look for who writes it: a pod that mounts the "
         "target claim, or somebody on its node.",
