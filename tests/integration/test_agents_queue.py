@@ -114,11 +114,12 @@ def test_a_point_that_was_read_is_sent_from_the_queue_after_the_network_was_cut(
         with pointing(pair, tmp_path, "ext4") as (made, _):
             (made.path / "a").write_bytes(b"a")
             pair.start(replication=POINTS)
-            until_point(pair)
+            before = until_point(pair)
             relay.upstream = pair.target.port()
             pair.source.give(peer=Peer(address="127.0.0.1", port=relay.port))
             wait_for(lambda: relay.forth, "the source to come through the relay", 20, pair.tell)
-            first = until_point(pair)
+            (made.path / "b").write_bytes(b"b")
+            first = until_point(pair, before.number or 0)  # through the relay
             relay.hold()
             (made.path / "a").write_bytes(b"of the point")
             wait_for(lambda: _points(pair).made > first.made, "the point to be made", 30, pair.tell)
