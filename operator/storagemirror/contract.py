@@ -284,6 +284,15 @@ class ReplicationMode(StrEnum):
     """In runs, each of which somebody asks for."""
 
 
+class QueueOrder(_Wire, frozen=True, kw_only=True):
+    """Source: how much may wait for the target. Bytes."""
+
+    memory: int = 64 << 20
+    """Of content and names together with what they take."""
+    disk: int = 1 << 30
+    """Of content, beyond that."""
+
+
 class ReplicationOrder(_Wire, frozen=True, kw_only=True):
     """Source: how changes reach the copy."""
 
@@ -295,6 +304,10 @@ class ReplicationOrder(_Wire, frozen=True, kw_only=True):
     mode: ReplicationMode = ReplicationMode.CONTINUOUS
     run: str | None = None
     """Scheduled and Manual: names the run that is due; it is done when a report's `RunDone` bears the same."""
+    queue: QueueOrder = QueueOrder()
+    remirror: CompareBy | None = None
+    """How files are judged by the comparison after the queue of names overflowed: by size and time, or by checksum;
+    None: as by every other."""
 
 
 class Order(_Wire, frozen=True, kw_only=True):
@@ -511,6 +524,22 @@ class Freezing(_Wire, frozen=True, kw_only=True):
     message: str = ""
 
 
+class Queued(_Wire, frozen=True, kw_only=True):
+    """Source: what waits for the target."""
+
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    """Of points: content that was read. Both hold also what is still being told, and can be read again."""
+    names: int = 0
+    """Files and directories of which it is known that they changed, and nothing else."""
+    percent: int = 0
+    """Of the limits: of names or of what a point that was read takes until the target has it, whichever is more."""
+    overflowed: bool = False
+    """More names came than may wait: they were dropped, and everything is compared as soon as the target takes it."""
+    overflows: int = 0
+    """How often, since the agent began."""
+
+
 class PointsMade(_Wire, frozen=True, kw_only=True):
     """Source: how its points go, since its agent began. Times are on the source's clock."""
 
@@ -523,6 +552,12 @@ class PointsMade(_Wire, frozen=True, kw_only=True):
     """How often none was made when its time had come."""
     in_a_row: int = 0
     """Of these, since the last point."""
+    interval_seconds: float | None = None
+    """How far apart points are: from the last one back to the one before, or to when nothing had changed since that;
+    or for how long there has been none, where that is longer already. None: nothing is known, or points come in runs.
+    """
+    told_again: int = 0
+    """Points that were sent once more from the queue, after the connection broke."""
     why: str = ""
     """Why the last one was put off: a word, `: `, and what was found. Empty: it was not."""
     stall_p50: float | None = None
@@ -575,6 +610,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     """Source with guards; None: there are none, or they were not heard yet."""
     points: PointsMade | None = None
     """Source that makes points; None: it makes none."""
+    queue: Queued | None = None
+    """Source only; None: it has not opened its volume."""
     volume: VolumeFacts | None = None
     bytes_sent: int = 0
     version: str = ""

@@ -39,6 +39,7 @@ def test_a_pair_of_five_lines_gets_the_defaults_that_are_right_for_most(apiserve
             "consistency": "Live",
             "pointInterval": "5s",
             "maxStall": "200ms",
+            "queue": {"memory": "64Mi", "disk": "1Gi", "alertPercent": 50},
         },
         "transfer": {"bandwidth": [], "compression": "Auto", "timeZone": "UTC"},
         "agents": {

@@ -23,6 +23,7 @@ def test_what_is_left_out_is_filled_in(apiserver: ApiServer, namespace: str) -> 
         "consistency": "Live",
         "pointInterval": "5s",
         "maxStall": "200ms",
+        "queue": {"memory": "64Mi", "disk": "1Gi", "alertPercent": 50},
     }
 
 
@@ -31,6 +32,7 @@ GOOD = {
     "by the clock, and once now": replication(mode="Scheduled", schedule="0 3 * * *", trigger="before the upgrade"),
     "when somebody asks": replication(mode="Manual", trigger="2026-03-10T12:00:00Z"),
     "when somebody asks, and nobody has": replication(mode="Manual"),
+    "another queue": replication(queue={"memory": "8Mi", "disk": 0, "alertPercent": 90}, remirror="Checksum"),
     "points by the clock": replication(mode="Scheduled", schedule="0 * * * *", consistency="Point"),
 }
 
@@ -55,6 +57,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a zone that is none": (
         replication(mode="Scheduled", schedule="0 3 * * *", timeZone="Europe/Atlantis"),
         "spec.replication",
+    ),
+    "a queue of nothing": (replication(queue={"memory": "1Mi"}), "memory must be at least 4Mi"),
+    "a queue of less than nothing": (replication(queue={"disk": "-1Gi"}), "disk must not be negative"),
+    "a queue that the agent has no room for": (
+        replication(queue={"memory": "512Mi"}),
+        "replication.queue.memory must be less than agents.resources.limits.memory",
+    ),
+    "an alert that never comes": (replication(queue={"alertPercent": 101}), "spec.replication.queue.alertPercent"),
+    "a remirror by what is newer": (replication(remirror="Newer"), 'supported values: "SizeAndTime", "Checksum"'),
+    "a remirror of what is left alone": (
+        pair(replication={"remirror": "Checksum"}, mirror={"compare": "Newer"}),
+        "remirror Checksum would send again what mirror.compare Newer leaves alone",
     ),
     "a mode that is none": (replication(mode="Hourly"), 'supported values: "Continuous", "Scheduled", "Manual"'),
 }

@@ -15,6 +15,7 @@ import pytest
 
 from storagemirror.sync.freezing import FreezeLost, NotFrozen
 from storagemirror.sync.pointmaker.making import PointRefused
+from storagemirror.sync.pointmaker.queue import Room
 from storagemirror.sync.pointmaker.standstill import Limits, PutOff
 from storagemirror.wire import messages as m
 from tests.support.disks import disk
@@ -248,7 +249,7 @@ def test_a_volume_that_another_has_frozen_is_put_off_and_goes_on_by_itself(run: 
 
 
 @anywhere
-@pytest.mark.parametrize("bad", ["lost", "refused"])
+@pytest.mark.parametrize("bad", ["lost", "lost and not kept", "refused"])
 def test_a_point_that_has_not_come_is_told_again_with_the_next(run: Run, bad: str) -> None:
     here = run.root / "here"
     for name in ("a", "b", "c", "d"):
@@ -262,11 +263,14 @@ def test_a_point_that_has_not_come_is_told_again_with_the_next(run: Run, bad: st
     (here / "new").write_bytes(b"new" * 100_000)
     with (here / "d").open("r+b") as file:
         file.write(b"x")
-    if bad == "lost":
+    if bad == "lost and not kept":
+        run.maker.queue.room = Room(memory=100_000, disk=0)
+    if bad.startswith("lost"):
         run.model.lose = True
         run.maker.make(run.model)
         (here / "moved").rename(here / "moved again")
         assert run.maker.go_on(run.model)
+        assert run.maker.figures.told_again == (bad == "lost")
     else:
         run.model.refuse = m.FailureReason.FULL
         run.maker.make(run.model)

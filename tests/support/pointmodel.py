@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storagemirror.entry import Entry, View
+from storagemirror.errors import Disconnected
 from storagemirror.fs.scan import ignore
 from storagemirror.point import MIRROR, Name, Names, Object, ObjectId, PointDigest
 from storagemirror.wire import messages as m
@@ -101,6 +102,9 @@ class Point:
             self._partial = []
 
     def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0) -> bytes:
+        if self._target.cut:
+            self._target.cut = False
+            raise Disconnected("cut")
         if self._target.lose:
             self._target.lose = False
             return b"lost".ljust(16)
@@ -132,6 +136,8 @@ class Model:
     content_bytes: int = 0
     refuse: m.FailureReason | None = None
     """What the next point is refused for."""
+    cut: bool = False
+    """The connection breaks just before the end of the next point, and the source notices."""
     lose: bool = False
     """The connection breaks before the next point has come whole."""
 

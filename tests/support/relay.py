@@ -21,18 +21,33 @@ class Relay:
         """Bytes from those who dialled."""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._ends: list[socket.socket] = []
+        self._flows = threading.Event()
+        self._flows.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
     def port(self) -> int:
         return int(self._socket.getsockname()[1])
 
+    def hold(self) -> None:
+        """From now on what comes is kept here, in both directions, until the cut."""
+        self._flows.clear()
+
+    def cut(self) -> None:
+        """End all connections, with what was held of them; new ones are passed on."""
+        self._cut()
+        self._flows.set()
+
     def close(self) -> None:
         """Cut everything."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        for end in self._ends:
+        self.cut()
+
+    def _cut(self) -> None:
+        ends, self._ends = self._ends, []
+        for end in ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
@@ -58,6 +73,7 @@ class Relay:
     def _pass(self, one: socket.socket, other: socket.socket, forth: bool) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(_CHUNK):
+                self._flows.wait()
                 if forth:
                     self.forth += len(data)
                 other.sendall(data)

@@ -16,6 +16,7 @@ from storagemirror.contract import (
     Order,
     Phase,
     PointsMade,
+    Queued,
     ReplicationMode,
     Report,
     Role,
@@ -86,6 +87,8 @@ class World:
     """The runs that were done."""
     drifted: Drifted | None = None
     """What source agents found changed on the target."""
+    queue: Queued | None = None
+    """What source agents say that waits."""
     through: str | None = ""
     """Up to when the last one sent everything; None: the agent is new, and does not know."""
 
@@ -271,7 +274,7 @@ class World:
         common: dict[str, Any] = {"instance": order.instance, "epoch": order.epoch, "revision": order.revision}
         if role is Role.TARGET:
             return Report(phase=Phase.REPLICATING, peer_connected=True, **common)
-        common |= {"freezing": self.freezing, "points": self.points, "drifted": self.drifted}
+        common |= {"freezing": self.freezing, "points": self.points, "drifted": self.drifted, "queue": self.queue}
         if order.peer is None:
             return Report(phase=Phase.CONNECTING, **common)
         whole: dict[str, Any] = {

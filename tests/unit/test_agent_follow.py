@@ -8,7 +8,7 @@ import pytest
 
 from storagemirror.agent.follow import IDLE_SECONDS, MARK_SECONDS, RETRY_SECONDS, Ends, Following
 from storagemirror.agent.view import View
-from storagemirror.contract import Capture, Phase, Problem
+from storagemirror.contract import Capture, CompareBy, Phase, Problem
 from storagemirror.errors import Held, VolumeError, VolumeFull
 from storagemirror.fs.identity import Facts
 from storagemirror.sync.changes import WHOLE_TREE, Drained
@@ -23,10 +23,15 @@ FILE, WHOLE = Drained(paths=frozenset({b"file"})), Drained(trees=WHOLE_TREE)
 
 
 class NoChecks:
-    """Nothing is compared by content."""
+    """Nothing is compared by content, or it is told that it is to be."""
+
+    def __init__(self, asked: list[str] | None = None) -> None:
+        self._asked = asked
 
     def begin(self) -> None:
-        raise AssertionError("nobody asked for that")
+        if self._asked is None:
+            raise AssertionError("nobody asked for that")
+        self._asked.append("by content")
 
     def drop(self) -> None:
         """Nothing to give up."""
@@ -51,6 +56,8 @@ class World:
     kind: str = "ext4"
     reason: str = ""
     drains: int = 0
+    compare: CompareBy = CompareBy.SIZE_AND_TIME
+    remirror: CompareBy | None = None
 
     def __post_init__(self) -> None:
         self.view = View(1, "uid", self)
@@ -115,6 +122,18 @@ class World:
     def settled(self) -> None:
         self.done.append("settled")
 
+    # the queue
+
+    overflows: int = 0
+    made_up_for: int = 0
+
+    @property
+    def overflowed(self) -> bool:
+        return self.overflows > self.made_up_for
+
+    def covered(self, overflows: int) -> None:
+        self.made_up_for = overflows
+
     # the proof
 
     problem: Problem | None = None
@@ -133,7 +152,9 @@ class World:
             left[0] -= 1
             return left[0] >= 0
 
-        Following(Ends(self, self, self, self, self, NoChecks()), self.view, self, compare_seconds).run(wanted)
+        checks = NoChecks(self.done if CompareBy.CHECKSUM in (self.compare, self.remirror) else None)
+        ends = Ends(self, self, self, self, self, checks, self, lambda: self.remirror)
+        Following(ends, self.view, self, compare_seconds, self.compare).run(wanted)
 
 
 def test_it_replicates_only_after_a_mirror_and_a_mark() -> None:
@@ -330,3 +351,36 @@ def test_a_mark_does_not_hide_why_there_is_no_proof() -> None:
     world.problem = Problem(reason="ProofFailed", message="2 files differ")
     world.follow(3)
     assert world.view.sight.problem == world.problem
+
+
+@pytest.mark.parametrize(
+    ("compare", "remirror", "by_content"),
+    [
+        (CompareBy.SIZE_AND_TIME, None, False),
+        (CompareBy.SIZE_AND_TIME, CompareBy.CHECKSUM, True),
+        (CompareBy.CHECKSUM, None, True),
+        (CompareBy.CHECKSUM, CompareBy.SIZE_AND_TIME, False),
+    ],
+)
+def test_after_names_were_dropped_the_comparison_is_of_the_chosen_kind(
+    compare: CompareBy, remirror: CompareBy | None, by_content: bool
+) -> None:
+    world = World(compare=compare, remirror=remirror, overflows=1)
+    world.follow(0)
+    assert world.done == ["mirror", *["by content"] * by_content, "mark", "settled"]
+    assert not world.overflowed
+
+
+def test_what_is_dropped_during_a_comparison_takes_another_one() -> None:
+    world = World([Drained(), WHOLE], overflows=1, remirror=CompareBy.CHECKSUM)
+    mirror = world.mirror
+
+    def drops(options: MirrorOptions) -> MirrorResult:
+        if world.done.count("mirror") == 0:
+            world.overflows = 2
+        return mirror(options)
+
+    world.mirror = drops  # type: ignore[method-assign]
+    world.follow(1)
+    assert world.done.count("mirror") == world.done.count("by content") == 2
+    assert not world.overflowed

@@ -81,6 +81,16 @@ class Proves(Protocol):
     def advance(self) -> Want | None: ...
 
 
+class Queues(Protocol):
+    """What is needed of `Queueing`."""
+
+    @property
+    def overflows(self) -> int: ...
+    @property
+    def overflowed(self) -> bool: ...
+    def covered(self, overflows: int) -> None: ...
+
+
 class Checks(Protocol):
     """What is needed of a `Checker`."""
 
@@ -99,6 +109,9 @@ class Ends:
     unsettled: Collects
     prover: Proves
     checker: Checks
+    queueing: Queues
+    remirror: Callable[[], CompareBy | None] = lambda: None
+    """How files are judged after names were dropped, as the order says it."""
 
 
 class Following:
@@ -119,6 +132,7 @@ class Following:
         self._drifting = Drifting(view, clock)
         self._checker = ends.checker
         self._session, self._volume = ends.session, ends.volume
+        self._queueing, self._remirror = ends.queueing, ends.remirror
         self._watch, self._unsettled = ends.watch, ends.unsettled
         self._prover = ends.prover
         self._view = view
@@ -231,15 +245,19 @@ class Following:
     def _compare(self, unsent: Drained = NOTHING) -> None:
         """A full comparison. `unsent`: what was drained, and is not sent yet."""
         self._volume.check_identity()
-        start = self._clock.monotonic()
+        start, overflows, by_content = self._clock.monotonic(), self._queueing.overflows, self._by_content
+        if self._queueing.overflowed and (remirror := self._remirror()) is not None:
+            by_content = remirror is CompareBy.CHECKSUM
+            log.warning("more changed than could be queued: both sides are compared by %s", remirror)
         network = self._volume.facts().fs_type in NETWORK_FILE_SYSTEMS
         named = self._watch.capture is Capture.WATCH and not unsent.whole
         since = self._drifting.since(trusted=named and not network)
         result = self._session.mirror(MirrorOptions(self._by, sync_source=True, settled_ns=since))
         self._drifting.compared(result, unsent)
         self._see_left()
-        if self._by_content:
+        if by_content:
             self._checker.begin()
+        self._queueing.covered(overflows)
         self._whole_ns = result.started_ns
         self._dirty = True
         now = self._clock.monotonic()

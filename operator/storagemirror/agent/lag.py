@@ -50,6 +50,12 @@ class Unsettled:
         if changes:
             self._watch.put_back(changes)
 
+    @property
+    def names(self) -> int:
+        """How many were drained and are not settled."""
+        with self._lock:
+            return len(self._paths) + len(self._trees)
+
     def lag_bytes(self) -> int | None:
         """Sizes of all files that changed and are not settled: what has to be sent at most. None: not known.
 

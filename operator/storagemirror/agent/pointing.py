@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storagemirror.agent.follow import Following
+from storagemirror.agent.queueing import Queueing
 from storagemirror.agent.view import View
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import Phase, PointsMade, Problem, ReplicationOrder
@@ -38,6 +39,7 @@ class Points:
     maker: Maker
     following: Following
     """For the mirror."""
+    queueing: Queueing
     order: Callable[[], ReplicationOrder]
 
 
@@ -115,6 +117,10 @@ class Pointing:
             log.info("everything is compared and on the target; points follow")
         self._begun = True
 
+    def interval(self) -> float:
+        """Seconds from point to point; see `PointsMade`. For any thread, also once this connection has ended."""
+        return max(self._maker.figures.interval or 0.0, self._maker.since_seconds)
+
     def finish(self) -> None:
         """A last point, before a good end. Raises as `run`."""
         self._make()
@@ -147,8 +153,11 @@ class Pointing:
 
     def _make(self) -> bool | None:
         """Whether a point was made; None: it was put off."""
+        queueing = self._points.queueing
+        overflows = queueing.overflows
         try:
             made = self._maker.make(self._line)
+            queueing.covered(overflows)  # what was dropped was looked for everywhere
         except (PutOff, NotFrozen, FreezeLost) as e:
             if e.reason != self._said:
                 log.warning("no point this time: %s: %s", e.reason, e.message)
@@ -160,7 +169,9 @@ class Pointing:
         return made
 
     def _limit(self) -> None:
-        self._maker.limits = Limits(self._points.order().max_stall_seconds)
+        order = self._points.order()
+        self._maker.limits = Limits(order.max_stall_seconds)
+        self._points.queueing.limit(order.queue)
 
     def _see(self) -> None:
         made, capture = report_of(self._maker), self._maker.capture.mode
@@ -186,6 +197,7 @@ def report_of(maker: Maker) -> PointsMade:
         beyond_p50=_rounded(figures.percentile(0.5, beyond=True)),
         beyond_p99=_rounded(figures.percentile(0.99, beyond=True)),
         missed=figures.missed,
+        told_again=figures.told_again,
         untraced=maker.capture.reason[:LONGEST_WHY],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ class Settings:
     compare_seconds: float
     """Source: at least so long between two full comparisons while changes are watched."""
     api: ApiSettings
+    queue: str = ""
+    """Source: directory for the disk queue of points."""
     guard: str | None = None
     """Source: directory that is shared with the guards; None where there are none."""
     tracer: str | None = None
@@ -70,6 +73,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
             ca_file=env.get("STORAGEMIRROR_API_CA", f"{TOKEN_DIRECTORY}/ca.crt"),
             token_file=env.get("STORAGEMIRROR_API_TOKEN", f"{TOKEN_DIRECTORY}/token"),
         ),
+        queue=env.get("STORAGEMIRROR_QUEUE_PATH") or tempfile.gettempdir(),
         guard=env.get("STORAGEMIRROR_GUARD_PATH") or None,
         tracer=env.get("STORAGEMIRROR_TRACER_PATH") or None,
     )

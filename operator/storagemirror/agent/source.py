@@ -30,11 +30,13 @@ from storagemirror.agent.follow import IDLE_SECONDS, NETWORK_FILE_SYSTEMS, Ends,
 from storagemirror.agent.lag import Unsettled
 from storagemirror.agent.pointing import Pointing, Points
 from storagemirror.agent.prove import Prover
+from storagemirror.agent.queueing import Queueing, disk_queue
 from storagemirror.agent.runs import Runs
 from storagemirror.agent.verify import Verifier
 from storagemirror.agent.view import facts_of, problem_of
 from storagemirror.contract import (
     Action,
+    CompareBy,
     Consistency,
     Order,
     Peer,
@@ -65,6 +67,7 @@ from storagemirror.fs.trace import Trace, open_trace, receive_trace
 from storagemirror.sync.freezing import CannotFreeze, GuardFreezer
 from storagemirror.sync.guardwords import SOCKET_NAME
 from storagemirror.sync.pointmaker.making import Maker, MirrorAgain
+from storagemirror.sync.pointmaker.queue import Queue
 from storagemirror.sync.pointmaker.tracing import TraceCapture
 from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.source import SourceSession, hello
@@ -99,6 +102,7 @@ class SourceAgent:
         self._rules: tuple[RuleOrder, ...] = ()
         """Under which it watches."""
         self._unsettled: Unsettled | None = None
+        self._queueing: Queueing | None = None
         self._maker: Maker | None = None
         self._capture: TraceCapture | None = None
         """The maker's."""
@@ -145,6 +149,7 @@ class SourceAgent:
                     # Nothing that the connection depends on: it is taken up at once.
                     session.beat(order.beat.interval_seconds)
                     self._govern(session, order)
+                    self._limit(order)
                     self._view.see(order=order)
                 if watch is not None:
                     watch.wake()
@@ -278,6 +283,9 @@ class SourceAgent:
             raise
         self._volume, self._watch = volume, watch
         self._unsettled = Unsettled(volume.tree, watch)
+        self._queueing = Queueing(watch, self._unsettled)
+        self._limit(order)
+        self._view.measures.queue = self._queueing.report
         self._view.measures.lag_bytes = self._unsettled.lag_bytes
         self._view.measures.volume = self._measure
         where = os.fsdecode(self._context.settings.volume)
@@ -286,7 +294,8 @@ class SourceAgent:
     def _let_go(self) -> None:
         watch, volume = self._watch, self._volume
         self._end_points()
-        self._watch = self._volume = self._unsettled = None
+        self._watch = self._volume = self._unsettled = self._queueing = None
+        self._view.measures.queue = lambda: None
         self._checks.forget()
         self._view.measures.lag_bytes = lambda: None
         self._view.measures.volume = lambda: None
@@ -294,6 +303,10 @@ class SourceAgent:
             watch.close()
         if volume is not None:
             volume.close()
+
+    def _limit(self, order: Order) -> None:
+        if self._queueing is not None:
+            self._queueing.limit(order.replication.queue)
 
     def _measure(self) -> VolumeFacts | None:
         return facts_of(self._volume)
@@ -329,8 +342,8 @@ class SourceAgent:
         return SocketStream(secured)
 
     def _session(self, order: Order, stream: SocketStream) -> None:
-        volume, watch, unsettled = self._volume, self._watch, self._unsettled
-        if volume is None or watch is None or unsettled is None:
+        volume, watch, unsettled, queueing = self._volume, self._watch, self._unsettled, self._queueing
+        if volume is None or watch is None or unsettled is None or queueing is None:
             raise VolumeError("the source is not open")
         origin = origin_of(volume)
         terms = order.mirror.terms()
@@ -351,7 +364,8 @@ class SourceAgent:
             session.recall()
             self._checks.connect(session, volume)
             context = self._context
-            ends = Ends(session, volume, watch, unsettled, self._checks, Checker(session, volume, context.clock))
+            checker = Checker(session, volume, context.clock)
+            ends = Ends(session, volume, watch, unsettled, self._checks, checker, queueing, self._remirror)
             follow = Following(ends, self._view, context.clock, context.settings.compare_seconds, order.mirror.compare)
             self._replicate(order, session, follow)
         finally:
@@ -427,6 +441,7 @@ class SourceAgent:
 
     def _make_points(self, order: Order, session: SourceSession, follow: Following) -> None:
         with self._making(session, follow) as pointing:
+            self._view.measures.interval = pointing.interval
             pointing.run(lambda: self._wanted(order) and self._points_wanted(session) and not self._runs.wanted())
             if self._context.stop.is_set():
                 pointing.finish()
@@ -434,9 +449,12 @@ class SourceAgent:
     @contextmanager
     def _making(self, session: SourceSession, follow: Following) -> Iterator[Pointing]:
         """For as long as points are made. What the maker knows is kept for the next time."""
+        queueing = self._queueing
+        if queueing is None:
+            raise VolumeError("the source is not open")
         if self._maker is None or self._pointing is None or self._pointing[0] is not session:
-            self._maker = self._maker or self._new_maker()
-            points = Points(session, self._maker, follow, self._replication)
+            queueing.maker = self._maker = self._maker or self._new_maker()
+            points = Points(session, self._maker, follow, queueing, self._replication)
             self._pointing = (session, Pointing(points, self._view, self._context.clock))
         maker, (_, pointing) = self._maker, self._pointing
         self._view.measures.lag_bytes = lambda: maker.unsent_bytes
@@ -467,12 +485,22 @@ class SourceAgent:
             return receive_trace(volume.tree.root, tracer) if tracer else open_trace(volume.tree.root, uid)
 
         self._capture = TraceCapture(watch, opens, clock)
-        return Maker(volume, self._capture, self._freezer, clock, number=self._number)
+        queue = Queue(disk_queue(self._context.settings.queue, volume.tree.root))
+        return Maker(volume, self._capture, self._freezer, clock, number=self._number, queue=queue)
 
     def _end_points(self) -> None:
-        capture, self._maker, self._capture, self._pointing = self._capture, None, None, None
+        capture, maker = self._capture, self._maker
+        self._maker = self._capture = self._pointing = None
+        self._view.measures.interval = lambda: None
+        if maker is not None:
+            maker.forget()
+        if self._queueing is not None:
+            self._queueing.maker = None
         if capture is not None:
             capture.close()
+
+    def _remirror(self) -> CompareBy | None:
+        return self._replication().remirror
 
     def _replication(self) -> ReplicationOrder:
         order = self._context.orders.current()

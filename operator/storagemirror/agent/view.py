@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from storagemirror import __version__
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import (
@@ -21,6 +23,7 @@ from storagemirror.contract import (
     PointsMade,
     Problem,
     Proof,
+    Queued,
     Report,
     RunDone,
     Verification,
@@ -70,6 +73,9 @@ class Measures:
     volume: Callable[[], VolumeFacts | None] = field(default=lambda: None)
     peer: Callable[[], PeerSeen | None] = field(default=lambda: None)
     copy_point: Callable[[], CopyPoint | None] = field(default=lambda: None)
+    queue: Callable[[], Queued | None] = field(default=lambda: None)
+    interval: Callable[[], float | None] = field(default=lambda: None)
+    """Seconds from point to point."""
 
 
 class View:
@@ -137,6 +143,9 @@ class View:
         sight = self.sight
         # After the phase: what is told beside Drained must be of after the draining.
         copy_point = self.measures.copy_point()
+        queue, points = self.measures.queue(), sight.points
+        if points is not None:
+            points = msgspec.structs.replace(points, interval_seconds=self.measures.interval())
         with self._changed:
             return Report(
                 instance=self._instance,
@@ -159,7 +168,8 @@ class View:
                 lag_bytes=lag_bytes,
                 capture=sight.capture,
                 freezing=_brief(sight.freezing),
-                points=sight.points,
+                points=points,
+                queue=queue,
                 not_kept=tuple(
                     NotKept(kind=c.kind.value, count=c.count, first=c.first_printable()) for c in self._tally.counts()
                 ),

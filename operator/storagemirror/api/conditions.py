@@ -18,7 +18,8 @@ REASON = r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
 
 
 class ConditionType(StrEnum):
-    """What conditions speak of. For all but Reconciling, Stalled, Held and Drifted, True is good."""
+    """What conditions speak of. For all but Reconciling, Stalled, Held, Drifted and QueueAlert, True is
+    good."""
 
     READY = "Ready"
     """The copy of every volume is whole and follows (kstatus, Flux, Argo CD and `kubectl wait` read this)."""
@@ -51,10 +52,15 @@ class ConditionType(StrEnum):
     """The copy is a point in time of the source, as a power cut would leave it."""
     DRIFTED = "Drifted"
     """Somebody else has changed the copy (only where that was ever found)."""
+    QUEUE_ALERT = "QueueAlert"
+    """So much waits for the target that somebody should look (only where the source's agent has said how much)."""
     ON_SCHEDULE = "OnSchedule"
     """Every run that was due is done, or is going on (only with mode Scheduled or Manual)."""
     VERIFIED = "Verified"
     """The last verification found both sides equal (only where the pair asks for some)."""
+
+
+BAD_WHEN_TRUE = frozenset({ConditionType.STALLED, ConditionType.HELD, ConditionType.DRIFTED, ConditionType.QUEUE_ALERT})
 
 
 class ConditionStatus(StrEnum):
@@ -94,7 +100,7 @@ def condition(
     """
     if len(reason) > MAX_REASON or re.fullmatch(REASON, reason) is None:
         reason, message = Reason.UNKNOWN, f"{message} (reason given: {str(reason)[:MAX_REASON]!r})".strip()
-    bad_when_true = kind in (ConditionType.STALLED, ConditionType.HELD, ConditionType.DRIFTED)
+    bad_when_true = kind in BAD_WHEN_TRUE
     neutral = kind is ConditionType.RECONCILING
     good = ConditionStatus.FALSE if bad_when_true else ConditionStatus.TRUE
     text = message

@@ -57,6 +57,13 @@ PRINTER_COLUMNS: list[dict[str, Any]] = [
         "description": "How old the latest point in time on the target is",
     },
     {
+        "name": "Queue Alert",
+        "type": "string",
+        "priority": 1,
+        "jsonPath": '.status.conditions[?(@.type=="QueueAlert")].status',
+        "description": "True: so much waits for the target that somebody should look",
+    },
+    {
         "name": "Last Run",
         "type": "date",
         "priority": 1,

@@ -155,6 +155,18 @@ class MirrorPairSpec(ApiModel):
 
     model_config = rules(
         rule(
+            "quantity(string(self.replication.queue.memory)).compareTo("
+            "quantity(string(self.agents.resources.limits.memory))) < 0",
+            "replication.queue.memory must be less than agents.resources.limits.memory",
+            field=".replication",
+        ),
+        rule(
+            "!has(self.replication.remirror) || self.replication.remirror != 'Checksum' || "
+            "self.mirror.compare != 'Newer'",
+            "remirror Checksum would send again what mirror.compare Newer leaves alone: leave it out",
+            field=".replication",
+        ),
+        rule(
             "self.volumes.all(v, self.volumes.exists_one(w, w.target.claimName == v.target.claimName))",
             "two volumes have the same target claim: each copy needs a claim of its own",
             field=".volumes",

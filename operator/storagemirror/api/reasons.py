@@ -143,6 +143,11 @@ class Reason(StrEnum):
     SCHEDULE_INVALID = "ScheduleInvalid"
     TARGET_CHANGED = "TargetChanged"
     TARGET_UNCHANGED = "TargetUnchanged"
+    QUEUE_FILLING = "QueueFilling"
+    QUEUE_OVERFLOWED = "QueueOverflowed"
+    QUEUE_BELOW_ALERT = "QueueBelowAlert"
+    QUEUE_FULL = "QueueFull"
+    QUEUE_LOST = "QueueLost"
     VERIFIED_EQUAL = "VerifiedEqual"
     NOT_VERIFIED_YET = "NotVerifiedYet"
     DIFFERENCES_FOUND = "DifferencesFound"
@@ -358,6 +363,13 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         "that hides what it writes: look for its cause.",
         Reason.DIFFERENCES_REPAIRED: "They are equal now. Content that changed under an equal size and time is damage, "
         "or a tool that hides what it writes: look for its cause.",
+        Reason.QUEUE_FILLING: "The target takes less than the source changes, or is away: look at Connected, the "
+        "target's disk and spec.transfer.bandwidth. spec.replication.queue sets the limits.",
+        Reason.QUEUE_OVERFLOWED: "Both sides are compared as soon as the target takes it, and the copy follows again; "
+        "nothing is to be done. A larger spec.replication.queue.memory holds more names.",
+        Reason.QUEUE_FULL: "A larger spec.replication.queue.memory or disk holds more. Look at the disk of the "
+        "source's node, too.",
+        Reason.QUEUE_LOST: "What was queued is read anew. Look at the disk of the source's node.",
         Reason.TARGET_CHANGED: "The copy is equal to the source again. Look for who writes it: a pod that mounts the "
         "target claim, or somebody on its node.",
         Reason.SCHEDULE_INVALID: "Correct spec.replication.schedule or timeZone; no run begins until then. Five "

@@ -34,6 +34,8 @@ CONDITION_MEANINGS = {
     ConditionType.CRASH_CONSISTENT: "The copy is a point in time of the source, as a power cut would leave it.",
     ConditionType.DRIFTED: "The latest full comparison found that somebody else had changed the copy (only where that "
     "was ever found).",
+    ConditionType.QUEUE_ALERT: "So much waits at the source for the target (spec.replication.queue) that somebody "
+    "should look, or names were dropped.",
     ConditionType.ON_SCHEDULE: "Every run that was due was done, and whole, or is going on (only with "
     "spec.replication.mode Scheduled or Manual).",
     ConditionType.VERIFIED: "The last verification found both sides equal, by checksum (only with spec.verify).",

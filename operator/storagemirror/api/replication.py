@@ -7,11 +7,53 @@ from enum import StrEnum
 from pydantic import Field
 
 from storagemirror.api.durations import Duration
-from storagemirror.api.model import ApiModel, Count, Message, Time, Word, rule, rules
+from storagemirror.api.model import ApiModel, Count, Message, Quantity, Time, Word, rule, rules
 from storagemirror.api.schedules import CRON, ZONE
 from storagemirror.contract import Consistency, ReplicationMode
 
 LONGEST_TRIGGER = 253
+
+
+class QueueLimits(ApiModel):
+    """How much may wait at the source for a target that is slow or away."""
+
+    model_config = rules(
+        rule(
+            "quantity(string(self.memory)).compareTo(quantity('4Mi')) >= 0",
+            "memory must be at least 4Mi",
+            field=".memory",
+        ),
+        rule(
+            "quantity(string(self.disk)).compareTo(quantity('0')) >= 0",
+            "disk must not be negative; 0 for no queue on disk",
+            field=".disk",
+        ),
+    )
+
+    memory: Quantity = Field(
+        default="64Mi",
+        description="Memory of the source's agent that what waits may take: names of what changed, 1Ki each, and with "
+        "Point the content that was read. Beyond it names are dropped and the volume is compared again as a whole; "
+        "content goes to disk.",
+    )
+    disk: Quantity = Field(
+        default="1Gi",
+        description="With Point: disk of the source's node (the scratch space of the agent's pod) that content may "
+        "take beyond memory. What is read while the source is frozen and fits in neither puts the point off. 0: none.",
+    )
+    alert_percent: int = Field(
+        default=50,
+        ge=1,
+        le=100,
+        description="The condition QueueAlert is True while so much of the limits is in use.",
+    )
+
+
+class Remirror(StrEnum):
+    """How files are judged by the comparison that follows an overflow."""
+
+    SIZE_AND_TIME = "SizeAndTime"
+    CHECKSUM = "Checksum"
 
 
 class Replication(ApiModel):
@@ -93,6 +135,15 @@ class Replication(ApiModel):
         description="With Point: for how long a write of the application may have to wait. A point that would take "
         "longer is put off, and status.volumes[].points says why.",
     )
+    queue: QueueLimits = Field(
+        default=QueueLimits(), description="How much may wait at the source for a target that is slow or away."
+    )
+    remirror: Remirror | None = Field(
+        default=None,
+        description="How files are judged when both sides are compared because more changes came than could be "
+        "queued: SizeAndTime, or Checksum (also by content, which reads all of both). Left out: as mirror.compare "
+        "says. Points need no such comparison.",
+    )
 
 
 class CopyPointStatus(ApiModel):
@@ -136,6 +187,14 @@ class PointStatus(ApiModel):
     stall_p99_milliseconds: Count | None = Field(
         default=None, description="For how long they waited at most in 99 of 100 points."
     )
+    interval_seconds: Count | None = Field(
+        default=None,
+        description="How far apart points are now, rounded up: more than spec.replication.pointInterval where the "
+        "interval is stretched. While none can be made it grows. Absent: not known, or points come in runs.",
+    )
+    told_again: Count = Field(
+        default=0, description="Points that were sent once more from the queue after the connection broke."
+    )
     missed: Count = Field(
         default=0,
         description="Changes that a point lacked, found later by the file's ctime: more than 0 means that points were "
@@ -146,6 +205,32 @@ class PointStatus(ApiModel):
         description="Why the kernel's trace does not name which bytes of a file change, so that all of it is compared; "
         "empty where it does.",
     )
+
+
+class QueueLevel(StrEnum):
+    """How full the queue is."""
+
+    NORMAL = "Normal"
+    ALERT = "Alert"
+    """At spec.replication.queue.alertPercent, or beyond."""
+    OVERFLOWED = "Overflowed"
+    """Names were dropped; the volume is to be compared."""
+
+
+class QueueStatus(ApiModel):
+    """What waits at the source for the target."""
+
+    level: QueueLevel = Field(
+        default=QueueLevel.NORMAL,
+        description="Normal. Alert: at spec.replication.queue.alertPercent of the limits, or beyond. Overflowed: more "
+        "changes came than may wait; their names were dropped, and both sides are compared as soon as the target "
+        "takes it.",
+    )
+    percent: int = Field(default=0, ge=0, le=100, description="How much of the limits is in use.")
+    memory_bytes: Count = Field(default=0, description="Content in memory, of points.")
+    disk_bytes: Count = Field(default=0, description="Content on disk, of points.")
+    names: Count = Field(default=0, description="Files and directories that changed and are to be looked at.")
+    overflows: Count = Field(default=0, description="How often names were dropped, since the source's agent began.")
 
 
 class RunResult(StrEnum):

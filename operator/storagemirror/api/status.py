@@ -9,7 +9,7 @@ from pydantic import Field
 from storagemirror.api.conditions import Condition
 from storagemirror.api.model import ATOMIC, ApiModel, Count, Message, Time, Word, map_by, rule, rules
 from storagemirror.api.operation import Operation, StoredReplicas
-from storagemirror.api.replication import LONGEST_TRIGGER, CopyPointStatus, PointStatus, RunStatus
+from storagemirror.api.replication import LONGEST_TRIGGER, CopyPointStatus, PointStatus, QueueStatus, RunStatus
 from storagemirror.api.sides import Side
 from storagemirror.api.verify import VerifyStatus
 from storagemirror.contract import Capture
@@ -182,6 +182,9 @@ class VolumeStatus(ApiModel):
     )
     points: PointStatus | None = Field(
         default=None, description="How points in time go; absent where none are made (spec.replication.consistency)."
+    )
+    queue: QueueStatus | None = Field(
+        default=None, description="What waits at the source for the target. Absent: its agent has not said."
     )
     run: RunStatus | None = Field(
         default=None, description="The last run and the next, where spec.replication.mode is Scheduled or Manual."

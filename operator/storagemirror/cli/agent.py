@@ -18,6 +18,7 @@ _FLAGS = (
     ("port", "STORAGEMIRROR_PORT", f"target: TCP port to listen on (default {AGENT_PORT})"),
     ("guard", "STORAGEMIRROR_GUARD_PATH", "source: directory shared with the guards (none: no guards)"),
     ("tracer", "STORAGEMIRROR_TRACER_PATH", "source: directory shared with the tracer (none: no tracer)"),
+    ("queue", "STORAGEMIRROR_QUEUE_PATH", "source: directory for the disk queue of points (default: TMPDIR)"),
     ("compare-seconds", "STORAGEMIRROR_COMPARE_SECONDS", "source: time between full comparisons (default 600)"),
     ("api-ca", "STORAGEMIRROR_API_CA", "CA of the API server (default: the service account's)"),
     ("api-token", "STORAGEMIRROR_API_TOKEN", "file with the token for it (default: the service account's)"),

@@ -14,7 +14,7 @@ from storagemirror.api.conditions import (
     set_condition,
 )
 from storagemirror.api.reasons import Reason
-from storagemirror.api.replication import RunResult
+from storagemirror.api.replication import QueueLevel, RunResult
 from storagemirror.api.status import Phase, VolumeStatus
 from storagemirror.contract import Consistency, Role
 from storagemirror.contract import Phase as AgentPhase
@@ -268,6 +268,18 @@ def drifted(whole: Whole) -> Told:
     return Told(TRUE, Reason.TARGET_CHANGED, f"Entries that somebody else has changed on the copy: {'; '.join(parts)}.")
 
 
+def queue_alert(whole: Whole) -> Told:
+    """Of the volumes whose source's agent has said what waits."""
+    found = [(v.name, v.queue) for v in whole.volumes if v.queue is not None]
+    if dropped := [name for name, queue in found if queue.level is QueueLevel.OVERFLOWED]:
+        text = f"More changes came than may wait, and their names were dropped: {', '.join(dropped)}."
+        return Told(TRUE, Reason.QUEUE_OVERFLOWED, text)
+    if filling := [name for name, queue in found if queue.level is QueueLevel.ALERT]:
+        text = f"The queue is at its alert level or beyond (status.volumes[].queue): {', '.join(filling)}."
+        return Told(TRUE, Reason.QUEUE_FILLING, text)
+    return Told(FALSE, Reason.QUEUE_BELOW_ALERT, "")
+
+
 def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
@@ -289,7 +301,12 @@ TELLERS: tuple[tuple[ConditionType, Callable[[Whole], Told]], ...] = (
 ONLY_WITH_SIDES = frozenset({ConditionType.FENCEABLE, ConditionType.PROMOTABLE, ConditionType.SERVICES_READY})
 
 
-SOMETIMES = ONLY_WITH_SIDES | {ConditionType.VERIFIED, ConditionType.ON_SCHEDULE, ConditionType.DRIFTED}
+SOMETIMES = ONLY_WITH_SIDES | {
+    ConditionType.VERIFIED,
+    ConditionType.ON_SCHEDULE,
+    ConditionType.DRIFTED,
+    ConditionType.QUEUE_ALERT,
+}
 """Conditions that not every pair has."""
 
 
@@ -306,6 +323,8 @@ def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) ->
         told.append((ConditionType.ON_SCHEDULE, on_schedule(whole)))
     if any(v.drift is not None for v in whole.volumes):
         told.append((ConditionType.DRIFTED, drifted(whole)))
+    if any(v.queue is not None for v in whole.volumes):
+        told.append((ConditionType.QUEUE_ALERT, queue_alert(whole)))
     found = tuple(before)
     for kind, one in told:
         new = condition(kind, one.status, one.reason, one.message, generation=generation, now=now)

@@ -8,11 +8,11 @@ quiet. So an idle pair costs two writes a minute, and a pass with nothing new to
 
 from __future__ import annotations
 
-from storagemirror.api.conditions import Condition, ConditionStatus, ConditionType
+from storagemirror.api.conditions import BAD_WHEN_TRUE, Condition, ConditionStatus, ConditionType
 from storagemirror.api.failover import FailoverStatus
 from storagemirror.api.operation import Operation, OperationKind, OperationPhase
 from storagemirror.api.reasons import Reason
-from storagemirror.api.replication import PointStatus, RunResult, RunStatus
+from storagemirror.api.replication import PointStatus, QueueStatus, RunResult, RunStatus
 from storagemirror.api.restore import RestoreStatus
 from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus, lag_text
 from storagemirror.plan.claims import TARGET_SMALLER
@@ -25,7 +25,6 @@ QUIET_SAMPLE = 30.0
 ROUNDING = 0.5
 """Seconds; so that a heartbeat that comes a moment early does not put a sample off by a whole beat."""
 
-_GOOD_WHEN_FALSE = (ConditionType.STALLED, ConditionType.HELD, ConditionType.DRIFTED)
 _NO_EVENT = (ConditionType.READY, ConditionType.RECONCILING)
 """They repeat what another condition says."""
 _WARNINGS = (TARGET_SMALLER, Reason.TARGET_IN_USE, Reason.WRITERS_ON_SEVERAL_NODES)
@@ -65,6 +64,8 @@ def discrete(status: VolumeStatus) -> VolumeStatus:
     flowing: dict[str, object] = {"synced_through": None, "progress": None}
     # How large a lag is flows; that it is not known any more does not: the last figure would stand for ever.
     flowing |= {"points": None if status.points is None else PointStatus(number=_known(status.points.number))}
+    if status.queue is not None:
+        flowing["queue"] = QueueStatus(level=status.queue.level, overflows=status.queue.overflows)
     if status.copy_point is not None:
         point = status.copy_point
         passing: dict[str, object] = {"number": _known(point.number), "at": None, "synced_through": None}
@@ -227,7 +228,7 @@ def good(condition: Condition) -> bool:
     """Whether this is how it should be."""
     if condition.status is ConditionStatus.UNKNOWN:
         return True
-    return condition.is_true != (condition.type in _GOOD_WHEN_FALSE)
+    return condition.is_true != (condition.type in BAD_WHEN_TRUE)
 
 
 def _news(old: Condition | None, new: Condition) -> bool:

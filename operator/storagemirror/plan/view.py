@@ -87,6 +87,7 @@ class View:
             "verify": None,
             "run": None,
             "drift": None,
+            "queue": None,
             "copy_point": None,
         }
         return found.model_copy(update=of_the_copy)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storagemirror.api.conditions import ConditionType
+from storagemirror.api.replication import QueueStatus
 from storagemirror.api.status import (
     AgentStatus,
     DriftStatus,
@@ -24,7 +25,7 @@ from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS
 from storagemirror.plan.pointed import copy_point_status
-from storagemirror.plan.replication import point_status
+from storagemirror.plan.replication import point_status, queue_status
 from storagemirror.plan.runs import mode_of, run_status
 from storagemirror.plan.times import later, read, written
 from storagemirror.plan.verifying import verify_status
@@ -114,6 +115,7 @@ def volume_status(judged: Judged) -> VolumeStatus:
         last_full_mirror=mirrored,
         capture=source.capture if source is not None and source.capture is not None else before.capture,
         points=point_status(source.points) if source is not None else before.points,
+        queue=_queue(view, source),
         copy_point=copy_point_status(view, target),
         hold=_hold(view),
         not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
@@ -133,6 +135,13 @@ def _verify(view: View, source: Report | None) -> VerifyStatus | None:
     return (
         None if view.elsewhere else verify_status(view.observed.pair.spec.verify, view.before.verify, source, view.now)
     )
+
+
+def _queue(view: View, source: Report | None) -> QueueStatus | None:
+    """What the source's agent said last; nothing where there is to be none."""
+    if source is None:
+        return None if view.resting else view.before.queue
+    return queue_status(source.queue, view.observed.pair.spec.replication.queue)
 
 
 def _drift(view: View, source: Report | None) -> DriftStatus | None:

@@ -24,7 +24,9 @@ class Pending:
 
     def __init__(self, most: int) -> None:
         """More names than `most` become "compare everything"."""
-        self._most = most
+        self.most = most
+        self.overflows = 0
+        """How often that was."""
         self._paths: set[bytes] = set()
         self._trees: set[bytes] = set()
         self._renames: list[tuple[bytes, bytes]] = []
@@ -70,7 +72,10 @@ class Pending:
 
     def bound(self) -> None:
         """Keep at most as many names as was promised."""
-        if b"" in self._trees or len(self) + len(self._renames) > self._most:
+        if b"" in self._trees:
+            self.lose()
+        elif len(self) + len(self._renames) > self.most:
+            self.overflows += 1
             self.lose()
 
     def peek(self, through_ns: int) -> Drained:

@@ -125,6 +125,24 @@ class TreeWatch:
         with self._ready:
             return self._tree.unreadable if self._tree else 0
 
+    @property
+    def names(self) -> int:
+        """How many are not drained yet."""
+        with self._ready:
+            return len(self._names)
+
+    @property
+    def overflows(self) -> int:
+        """How often more names came than we keep: "compare everything" was or will be handed over then."""
+        with self._ready:
+            return self._names.overflows
+
+    def limit(self, names: int) -> None:
+        """From now on so many are kept, in the place of `WatchOptions.names`."""
+        with self._ready:
+            self._names.most = names
+            self._names.bound()
+
     def drain(self, timeout: float, *, at_once: bool = False) -> Drained:
         """What has changed since the last call; waits up to `timeout` seconds for something to happen, and then for a
         burst to end, unless `at_once`.

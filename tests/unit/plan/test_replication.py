@@ -57,6 +57,14 @@ def test_a_copy_is_crash_consistent_once_a_point_is_on_the_target(
     assert made.status().get("pointAt") == (AT if points is not None and points.at else None)
 
 
+def test_a_stretched_interval_is_told_in_whole_seconds() -> None:
+    made = world(consistency="Point")
+    made.points = PointsMade(number=4, at=AT, made=4, interval_seconds=7.2, told_again=2)
+    made.settle()
+    told = made.status()["volumes"][0]["points"]
+    assert (told["intervalSeconds"], told["toldAgain"]) == (8, 2)
+
+
 def test_figures_of_points_that_flow_are_not_written_at_each_beat() -> None:
     made = world(consistency="Point")
     made.points = PointsMade(number=4, at=AT, made=4)

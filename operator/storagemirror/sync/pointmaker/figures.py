@@ -37,6 +37,11 @@ class Figures:
     made: int = 0
     empty: int = 0
     """Nothing had changed: nothing was frozen and nothing sent."""
+    told_again: int = 0
+    """Points that were told once more, from what was kept of them, after the connection broke."""
+    interval: float | None = None
+    """Seconds from the latest point back to the one before it, or to when nothing had changed since that one; None:
+    there was none."""
     lost: int = 0
     """Thrown away: the volume had not stood still all the time."""
     missed: int = 0

@@ -9,7 +9,7 @@ volume did not stand still, leave the point open, and the next attempt goes on f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storagemirror.clock import Clock
 from storagemirror.entry import View
@@ -21,12 +21,14 @@ from storagemirror.sync.pointmaker import base
 from storagemirror.sync.pointmaker.capturing import Capture
 from storagemirror.sync.pointmaker.catalogue import Since
 from storagemirror.sync.pointmaker.figures import Figures
+from storagemirror.sync.pointmaker.keeping import KeepingTeller, Kept
 from storagemirror.sync.pointmaker.line import Line
 from storagemirror.sync.pointmaker.opened import Opened
 from storagemirror.sync.pointmaker.passing import Passes
+from storagemirror.sync.pointmaker.queue import Queue, QueueLost
 from storagemirror.sync.pointmaker.standstill import Limits, PutOff, Standstill
 from storagemirror.sync.pointmaker.surveying import Survey
-from storagemirror.sync.pointmaker.telling import Read, Reader, Sheet
+from storagemirror.sync.pointmaker.telling import Read, Reader
 from storagemirror.wire import messages as m
 
 
@@ -53,6 +55,8 @@ class Sent:
     since: Since
     """From its base to it."""
     bytes: int
+    kept: Kept | None
+    """To tell it once more; None: it was too large to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,18 @@ class Maker:
         limits: Limits | None = None,
         *,
         number: int = 0,
+        queue: Queue | None = None,
     ) -> None:
-        """`volume`, `capture` and `freezer` stay the caller's. `number`: of the latest point that was begun before."""
+        """`volume`, `capture` and `freezer` stay the caller's. `number`: of the latest point that was begun before.
+        `queue`: of this maker alone; None: one in memory."""
         self._volume = volume
         self.capture = capture
         self._clock = clock
         self.limits = limits if limits is not None else Limits()
+        self.queue = queue if queue is not None else Queue()
         self.figures = Figures()
+        self._since = clock.monotonic()
+        """When the last point was made, or nothing had changed since it."""
         self.durable: Durable | None = None
         self.through_ns: int | None = None
         """Up to then, all that was done on the source is durable on the target as a point; None: there was none."""
@@ -106,6 +115,7 @@ class Maker:
 
         Raises as `base.establish`."""
         self._number = max(self._number, line.point[0])
+        self.forget()
         self._digest, self._sent, self._opened, self._must = MIRROR, None, None, True
         self._view = line.view
         self._catalogue = base.empty(self._volume)
@@ -126,6 +136,8 @@ class Maker:
     def go_on(self, line: Line) -> bool:
         """A new session: whether the target has a point that we know, so that no mirror is needed."""
         opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.teller.forget()
         number, digest = line.point
         if self._view != line.view or not digest:
             return False
@@ -134,11 +146,24 @@ class Maker:
         if sent is not None and digest == sent.digest:
             self._became_durable(sent)
         elif sent is not None and digest == sent.before:
-            self._undo(sent)
+            if sent.kept is None:
+                self._undo(sent)
         elif digest != self._digest:
             return False
         self._forget_told(opened)
+        if self._sent is not None and self._sent.kept is not None:
+            self._tell_again(line, self._sent, self._sent.kept)
         return True
+
+    def _tell_again(self, line: Line, sent: Sent, kept: Kept) -> None:
+        """The target has not got it: it is told from what was kept, without another freeze."""
+        try:
+            digest = kept.tell(line.begin(sent.number, sent.before))
+        except QueueLost:
+            self._undo(sent)
+            raise
+        self._digest, self._sent = digest, replace(sent, digest=digest)
+        self.figures.told_again += 1
 
     def let_go(self, line: Line) -> None:
         """Something else is to be told in this session: nothing comes of the point that is open."""
@@ -146,6 +171,25 @@ class Maker:
         if opened is not None:
             opened.teller.drop()
             self._forget_told(opened)
+
+    def forget(self) -> None:
+        """Nothing that was kept is needed any more. For the last time, too."""
+        if self._opened is not None:
+            self._opened.teller.forget()
+        if self._sent is not None and self._sent.kept is not None:
+            self._sent.kept.clear()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """In the queue, of the point that the target has not made durable yet. For any thread."""
+        sent = self._sent
+        return sent.kept.size if sent is not None and sent.kept is not None else 0
+
+    @property
+    def since_seconds(self) -> float:
+        """For how long what changed has not been in a point: since the last one was made, or nothing had changed. For
+        any thread."""
+        return self._clock.monotonic() - self._since
 
     @property
     def number(self) -> int:
@@ -189,6 +233,7 @@ class Maker:
         self._passes.look(self.figures, self._at_ns)
         if not (self._must or self._survey.due or self._catalogue.changed):
             self.figures.empty += 1
+            self._since = self._clock.monotonic()
             if self._sent is None:
                 self._see_through(self._passes.through_ns)
             return False
@@ -201,8 +246,9 @@ class Maker:
             raise PutOff("the target has not made the point before durable yet", reason="TargetBehind")
         self._passes.look(self.figures, self._at_ns)
         self._standstill.expect(self.limits)
-        sheets, at_ns = self._standstill.freeze(self.limits)
-        self._end(opened, sheets, at_ns)
+        reads, at_ns = self._standstill.freeze(self.limits, opened.teller.frozen)
+        self.figures.interval, self._since = self.since_seconds, self._clock.monotonic()
+        self._end(opened, reads, at_ns)
         return True
 
     def hear(self, line: Line, seconds: float) -> None:
@@ -238,7 +284,7 @@ class Maker:
         return size + (self._sent.bytes if self._sent is not None else 0)
 
     def _became_durable(self, sent: Sent) -> None:
-        self._sent = None
+        self._drop_sent(sent)
         self.durable = Durable(sent.number, sent.at_ns)
         self._see_through(sent.at_ns)
 
@@ -247,9 +293,14 @@ class Maker:
         if self.through_ns is None or through_ns > self.through_ns or self.through_ns > self._clock.now_ns():
             self.through_ns = through_ns
 
-    def _undo(self, sent: Sent) -> None:
-        """The target has not got it: all of it is told again, from its base."""
+    def _drop_sent(self, sent: Sent) -> None:
         self._sent = None
+        if sent.kept is not None:
+            sent.kept.clear()
+
+    def _undo(self, sent: Sent) -> None:
+        """The target has not got it: all of it is read and told again, from its base."""
+        self._drop_sent(sent)
         self._digest = sent.before
         self._must = self._must or sent.before == MIRROR
         self._catalogue.go_back(sent.since)
@@ -265,23 +316,28 @@ class Maker:
     def _open(self, line: Line) -> Opened:
         if self._opened is None:
             self._number += 1
-            teller = line.begin(self._number, self._digest)
+            teller = KeepingTeller(line.begin(self._number, self._digest), self.queue, self._digest)
             self._opened = Opened(self._number, teller, self._catalogue, line.report)
         return self._opened
 
-    def _end(self, opened: Opened, sheets: list[tuple[Sheet, Read]], at_ns: int) -> None:
-        for sheet, read in sheets:
-            opened.tell(sheet, read)
+    def _end(self, opened: Opened, reads: list[Read], at_ns: int) -> None:
+        opened.teller.thawed()
+        for read in reads:
+            opened.take(read)
             self._survey.told(read.known, read.ctime_ns)
         try:
             digest = opened.finish(self._reader, at_ns)
         except Changed as e:
+            opened.teller.flush()
             raise PutOff(e.message, reason=e.reason) from e
         self._passes.narrowing.standing.clear()
-        self._sent = Sent(opened.number, self._digest, digest, at_ns, self._catalogue.rebase(), opened.bytes)
-        self._opened = None
+        kept, since = opened.teller.kept(), self._catalogue.rebase()
+        sent = Sent(opened.number, self._digest, digest, at_ns, since, opened.bytes, kept)
+        self._opened, self._sent = None, sent
         self._digest, self._at_ns, self._must = digest, at_ns, False
         self.figures.made += 1
+        digest = opened.teller.send()
+        self._digest, self._sent = digest, replace(sent, digest=digest)
 
     def _count(self, why: StorageMirrorError) -> None:
         self.figures.put_off[why.reason] += 1

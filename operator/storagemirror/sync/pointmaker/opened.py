@@ -7,8 +7,8 @@ from storagemirror.errors import Changed
 from storagemirror.fs.scan import Report
 from storagemirror.point import Name, Names, Object
 from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
-from storagemirror.sync.pointmaker.line import Teller
-from storagemirror.sync.pointmaker.telling import Read, Reader, Sheet
+from storagemirror.sync.pointmaker.keeping import KeepingTeller
+from storagemirror.sync.pointmaker.telling import Read, Reader
 
 _IN_NAMES = 10_000
 _BYTES_IN_NAMES = 1 << 20
@@ -19,7 +19,7 @@ _NAME_BYTES = 32
 class Opened:
     """One point. All that talks raises `Disconnected`."""
 
-    def __init__(self, number: int, teller: Teller, catalogue: Catalogue, report: Report) -> None:
+    def __init__(self, number: int, teller: KeepingTeller, catalogue: Catalogue, report: Report) -> None:
         self.number = number
         self.teller = teller
         self._catalogue = catalogue
@@ -47,11 +47,9 @@ class Opened:
         self.changed_ns = max(self.changed_ns, read.changed_ns)
         self.bytes += read.content
 
-    def tell(self, sheet: Sheet, read: Read) -> None:
-        """What was read while the volume was frozen."""
+    def take(self, read: Read) -> None:
+        """It was read while the volume was frozen, and is told with the end."""
         self.touch(read.known)
-        read.known.sums = None
-        sheet.tell(self.teller)
         self.told(read)
 
     def cannot_read(self, known: Known, error: OSError) -> None:

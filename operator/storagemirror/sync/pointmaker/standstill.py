@@ -1,4 +1,5 @@
-"""The moment at which a volume stands still: freeze, look, read into memory, thaw. Nothing is sent meanwhile."""
+"""The moment at which a volume stands still: freeze, look, read, thaw. What is read goes into
+the queue; nothing is sent meanwhile."""
 
 from __future__ import annotations
 
@@ -9,19 +10,19 @@ from storagemirror.errors import Changed, Passing
 from storagemirror.sync.freezing import Freezer, Frozen
 from storagemirror.sync.pointmaker.catalogue import Catalogue
 from storagemirror.sync.pointmaker.figures import Figures, Stall
+from storagemirror.sync.pointmaker.keeping import Aside
 from storagemirror.sync.pointmaker.passing import Passes
+from storagemirror.sync.pointmaker.queue import QueueFull
 from storagemirror.sync.pointmaker.surveying import Survey
-from storagemirror.sync.pointmaker.telling import Read, Reader, Sheet
+from storagemirror.sync.pointmaker.telling import Read, Reader
 
 MARGIN_SECONDS = 0.01
 """Left for the thaw."""
-FROZEN_BYTES = 64 << 20
-"""Of content that changed, held in memory between freeze and end; more puts the point off."""
 
 
 class PutOff(Passing):
-    """No point this time. `reason`: `SyncTooSlow`, `TooMuchToRead`, `TargetBehind`, `Changed`, or as `NotFrozen` and
-    `FreezeLost` say."""
+    """No point this time. `reason`: `SyncTooSlow`, `TooMuchToRead`, `QueueFull`, `TargetBehind`, `Changed`, or as
+    `NotFrozen` and `FreezeLost` say."""
 
     reason = "PutOff"
 
@@ -67,48 +68,49 @@ class Standstill:
                 reason="TooMuchToRead",
             )
 
-    def freeze(self, limits: Limits) -> tuple[list[tuple[Sheet, Read]], int]:
-        """Freeze, look, read, thaw: what was read, and the moment that it is of."""
+    def freeze(self, limits: Limits, aside: Aside) -> tuple[list[Read], int]:
+        """Freeze, look, read to `aside`, thaw: what was read, and the moment that it is of."""
         try:
             with self._freezer.freeze(limits.max_stall) as frozen:
                 at_ns = self._clock.now_ns()
                 self._freeze_seconds += (frozen.freeze_seconds - self._freeze_seconds) / 4
                 pace = _Pace(frozen)
                 self._look(pace, limits)
-                sheets = self._read(pace)
+                found = self._read(pace, aside)
                 if self._passes.doubt_pages(self._figures):
                     raise PutOff("a change was not named by the kernel's trace", reason="TraceBroken")
                 frozen.thaw()
         except BaseException:
             # What was looked at when it stood still, or seemed to, is looked at again.
             self._survey.distrust()
+            aside.tape.clear()
             raise
         self._figures.stalls.append(Stall(frozen.freeze_seconds, frozen.stall_seconds))
-        return sheets, at_ns
+        return found, at_ns
 
-    def _read(self, pace: _Pace) -> list[tuple[Sheet, Read]]:
-        sheets: list[tuple[Sheet, Read]] = []
+    def _read(self, pace: _Pace, aside: Aside) -> list[Read]:
+        found: list[Read] = []
         began = self._clock.monotonic()
-        held = looked = 0
         for known, due in list(self._survey.due.items()):
             pace.look()
-            sheet = Sheet()
+            before = aside.tape.mark()
             try:
-                read = self._reader.read(known, due, sheet, pace.read)
+                read = self._reader.read(known, due, aside, pace.read)
             except OSError:
+                aside.tape.cut(before)
                 continue  # a pass reports it
+            except QueueFull as e:
+                text = f"what changed since the last pass does not fit into the queue: {e.message}"
+                raise PutOff(text, reason=QueueFull.reason) from e
             if read is None:
                 raise PutOff("an object was not where it is said to be", reason=Changed.reason)
-            sheets.append((sheet, read))
-            looked += read.looked
-            held += sheet.size
-            if held > FROZEN_BYTES:
-                raise PutOff(f"{held:,} bytes changed since the last pass", reason="TooMuchToRead")
+            found.append(read)
+        looked = sum(read.looked for read in found)
         took = self._clock.monotonic() - began
         self._figures.frozen_bytes += looked
         if looked > 1 << 20:
             self._read_rate += (looked / max(took, 1e-6) - self._read_rate) / 2
-        return sheets
+        return found
 
     def _look(self, pace: _Pace, limits: Limits) -> None:
         survey, passes = self._survey, self._passes

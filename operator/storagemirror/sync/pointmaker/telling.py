@@ -1,7 +1,7 @@
 """Reading an object of the source, and telling it in a point.
 
-While passes go on, what is read is told at once. While the volume is frozen it is only read, into memory (`Sheet`);
-told it is after the thaw.
+While passes go on, what is read is told at once. While the volume is frozen it is only read, into the queue
+(`storagemirror.sync.pointmaker.keeping`); told it is after the thaw.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -31,43 +31,11 @@ _ELSEWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, 
 
 
 class Tells(Protocol):
-    """Where records go: a `PointTeller`, or a `Sheet`."""
+    """Where records go: a `Teller`, or `Aside`."""
 
     def object(self, told: Object) -> None: ...
     def content(self, offset: int, content: memoryview) -> None: ...
     def zeros(self, offset: int, length: int) -> None: ...
-
-
-@dataclass(slots=True)
-class Sheet:
-    """Records that are kept in memory, to be told later."""
-
-    records: list[Object | tuple[int, bytes] | tuple[int, int]] = field(default_factory=list)
-    size: int = 0
-    """Bytes of content."""
-
-    def object(self, told: Object) -> None:
-        """See `PointTeller`."""
-        self.records.append(told)
-
-    def content(self, offset: int, content: memoryview) -> None:
-        """See `PointTeller`. Copied."""
-        self.records.append((offset, bytes(content)))
-        self.size += content.nbytes
-
-    def zeros(self, offset: int, length: int) -> None:
-        """See `PointTeller`."""
-        self.records.append((offset, length))
-
-    def tell(self, teller: Tells) -> None:
-        """All of it."""
-        for record in self.records:
-            if isinstance(record, Object):
-                teller.object(record)
-            elif isinstance(record[1], int):
-                teller.zeros(record[0], record[1])
-            else:
-                teller.content(record[0], memoryview(record[1]))
 
 
 @dataclass(frozen=True, slots=True)
