@@ -22,7 +22,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from storagemirror.contract import Phase, ReplicationOrder
+import msgspec
+
+from storagemirror.contract import Phase
 from tests.bench.latency.tools import agents
 from tests.bench.mirror.results import machine
 from tests.bench.process import processor_seconds, watch
@@ -30,6 +32,7 @@ from tests.support.agents import AgentPair, wait_for
 from tests.support.disks import disk
 from tests.support.pointpair import POINTS, pointing, until_point
 
+FILES = 100_000
 LIMIT = 0.01
 """Of a core."""
 COMPARE_SECONDS = 600.0
@@ -78,11 +81,12 @@ def live(place: Path, files: int, seconds: float) -> Idle:
         pair.start()
         pair.until(Phase.REPLICATING, 600)
         rest = _watched(pair, seconds)
-        return Idle("Live", *rest, 0.0, _comparison(pair), seconds)
+        return Idle("Live", *rest, 0.0, _comparison(pair, rest), seconds)
 
 
-def point(place: Path, files: int, seconds: float, replication: ReplicationOrder = POINTS) -> Idle:
-    """A point each half second is asked for, and none is made: nothing has changed."""
+def point(place: Path, files: int, seconds: float) -> Idle:
+    """A point each second is asked for, and nothing has changed."""
+    replication = msgspec.structs.replace(POINTS, interval_seconds=1.0)
     with (
         agents(place / "scratch") as pair,
         _roomy(pair, place),
@@ -94,7 +98,7 @@ def point(place: Path, files: int, seconds: float, replication: ReplicationOrder
         before = sum(processor_seconds(process.pid) for process in guards.processes)
         source, target = _watched(pair, seconds)
         spent = sum(processor_seconds(process.pid) for process in guards.processes) - before
-        return Idle("Point", source, target, spent / (seconds + _REST_SECONDS), None, seconds)
+        return Idle("Point, each 1 s", source, target, spent / (seconds + _REST_SECONDS), None, seconds)
 
 
 @contextmanager
@@ -114,26 +118,38 @@ def _watched(pair: AgentPair, seconds: float) -> tuple[float, float]:
     return costs["source"].core, costs["target"].core
 
 
-def _comparison(pair: AgentPair) -> dict[str, float]:
-    """Seconds of processor time of one comparison of everything: what each agent spends from the loss of the
-    connection until the pair has compared, and rests again. A new connection begins with one; so it is a little more
-    than the periodic one costs."""
-    before = {"source": pair.source.cpu_seconds(), "target": pair.target.cpu_seconds()}
-    report = pair.source.report()
-    mirrored = report.mirrored_at if report else None
-    pair.source.give(confirm=None, peer=None)
-    wait_for(lambda: pair.source.phase() is not Phase.REPLICATING, "the source to let go", 60, pair.tell)
+def _comparison(pair: AgentPair, rest: tuple[float, float]) -> dict[str, float]:
+    """Seconds of processor time of one comparison of everything, beyond what the agents spend at rest: from the end of
+    one to the end of the next, by a source agent that makes them more often."""
+    last = _mirrored(pair)
+    pair.source.kill()
+    pair.source.start(STORAGEMIRROR_COMPARE_SECONDS="5")
     pair.introduce()
+    for _ in range(2):  # that of the new connection, and one in due time
+        last = _compared(pair, last)
+    spent, began = (pair.source.cpu_seconds(), pair.target.cpu_seconds()), time.monotonic()
+    _compared(pair, last)
+    took = time.monotonic() - began
+    now = (pair.source.cpu_seconds(), pair.target.cpu_seconds())
+    source, target = (max(0.0, now[i] - spent[i] - rest[i] * took) for i in range(2))
+    return {"source": source, "target": target}
 
-    def again() -> bool:
-        found = pair.source.report()
-        return found is not None and found.phase is Phase.REPLICATING and found.mirrored_at != mirrored
 
-    wait_for(again, "the pair to have compared", 300, pair.tell)
-    return {
-        "source": pair.source.cpu_seconds() - before["source"],
-        "target": pair.target.cpu_seconds() - before["target"],
-    }
+def _mirrored(pair: AgentPair) -> str | None:
+    report = pair.source.report()
+    return report.mirrored_at if report and report.phase is Phase.REPLICATING else None
+
+
+def _compared(pair: AgentPair, before: str | None) -> str:
+    """Wait for a comparison after that; when it was."""
+
+    def later() -> str | None:
+        found = _mirrored(pair)
+        return found if found != before else None
+
+    found = wait_for(later, "a comparison", 300, pair.tell)
+    assert found is not None
+    return found
 
 
 def text(files: int, found: list[Idle]) -> str:
@@ -158,7 +174,7 @@ def text(files: int, found: list[Idle]) -> str:
 def main() -> int:
     """See above."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.idle", description=__doc__)
-    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--files", type=int, default=FILES, help=f"(default: {FILES}; fewer are told, not judged)")
     parser.add_argument("--seconds", type=float, default=60.0, help="for which each mode is watched")
     parser.add_argument("--only", choices=["live", "point"])
     parser.add_argument("--dir", default="/var/tmp", help="where the file systems' images go (default: /var/tmp)")
@@ -175,7 +191,8 @@ def main() -> int:
     if args.json:
         said = {"machine": about, "files": args.files, "modes": [asdict(idle) for idle in found]}
         args.json.write_text(json.dumps(said, indent=1) + "\n")
-    return 0 if all(idle.holds for idle in found) else 1
+    judged = args.files >= FILES
+    return 1 if judged and not all(idle.holds for idle in found) else 0
 
 
 if __name__ == "__main__":

@@ -84,12 +84,12 @@ def _turn(base: Path, tool: Tool, report: Report) -> None:
         report.add(FIRST_LARGE, tool.name, work.large())
         for _ in range(LARGES):
             report.add(LARGE, tool.name, work.large())
-        _judge(tool, source, target)
+        judge(tool, source, target)
 
 
-def _judge(tool: Tool, source: Path, target: Path) -> None:
+def judge(tool: Tool, source: Path, target: Path, patience: float = _EQUAL_SECONDS) -> None:
     """Both are equal soon (times of directories follow their files). `Differ`."""
-    end = time.monotonic() + _EQUAL_SECONDS
+    end = time.monotonic() + patience
     while True:
         done = subprocess.run([*tool.judge, f"{source}/", f"{target}/"], check=False, capture_output=True, text=True)
         if done.returncode == 0 and not done.stdout:

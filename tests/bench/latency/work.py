@@ -16,7 +16,6 @@ SMALL, BURST, LARGE = "one small file", "a burst of files", "4 KiB in a large fi
 SMALL_BYTES = 4096
 BLOCK = 4096
 LOOK_SECONDS = 0.001
-PATIENCE_SECONDS = 120.0
 
 
 class Late(Exception):
@@ -26,11 +25,13 @@ class Late(Exception):
 class Work:
     """One source and its target; every change is another, whoever carries it."""
 
-    def __init__(self, source: Path, target: Path, *, burst: int, large: int, seed: int = 0) -> None:
+    def __init__(
+        self, source: Path, target: Path, *, burst: int, large: int, seed: int = 0, patience: float = 120.0
+    ) -> None:
         """`burst`: files of one burst. `large`: bytes of the large file. `seed`: another one for each start on
-        the same trees."""
+        the same trees. `patience`: seconds until `Late`."""
         self.source, self.target = source, target
-        self._burst, self._large = burst, large
+        self._burst, self._large, self._patience = burst, large, patience
         self._chance = random.Random(f"latency {seed}")
         self._prefix = f"{seed}-"
         self._count = 0
@@ -96,10 +97,10 @@ class Work:
 
     def _until(self, holds: Callable[[], bool], what: str) -> float:
         """The moment at which it did, on the monotonic clock."""
-        end = time.monotonic() + PATIENCE_SECONDS
+        end = time.monotonic() + self._patience
         while not holds():
             if time.monotonic() > end:
-                raise Late(f"waited {PATIENCE_SECONDS:.0f} s for {what} to be on the target")
+                raise Late(f"waited {self._patience:.0f} s for {what} to be on the target")
             time.sleep(LOOK_SECONDS)
         return time.monotonic()
 
