@@ -29,7 +29,7 @@ from tests.bench.latency.tools import agents
 from tests.bench.mirror.results import machine
 from tests.bench.overwriter import fill
 from tests.cluster.layout import checkout
-from tests.support.agents import AgentPair
+from tests.support.agents import AgentPair, wait_for
 from tests.support.disks import disk
 from tests.support.pointpair import pointing, until_point
 
@@ -191,6 +191,7 @@ def writing(directory: Path, plan: Plan) -> Iterator[Path]:
             )
         kept = directory.parent / f"said{time.monotonic_ns()}"
         try:
+            wait_for(lambda: said.stat().st_size, "the writer to write", 60)
             yield kept
         finally:
             failed = process.poll() is not None
@@ -201,10 +202,10 @@ def writing(directory: Path, plan: Plan) -> Iterator[Path]:
 
 
 def _rate(said: Path) -> float:
-    """MB/s, the mean over its seconds."""
-    seconds = [int(line) for line in said.read_text().splitlines()]
+    """MB/s, over all of its time."""
+    written, seconds = said.read_text().splitlines()[-1].split()
     said.unlink()
-    return statistics.fmean(seconds) / 1e6 if seconds else 0.0
+    return int(written) / float(seconds) / 1e6
 
 
 def text(plan: Plan, courses: list[Course]) -> str:

@@ -3,8 +3,9 @@
 Two real agents over TLS, a volume of 100,000 files in 1,000 directories, nothing changes. Printed for `Live` and for
 `Point`: processor time of each agent as a share of one core, over the time that is watched, after the pair has come to
 rest. The comparison of everything, which `Live` does each ten minutes, is kept out of that time; what it costs is
-measured apart (how much an agent spends while it makes one), and added as the share that it has of ten minutes. Ends
-with 1 when an agent has more than 1 % of a core, the comparison included. The guards of `Point` are shown beside it.
+measured apart (a source agent that starts makes one: its start is in it), and added as the share that it has of ten
+minutes. Ends with 1 when an agent has more than 1 % of a core, the comparison included. The guards of `Point` are shown
+beside it.
 
 The two agents' API server is the tests' own: a real one is asked as often.
 """
@@ -81,7 +82,7 @@ def live(place: Path, files: int, seconds: float) -> Idle:
         pair.start()
         pair.until(Phase.REPLICATING, 600)
         rest = _watched(pair, seconds)
-        return Idle("Live", *rest, 0.0, _comparison(pair, rest), seconds)
+        return Idle("Live", *rest, 0.0, _comparison(pair), seconds)
 
 
 def point(place: Path, files: int, seconds: float) -> Idle:
@@ -118,38 +119,22 @@ def _watched(pair: AgentPair, seconds: float) -> tuple[float, float]:
     return costs["source"].core, costs["target"].core
 
 
-def _comparison(pair: AgentPair, rest: tuple[float, float]) -> dict[str, float]:
-    """Seconds of processor time of one comparison of everything, beyond what the agents spend at rest: from the end of
-    one to the end of the next, by a source agent that makes them more often."""
-    last = _mirrored(pair)
+def _comparison(pair: AgentPair) -> dict[str, float]:
+    """Seconds of processor time of one comparison of everything, at most: what a source agent spends from its start
+    until it has compared, and the target meanwhile. The start of Python and of the watch is in it."""
     pair.source.kill()
-    pair.source.start(STORAGEMIRROR_COMPARE_SECONDS="5")
-    pair.introduce()
-    for _ in range(2):  # that of the new connection, and one in due time
-        last = _compared(pair, last)
-    spent, began = (pair.source.cpu_seconds(), pair.target.cpu_seconds()), time.monotonic()
-    _compared(pair, last)
-    took = time.monotonic() - began
-    now = (pair.source.cpu_seconds(), pair.target.cpu_seconds())
-    source, target = (max(0.0, now[i] - spent[i] - rest[i] * took) for i in range(2))
-    return {"source": source, "target": target}
-
-
-def _mirrored(pair: AgentPair) -> str | None:
+    before = pair.target.cpu_seconds()
     report = pair.source.report()
-    return report.mirrored_at if report and report.phase is Phase.REPLICATING else None
+    last = report.mirrored_at if report is not None else None
+    pair.source.start()
+    pair.introduce()
 
+    def compared() -> bool:
+        found = pair.source.report()
+        return found is not None and found.phase is Phase.REPLICATING and found.mirrored_at != last
 
-def _compared(pair: AgentPair, before: str | None) -> str:
-    """Wait for a comparison after that; when it was."""
-
-    def later() -> str | None:
-        found = _mirrored(pair)
-        return found if found != before else None
-
-    found = wait_for(later, "a comparison", 300, pair.tell)
-    assert found is not None
-    return found
+    wait_for(compared, "the pair to have compared", 600, pair.tell)
+    return {"source": pair.source.cpu_seconds(), "target": pair.target.cpu_seconds() - before}
 
 
 def text(files: int, found: list[Idle]) -> str:

@@ -1,7 +1,8 @@
 """`python -m tests.bench.overwriter DIRECTORY RATE FILES MEBIBYTES`: overwrite files in place, evenly, until killed.
 
 Random pieces of 1 MiB of FILES files of so many MiB, RATE megabytes (10^6 bytes) a second, no more: what could not be
-written in time is not caught up. Every second a line says how many bytes were written in it.
+written in time is not caught up. Five times a second a line says how many bytes were written so far, and in how many
+seconds.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ def main() -> None:
     fds = [os.open(directory / f"f{number:03}", os.O_WRONLY) for number in range(files)]
     chance = random.Random("overwriter")
     content = bytearray(os.urandom(PIECE))
-    count, second, written = 0, time.monotonic(), 0
-    due = second
+    count, written = 0, 0
+    due = told = began = time.monotonic()
     while True:
         count += 1
         content[:8] = count.to_bytes(8, "little")
         written += os.pwrite(chance.choice(fds), content, chance.randrange(mebibytes) * PIECE)
         now = time.monotonic()
-        if now - second >= 1:
-            print(round(written / (now - second)), flush=True)
-            second, written = now, 0
+        if now - told >= 0.2:
+            print(written, f"{now - began:.3f}", flush=True)
+            told = now
         due = max(due + PIECE / rate, now - 0.1)
         if due > now:
             time.sleep(due - now)

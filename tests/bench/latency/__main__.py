@@ -22,7 +22,7 @@ from tests.bench.mirror import room
 from tests.bench.mirror.results import machine
 
 FILES, BYTES = 1_000, 1 << 30
-OURS_SMALL, PEERS_SMALL, LARGES = 30, 3, 3
+OURS_SMALL, PEERS_SMALL, LARGES = 60, 3, 3
 """Times in one round: of one small file, of a block."""
 _EQUAL_SECONDS = 60.0
 _MIB = 1 << 20
@@ -39,20 +39,21 @@ def main() -> int:
         room.enter()
         room.run(["ip", "link", "set", "lo", "up"])
         with room.workplace(args.dir, 8e9 * max(args.scale, 0.03)) as base:
-            report = measure(base, args.scale, args.rounds, [tool for tool in TOOLS if _wanted(tool, args.only)])
+            report = measure(
+                base, args.scale, args.rounds, [tool for tool in TOOLS if _wanted(tool, args.only)], args.json
+            )
     except (Differ, Late, Missing, room.NoRoom) as e:
         print(e, file=sys.stderr)
         return 2
     print(text(report))
-    if args.json:
-        report.write(args.json)
     missed = report.missed()
     print(f"\nmissed: {'; '.join(missed) or 'none'}")
     return 1 if missed and args.scale == 1 else 0
 
 
-def measure(base: Path, scale: float, rounds: int, tools: list[Tool]) -> Report:
-    """All rounds of all tools, in trees below `base`. `Late`, `Differ`, `Missing`."""
+def measure(base: Path, scale: float, rounds: int, tools: list[Tool], kept: Path | None) -> Report:
+    """All rounds of all tools, in trees below `base`; what is measured is `kept`, whatever comes. `Late`, `Differ`,
+    `Missing`."""
     report = Report(scale, rounds, OURS, machine(base))
     report.commands = {tool.name: tool.said() for tool in tools}
     for number in range(rounds):
@@ -61,6 +62,8 @@ def measure(base: Path, scale: float, rounds: int, tools: list[Tool]) -> Report:
             began = time.monotonic()
             _turn(base, tool, report)
             report.others.append(round(os.getloadavg()[0], 2))
+            if kept is not None:
+                report.write(kept)
             print(f"round {number + 1}, {tool.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return report
 

@@ -194,7 +194,7 @@ class Syncthing:
         return root
 
 
-TOOLS: tuple[Tool, ...] = (Ours(), Lsyncd(1), Lsyncd(0), Syncthing(10), Syncthing(1))
+TOOLS: tuple[Tool, ...] = (Ours(), Lsyncd(1), Lsyncd(0), Syncthing(1), Syncthing(10))
 
 
 def _device(home: Path) -> str:

@@ -26,7 +26,7 @@ class Work:
     """One source and its target; every change is another, whoever carries it."""
 
     def __init__(
-        self, source: Path, target: Path, *, burst: int, large: int, seed: int = 0, patience: float = 120.0
+        self, source: Path, target: Path, *, burst: int, large: int, seed: int = 0, patience: float = 600.0
     ) -> None:
         """`burst`: files of one burst. `large`: bytes of the large file. `seed`: another one for each start on
         the same trees. `patience`: seconds until `Late`."""
