@@ -91,7 +91,7 @@ def point(place: Path, files: int, seconds: float) -> Idle:
     with (
         agents(place / "scratch") as pair,
         _roomy(pair, place),
-        pointing(pair, place, "ext4", 1_500) as (_, guards),
+        pointing(pair, place, "ext4", 3_000) as (_, guards),
     ):
         fill(pair.source.volume, files)
         pair.start(replication=replication)

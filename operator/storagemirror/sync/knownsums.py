@@ -87,15 +87,19 @@ class Coming:
         if self._takes(offset, length) and blocks_in(length) * SUM <= self.known.budget:
             self._add(offset, zero_sums(length))
         else:
-            self._lost = True
+            self._lose()
 
     def copy(self) -> None:
         """Content was moved: its sums are not known."""
+        self._lose()
+
+    def _lose(self) -> None:
         self._lost = True
+        self._told.clear()
 
     def _takes(self, offset: int, length: int) -> bool:
         if self._lost or offset % BLOCK or self._short is not None or self._size > self.known.budget:
-            self._lost = True
+            self._lose()
             return False
         if length % BLOCK:
             self._short = offset + length
