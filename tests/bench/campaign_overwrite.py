@@ -33,6 +33,8 @@ from tests.support.agents import AgentPair, wait_for
 from tests.support.disks import disk
 from tests.support.pointpair import pointing, until_point
 
+PREFIX = "sm-over."
+"""Short: the path of a guard's socket has a limit of 107 bytes."""
 LOOK_SECONDS = 2.0
 MEMORY_LIMIT = 150e6
 GROWTH, GROWTH_BYTES = 1.1, 16e6
@@ -128,8 +130,8 @@ def _follow(pair: AgentPair, mode: Consistency, plan: Plan, course: Course) -> N
     pair.until(Phase.REPLICATING, 300)
     if mode is Consistency.POINT:
         until_point(pair, 0, 300)
-    began = time.monotonic()
     with writing(pair.source.volume, plan) as said:
+        began = time.monotonic()
         while (at := time.monotonic() - began) < plan.seconds:
             course.looks.append(look(pair, at))
             time.sleep(min(LOOK_SECONDS, plan.seconds / 6))
@@ -256,7 +258,7 @@ def main() -> int:
     courses = []
     for mode in (Consistency.LIVE, Consistency.POINT):
         if args.only in (None, mode.value):
-            with tempfile.TemporaryDirectory(prefix="storagemirror-overwrite.", dir=args.dir) as place:
+            with tempfile.TemporaryDirectory(prefix=PREFIX, dir=args.dir) as place:
                 courses.append(play(Path(place), mode, plan))
                 about = machine(Path(place))
             print(_row(courses[-1]), file=sys.stderr, flush=True)
