@@ -7,16 +7,19 @@ kubelet says so. `tests/apiserver/test_fake_api.py` holds it against a real serv
 
 from __future__ import annotations
 
-import copy
-import json
 import urllib.parse
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from storagemirror.errors import ApiUnavailable
 from storagemirror.kube.client import METADATA, Api
 from storagemirror.kube.faults import fault_of
+
+_encode = msgspec.json.encode
+_decode = msgspec.json.decode
 
 Object = dict[str, Any]
 Address = tuple[str, str, str]
@@ -69,11 +72,11 @@ class FakeApi(Api):
             raise fault_of(403, _status(f'User "operator" cannot {method} {where}'), method)
         dry = "dryRun" in (query or {})
         if method == "GET" or dry:
-            return self._answer(method, where, dict(query or {}), copy.deepcopy(body), kind)
+            return self._answer(method, where, dict(query or {}), _copy(body), kind)
         self.writes += 1
         if self.kill_at == (self.writes, False):
             raise Killed
-        answer = self._answer(method, where, dict(query or {}), copy.deepcopy(body), kind)
+        answer = self._answer(method, where, dict(query or {}), _copy(body), kind)
         self.history.append((method, _address(where)[0]))
         if self.kill_at == (self.writes, True):
             raise Killed
@@ -98,7 +101,7 @@ class FakeApi(Api):
         plural, namespace, name = address
         if name:
             found = self._there(address)
-            return json.dumps({"metadata": found["metadata"]} if kind == METADATA else found).encode()
+            return _encode({"metadata": found["metadata"]} if kind == METADATA else found)
         parts = [part for part in query.get("labelSelector", "").split(",") if part]
         wanted = dict(part.split("=", 1) for part in parts if "=" in part)
         present = {part for part in parts if "=" not in part}
@@ -110,7 +113,7 @@ class FakeApi(Api):
             and wanted.items() <= o["metadata"].get("labels", {}).items()
             and present <= o["metadata"].get("labels", {}).keys()
         ]
-        return json.dumps({"items": items, "metadata": {"resourceVersion": str(self._version)}}).encode()
+        return _encode({"items": items, "metadata": {"resourceVersion": str(self._version)}})
 
     def _create(self, address: Address, body: Object, *, dry: bool) -> bytes:
         if address in self.objects:
@@ -119,7 +122,7 @@ class FakeApi(Api):
         if refused is not None:
             raise fault_of(403, _status(refused), "POST")
         if dry:
-            return json.dumps(body).encode()
+            return _encode(body)
         self._uids += 1
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         body["metadata"] |= {"uid": f"uid-{self._uids}", "creationTimestamp": stamp, "generation": 1}
@@ -141,7 +144,7 @@ class FakeApi(Api):
     def _patch(self, address: Address, body: Object) -> bytes:
         if address not in self.objects:
             return self._create(address, body, dry=False)
-        found = copy.deepcopy(self.objects[address])
+        found = _copy(self.objects[address])
         given = body.get("metadata", {})
         for key in ("uid", "resourceVersion"):
             if given.get(key, found["metadata"][key]) != found["metadata"][key]:
@@ -176,29 +179,31 @@ class FakeApi(Api):
         found = self.objects.get(address)
         if found is None:
             raise fault_of(404, _status(f"{address[0]} {address[2]} not found"), "GET")
-        return copy.deepcopy(found)
+        there: Object = _copy(found)
+        return there
 
     def _store(self, address: Address, body: Object) -> bytes:
         before = self.objects.get(address)
         if before is not None and _content(before) == _content(body):
-            return json.dumps(before).encode()
+            return _encode(before)
         self._version += 1
-        body = copy.deepcopy(body)
+        body = _copy(body)
         if before is not None and before.get("spec") != body.get("spec"):
             body["metadata"]["generation"] = before["metadata"].get("generation", 1) + 1
         body["metadata"]["resourceVersion"] = str(self._version)
         self.objects[address] = body
-        return json.dumps(body).encode()
+        return _encode(body)
 
     def take_over(self, other: FakeApi) -> None:
         """Everything that another one holds."""
-        self.objects, self._version, self._uids = copy.deepcopy(other.objects), other._version, other._uids
+        self.objects = {address: _copy(found) for address, found in other.objects.items()}
+        self._version, self._uids = other._version, other._uids
 
     def put(self, plural: str, body: Object) -> None:
         """Somebody else makes an object, or changes it (merged)."""
         meta = body["metadata"]
         address = (plural, meta.get("namespace", ""), meta["name"])
-        (self._patch if address in self.objects else self._seed)(address, copy.deepcopy(body))
+        (self._patch if address in self.objects else self._seed)(address, _copy(body))
 
     def _seed(self, address: Address, body: Object) -> bytes:
         return self._create(address, body, dry=False)
@@ -210,6 +215,11 @@ class FakeApi(Api):
     def all(self, plural: str) -> list[Object]:
         """Objects of one kind, sorted by name."""
         return [o for (p, _, _), o in sorted(self.objects.items()) if p == plural]
+
+
+def _copy(body: Any) -> Any:
+    """What a server makes of it: read anew from what was said."""
+    return _decode(_encode(body))
 
 
 def _awaits_kubelet(address: Address, found: Object) -> bool:
@@ -249,4 +259,4 @@ def _content(body: Object) -> Object:
 
 
 def _status(message: str) -> bytes:
-    return json.dumps({"kind": "Status", "message": message}).encode()
+    return _encode({"kind": "Status", "message": message})

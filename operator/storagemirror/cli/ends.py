@@ -21,12 +21,10 @@ from storagemirror.agent.tls import Tls
 from storagemirror.contract import AGENT_PORT, FIRST_EPOCH, KeepOrder, Role, TargetPolicy, peer_name
 from storagemirror.errors import COMMAND_LINE, BadInput, Disconnected, Passing, Refused, StorageMirrorError, VolumeError
 from storagemirror.fs.source import SourceVolume
-from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.observer import Observer, SilentObserver
 from storagemirror.sync.requests import Expectation, TargetOptions
 from storagemirror.sync.source import SourceSession, hello
 from storagemirror.sync.stream import SocketStream
-from storagemirror.sync.target import TargetSession
 from storagemirror.terms import EXACT
 from storagemirror.terms import Terms as MirrorTerms
 
@@ -279,6 +277,10 @@ def _write(target: str, terms: Terms, connection: socket.socket) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     status = 0
     try:
+        # Only the child that writes needs them: a mirror to another host begins without.
+        from storagemirror.fs.target import TargetVolume
+        from storagemirror.sync.target import TargetSession
+
         with TargetVolume.open(target) as volume:
             stream = SocketStream(connection)
             TargetSession(volume, stream, terms.expectation(), SilentObserver(), sync_at_end=terms.sync).serve()

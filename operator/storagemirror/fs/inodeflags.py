@@ -19,6 +19,7 @@ _FSSETXATTR = 0x401C5820
 _XATTR = struct.Struct("=5I8x")
 """struct fsxattr: xflags, extsize, nextents, projid, cowextsize."""
 _PROJECT_AT = 12
+_FLAGS = struct.Struct("=I")
 
 COMPRESS = 0x4
 IMMUTABLE = 0x10
@@ -70,7 +71,7 @@ class FlagReader:
         if self._has_flags:
             try:
                 fcntl.ioctl(fd, _GETFLAGS, self._flags)
-                flags = int.from_bytes(self._flags[:4], "little") & WISHES
+                flags = _FLAGS.unpack_from(self._flags)[0] & WISHES
             except OSError as e:
                 if e.errno not in _NONE:
                     raise
@@ -78,7 +79,7 @@ class FlagReader:
         if self._has_projects:
             try:
                 fcntl.ioctl(fd, _FSGETXATTR, self._extended)
-                project = int.from_bytes(self._extended[_PROJECT_AT : _PROJECT_AT + 4], "little")
+                project = _FLAGS.unpack_from(self._extended, _PROJECT_AT)[0]
             except OSError as e:
                 if e.errno not in _NONE:
                     raise

@@ -34,23 +34,28 @@ class NewFiles:
         self._private = not os.fstat(fd).st_mode & 0o077
         self._made: dict[int, tuple[int, int, int]] = {}
         """By the mode that was asked for: owner, group and mode that a new file has got."""
+        self._as_made: set[tuple[int, int, int]] = set()
+        """Mode with type, owner and group of those that need nothing but their time."""
 
     def put(self, name: bytes, attributes: Attributes, content: memoryview) -> None:
         """A whole file. FileExistsError when something has the name; other OSError: nothing is left of it."""
+        # Nearly all are as one before them was: nothing is asked again.
+        like_one_before = (attributes.mode, attributes.uid, attributes.gid) in self._as_made and not attributes.xattrs
         mode = attributes.mode & 0o7777
-        simple = self._private and not (attributes.xattrs or mode & _SPECIAL)
+        simple = like_one_before or (self._private and not (attributes.xattrs or mode & _SPECIAL))
         fd = os.open(name, _CREATE, mode if simple else 0o600, dir_fd=self._fd)
         try:
-            while content.nbytes:
-                content = content[os.write(fd, content) :]
-            if not simple or not self._is_made(fd, mode, attributes):
-                self._finish(fd, attributes, name)
-            else:
+            size = content.nbytes
+            if size and (done := os.write(fd, content)) != size:
+                _write_rest(fd, content[done:])
+            if like_one_before or (simple and self._is_made(fd, mode, attributes)):
                 mtime = attributes.mtime_ns
                 try:
                     os.utime(fd, ns=(mtime, mtime))
                 except (PermissionError, OverflowError):
                     self._finish(fd, attributes, name)  # tries again, and reports it
+            else:
+                self._finish(fd, attributes, name)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=self._fd)
@@ -65,4 +70,12 @@ class NewFiles:
             found = os.fstat(fd)
             made = self._made[mode] = found.st_uid, found.st_gid, found.st_mode
         uid, gid, got = made
-        return got == attributes.mode and not (self._owner and (uid != attributes.uid or gid != attributes.gid))
+        if got != attributes.mode or (self._owner and (uid != attributes.uid or gid != attributes.gid)):
+            return False
+        self._as_made.add((attributes.mode, attributes.uid, attributes.gid))
+        return True
+
+
+def _write_rest(fd: int, content: memoryview) -> None:
+    while content.nbytes:
+        content = content[os.write(fd, content) :]

@@ -21,7 +21,8 @@ from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree, names_in
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_NO_ATIME = os.O_NOATIME
+READ_QUIETLY = _READ | os.O_NOATIME
+"""Moves no access time; only the owner and root may ask for that."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MULTIGRAIN = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
 
@@ -126,11 +127,11 @@ class SourceDirectory:
 
     def __init__(self, volume: SourceVolume, path: bytes, view: View, report: Report) -> None:
         self.path = path
-        self._device = volume.tree.device
+        self.device = volume.tree.device
         self._selection = volume.selection
-        self._reading = volume.reading
+        self.reading = volume.reading
         self._view = view
-        self._looks_at_xattrs = view.acls or view.user_xattrs or view.capabilities or view.trusted_xattrs
+        self.looks_at_xattrs = view.acls or view.user_xattrs or view.capabilities or view.trusted_xattrs
         self._report = report
         self.fd = volume.tree.open_directory(path)
 
@@ -160,13 +161,13 @@ class SourceDirectory:
 
     def is_foreign(self, found: os.stat_result) -> bool:
         """Whether it is on another file system, mounted there."""
-        return found.st_dev != self._device
+        return found.st_dev != self.device
 
     def open_file(self, name: bytes) -> tuple[int, os.stat_result]:
         """A descriptor of the regular file `name`, and what it is; OSError, ELOOP too when it is none (any more)."""
         try:
-            fd = os.open(name, _READ | _NO_ATIME, dir_fd=self.fd)
-        except PermissionError:  # only the owner and root may ask for that
+            fd = os.open(name, READ_QUIETLY, dir_fd=self.fd)
+        except PermissionError:
             fd = os.open(name, _READ, dir_fd=self.fd)
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
@@ -179,7 +180,7 @@ class SourceDirectory:
         size = before.st_size
         if room is None:
             room = memoryview(bytearray(size + 1))
-        have = self._reading.small(fd, size, room[: size + 1]) if size else 0
+        have = self.reading.small(fd, size, room[: size + 1]) if size else 0
         while have < size and (more := os.preadv(fd, (room[have:size],), have)):
             have += more
         steady = have == size and unchanged(before, os.fstat(fd))
@@ -205,7 +206,7 @@ class SourceDirectory:
     def _attributes(self, place: int | bytes, found: os.stat_result, name: bytes) -> Attributes:
         view = self._view
         values: dict[bytes, bytes] = {}
-        if self._looks_at_xattrs and (names := xattrs.names_at(place)):
+        if self.looks_at_xattrs and (names := xattrs.names_at(place)):
             values = xattrs.values_at(place, names, view, lambda kind: self._report(kind, self._path_of(name)))
         if not view.owner and (found.st_uid, found.st_gid) != (view.uid, view.gid):
             self._report(NotKeptKind.OWNER, self._path_of(name))

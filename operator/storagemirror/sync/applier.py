@@ -130,7 +130,10 @@ class Applier:
                 if self._skip:
                     continue
                 try:
-                    self._record(record, content)
+                    if self._new is not None and type(record) is File:  # nearly all of a first copy
+                        self._put_new(self._new, record, content)
+                    else:
+                        self._record(record, content)
                 except (OSError, VolumeFull, ValueError, OverflowError) as e:
                     self._again(record, content, e)
         finally:
@@ -149,7 +152,7 @@ class Applier:
     def _record(self, record: _Inner, content: memoryview) -> None:
         placer = self.volume.placer
         match record:
-            case File() if self._new is not None:  # nearly all of a first copy
+            case File() if self._new is not None:
                 self._put_new(self._new, record, content)
             case Leave():
                 self._new = None

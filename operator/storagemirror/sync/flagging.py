@@ -45,6 +45,11 @@ class Flagging:
         """Entries whose ctime is not before this are to be looked at."""
         return self.through_ns - _SLOWEST_CLOCK_NS
 
+    @property
+    def reader(self) -> FlagReader | None:
+        """For whoever need not tell of entries without flags and project; None: those are to be told too."""
+        return None if self.everything else self._reader
+
     def seen(self, path: bytes, fd: int) -> None:
         """A file or directory is open, and sent; OSError."""
         flags, project = self._reader.read(fd)

@@ -189,7 +189,13 @@ class Comparison:
         with sender.volume.directory(path, sender.view, sender.report) as directory:
             sender.enter(path, fresh=True)
             subdirectories: list[bytes] = []
+            simply = self.renamed is None or not self.renamed.done
+            plain = sender.plain_files(directory) if simply and not (self.full or self._resumed) else None
             for name, is_file, is_directory in directory.names():
+                if plain is not None and is_file and path and (found := sender.plain(plain, path, name)) is not None:
+                    self.found.entries += 1
+                    self.found.bytes += found.st_size
+                    continue
                 if not path and name in (STATE_DIRECTORY, LOST_AND_FOUND):
                     if name == STATE_DIRECTORY and marker_beneath(directory.fd) is None:
                         sender.report(NotKeptKind.RESERVED_NAME, name)

@@ -19,6 +19,7 @@ import msgspec
 from xxhash import xxh3_128_digest
 
 from storagemirror.entry import Attributes, NotKeptKind, View, join, split
+from storagemirror.fs.plainfile import PlainFiles, can_tell
 from storagemirror.fs.scan import Report
 from storagemirror.fs.shared import shares_data
 from storagemirror.fs.source import Content, SourceDirectory, SourceVolume, data_extents, unchanged
@@ -77,6 +78,9 @@ class Sender:
     _contents: Contents = field(default_factory=lambda: Contents(PACK_TARGET + SMALL_FILE + 1))
     _size: int = 0
     _entered: Enter | None = None
+    _plain_files: int = 0
+    """With `_plain_bytes`: what `sent` was not called with yet."""
+    _plain_bytes: int = 0
 
     def unreadable(self, path: bytes, error: OSError) -> None:
         """An entry cannot be read: it is reported, and the rest goes on."""
@@ -113,6 +117,9 @@ class Sender:
 
     def flush(self) -> None:
         """Send what was packed."""
+        if self._plain_files:
+            self.sent(self._plain_files, self._plain_bytes)
+            self._plain_files = self._plain_bytes = 0
         if not self._records:
             return
         if self._records != [self._entered]:
@@ -157,6 +164,37 @@ class Sender:
         self._add(File(name, attributes, size), len(name) + size + (_size_of(attributes) if attributes.xattrs else 0))
         self._count(size)
         return content.found, b""
+
+    def plain_files(self, directory: SourceDirectory) -> PlainFiles | None:
+        """For `plain`; None where no file can be told so simply."""
+        if not can_tell(self.view, self.volume.grain_ns):
+            return None
+        flags = None
+        if self.flagging is not None and (flags := self.flagging.reader) is None:
+            return None
+        return PlainFiles(directory, self.view, flags, SMALL_FILE)
+
+    def plain(self, files: PlainFiles, path: bytes, name: bytes) -> os.stat_result | None:
+        """As `file` of the directory at `path`, for what nothing special is to be said of; None: nothing was sent."""
+        contents = self._contents
+        found = files.read(name, contents.buffer, contents.end)
+        if found is None:
+            return None
+        size = found.st_size
+        contents.end += size
+        attributes = Attributes(found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns)
+        self._records.append(File(name, attributes, size))
+        self._size += _RECORD_BYTES + len(name) + size
+        counts = self.counts
+        counts.files += 1
+        counts.bytes += size
+        self._plain_files += 1
+        self._plain_bytes += size
+        if self.unsettled:
+            self.unsettled.pop(join(path, name), None)
+        if self._size >= PACK_TARGET:
+            self.flush()
+        return found
 
     def _remember_small(self, directory: bytes, name: bytes, content: Content) -> Attributes:
         attributes = self.rounded(content.attributes)

@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -44,7 +45,6 @@ from storagemirror.sync.mirroring import Comparison, Found
 from storagemirror.sync.observer import Event, EventKind, NotKeptTally, Observer
 from storagemirror.sync.pacer import Pacer
 from storagemirror.sync.paths import frames_of
-from storagemirror.sync.pointmaker.line import SessionLine
 from storagemirror.sync.proving import Proving, Want, files_of
 from storagemirror.sync.recalling import Recalling
 from storagemirror.sync.renamed import Renamed
@@ -57,6 +57,9 @@ from storagemirror.sync.stream import Stream
 from storagemirror.sync.sums import Summer
 from storagemirror.terms import EXACT, OrphanPolicy, Terms
 from storagemirror.wire import messages as m
+
+if TYPE_CHECKING:
+    from storagemirror.sync.pointmaker.line import SessionLine
 
 log = logging.getLogger("storagemirror.agent")
 
@@ -406,6 +409,9 @@ class SourceSession:
 
     def line(self) -> SessionLine:
         """For the engine of points (`sync.pointmaker`). Nothing else may be asked of this session within a point."""
+        # A mirror by hand makes no points, and need not wait for the engine of them.
+        from storagemirror.sync.pointmaker.line import SessionLine
+
         sender, welcome = self._ready()
         sender.flush()
         return SessionLine(self._channel, self._inbox, sender.view, self._not_kept, welcome)

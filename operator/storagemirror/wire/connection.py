@@ -11,6 +11,9 @@ Whose fault an error is: `ProtocolError` is the peer's; `IllegalMove` (an Assert
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import msgspec
 
 from storagemirror.contract import Role
@@ -98,8 +101,13 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
 }
 
 _TYPE_OF = {message: kind for kind, message in MESSAGES.items()}
-_DECODERS = {kind: msgspec.msgpack.Decoder(message) for kind, message in MESSAGES.items()}
 _encode = msgspec.msgpack.Encoder().encode
+
+
+@functools.cache
+def _decode(kind: FrameType) -> Callable[[memoryview], m.Message]:
+    """Made when it is first needed: most connections see few kinds."""
+    return msgspec.msgpack.Decoder(MESSAGES[kind]).decode
 
 
 class Connection:
@@ -175,7 +183,7 @@ class Connection:
         if kind in RECORDS:
             return Told(RECORDS[kind][0], bytes(payload))
         try:
-            message: m.Message = _DECODERS[kind].decode(payload)
+            message: m.Message = _decode(kind)(payload)
         except (msgspec.MsgspecError, RecursionError, ValueError) as e:
             raise ProtocolError(f"a {kind.name} frame cannot be read: {e}") from e
         _check(message)

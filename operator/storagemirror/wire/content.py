@@ -27,6 +27,7 @@ from storagemirror.point import Names, Object, RecordKind, read_names, read_obje
 _RECORDS_LENGTH = struct.Struct("<I")
 _OFFSET = struct.Struct("<Q")
 _DIGEST = 16
+_TYPE = 0o170000
 _RECORDS_ROOM = 1 << 20
 """Bytes before the contents, for the records; where these need more they are copied together."""
 
@@ -95,28 +96,29 @@ class Contents:
 
     def __init__(self, size: int) -> None:
         """Room for `size` bytes."""
-        self._buffer = memoryview(bytearray(_RECORDS_ROOM + size))
-        self._end = _RECORDS_ROOM
+        self.buffer = memoryview(bytearray(_RECORDS_ROOM + size))
+        self.end = _RECORDS_ROOM
+        """Where in `buffer` the next content goes."""
 
     def room(self) -> memoryview:
         """Where the next content goes."""
-        return self._buffer[self._end :]
+        return self.buffer[self.end :]
 
     def take(self, count: int) -> None:
         """So many bytes of it are the content of the next `File` record."""
-        self._end += count
+        self.end += count
 
     def clear(self) -> None:
         """It was sent."""
-        self._end = _RECORDS_ROOM
+        self.end = _RECORDS_ROOM
 
     def after(self, head: bytes) -> bytes | memoryview:
         """`head` and all contents; holds until `clear`."""
         begin = _RECORDS_ROOM - len(head)
         if begin < 0:
-            return b"".join((head, self._buffer[_RECORDS_ROOM : self._end]))
-        self._buffer[begin:_RECORDS_ROOM] = head
-        return self._buffer[begin : self._end]
+            return b"".join((head, self.buffer[_RECORDS_ROOM : self.end]))
+        self.buffer[begin:_RECORDS_ROOM] = head
+        return self.buffer[begin : self.end]
 
 
 def pack_payload(records: list[Record], contents: Contents | list[bytes]) -> tuple[bytes, bytes | memoryview]:
@@ -156,8 +158,7 @@ class Pack:
         inside = at_root = False
         for record in self.records:
             if type(record) is File:  # nearly all are
-                attributes = record.attributes
-                if not inside or not is_name(record.name) or stat.S_IFMT(attributes.mode) != Kind.FILE:
+                if not inside or not is_name(record.name) or record.attributes.mode & _TYPE != stat.S_IFREG:
                     raise ProtocolError(f"expected a file in a directory, got {record.name[:300]!r}")
                 if at_root and record.name == STATE_DIRECTORY:
                     raise ProtocolError("a pack names what is the target's own")
@@ -198,9 +199,10 @@ class Pack:
         at = 0
         empty = self._contents[:0]
         for record in self.records:
-            if isinstance(record, File):
-                yield record, self._contents[at : at + record.size]
-                at += record.size
+            if type(record) is File:
+                end = at + record.size
+                yield record, self._contents[at:end]
+                at = end
             else:
                 yield record, empty
 
