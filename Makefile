@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODES ?= 3
 PREFIX ?= sm
 
-.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-databases campaign-fuzz campaign-powercut campaign-points campaign-memory campaign-postgres campaign-trace bench-trace
+.PHONY: help venv lint unit check setup test cluster-up cluster-down image demo demo-down bench bench-quick bench-cluster crds campaign-failover campaign-home campaign-million campaign-databases campaign-fuzz campaign-powercut campaign-points campaign-memory campaign-postgres campaign-trace bench-trace bench-latency bench-idle campaign-overwrite
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,19 @@ campaign-trace: venv ## copies kept by the kernel's trace, equal at each of so m
 bench-trace: venv ## what the kernel's trace costs, idle and beside a writer (SECONDS=5 ROUNDS=5 DIR=/var/tmp)
 	@tests/setup/debian
 	$(BIN)/python -m tests.bench.trace_cost --seconds $(or $(SECONDS),5) --rounds $(or $(ROUNDS),5) $(if $(DIR),--dir $(DIR))
+
+bench-latency: venv ## how soon a change can be read on the copy, beside lsyncd and Syncthing (ROUNDS=3 DIR=/var/tmp JSON=file)
+	@tests/setup/debian
+	@dpkg-query --show lsyncd syncthing >/dev/null 2>&1 || apt-get install -y -qq --no-install-recommends lsyncd syncthing
+	$(BIN)/python -m tests.bench.latency --rounds $(or $(ROUNDS),3) $(if $(DIR),--dir $(DIR)) $(if $(JSON),--json $(JSON))
+
+bench-idle: venv ## what two agents cost that have nothing to do, with 100,000 files (SECONDS=60 DIR=/var/tmp JSON=file)
+	@tests/setup/debian
+	$(BIN)/python -m tests.bench.idle --seconds $(or $(SECONDS),60) $(if $(DIR),--dir $(DIR)) $(if $(JSON),--json $(JSON))
+
+campaign-overwrite: venv ## a source overwritten without a pause, Live and Point: memory, lag, interval, equality (MINUTES=10 RATE=200 JSON=file)
+	@tests/setup/debian
+	$(BIN)/python -m tests.bench.campaign_overwrite --minutes $(or $(MINUTES),10) --rate $(or $(RATE),200) $(if $(DIR),--dir $(DIR)) $(if $(JSON),--json $(JSON))
 
 campaign-points: venv ## cut the power of a target's disk at random moments of points (ROUNDS=100 SEED=)
 	$(BIN)/python -m tests.bench.campaign_points --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED))

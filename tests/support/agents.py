@@ -109,7 +109,7 @@ class Agent:
 
     def port(self) -> int:
         """Where the running target listens."""
-        return wait_for(lambda: self._ports()[-1:], f"{self.name} to listen")[0]
+        return wait_for(lambda: self._ports()[-1:], f"{self.name} to listen", 60.0)[0]
 
     def _ports(self) -> list[int]:
         pid = self.running().pid

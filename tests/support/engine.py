@@ -17,6 +17,7 @@ from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync import handover
 from storagemirror.sync.handover import Settled
+from storagemirror.sync.knownsums import KnownSums
 from storagemirror.sync.observer import Event, EventKind, Progress
 from storagemirror.sync.recalling import origin_of
 from storagemirror.sync.requests import Expectation, MirrorOptions, MirrorResult, TargetOptions
@@ -109,6 +110,7 @@ def joined(
     terms: Terms = EXACT,
     look: bool = False,
     keep: KeepOrder | None = None,
+    known: KnownSums | None = None,
 ) -> Iterator[Pair]:
     """Both ends, shaken hands, and what is kept aside done unless `restoring` is False. What the target's end died of
     is in `failure` afterwards."""
@@ -124,6 +126,7 @@ def joined(
         seen_by_target,
         clock,
         sync_at_end=sync_at_end,
+        known=known,
     )
     session = SourceSession(
         reader,

@@ -59,13 +59,13 @@ class Guards:
         self.freezer().close()
         before = self.said("waiting")
         second = self.start()
-        until(lambda: self.said("waiting") > before)
+        until(lambda: self.said("waiting") > before, 60.0)
         return guard, second
 
     def freezer(self) -> GuardFreezer:
         """An engine's hand on the guard, as soon as it is able."""
         freezer = GuardFreezer(self.socket)
-        until(lambda: _able(freezer))
+        until(lambda: _able(freezer), 60.0)
         return freezer
 
     def said(self, words: str) -> int:

@@ -23,6 +23,7 @@ from storagemirror.errors import Disconnected, Held, StorageMirrorError, VolumeE
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync import handover
 from storagemirror.sync.keeping import is_kept, told
+from storagemirror.sync.knownsums import KnownSums, known_sums
 from storagemirror.sync.requests import Expectation
 from storagemirror.sync.stream import SocketStream
 from storagemirror.sync.target import TargetSession
@@ -43,6 +44,7 @@ class TargetAgent:
         self._volume: TargetVolume | None = None
         self._identity: Identity | None = None  # of the volume that was open last
         self._handed_over: Order | None = None
+        self._known: KnownSums | None = None  # of the volume that is open
         self._latest = 0  # number of the latest source agent that was here
         self._door = threading.Condition()  # guards what follows
         self._next: SocketStream | None = None
@@ -225,7 +227,9 @@ class TargetAgent:
             if stream is None:
                 return None
             hearing = Hearing(self._view, self._context.clock, self._let_in, lambda: self._know_kept(volume, order))
-            session = TargetSession(volume, stream, self._expect(order), hearing, self._context.clock)
+            session = TargetSession(
+                volume, stream, self._expect(order), hearing, self._context.clock, known=self._known
+            )
             self._served = (session, stream, order)
         self.reconsider()
         return session
@@ -284,6 +288,7 @@ class TargetAgent:
         if self._volume is None:
             volume = self._volume = TargetVolume.open(self._context.settings.volume)
             self._view.measures.volume = self._measure
+            self._known = known_sums(volume)
             log.info("target %s: %s", self._context.settings.volume, volume.identity)
             self._know(volume, order)
         self._know_kept(self._volume, order)

@@ -19,6 +19,7 @@ from storagemirror.fs.shortfall import Lack
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.guard import path_hash
+from storagemirror.sync.knownsums import Coming, KnownSums
 from storagemirror.sync.sparing import Sparing
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import Child, ContentDigest, Data, Enter, File, Leave, Node, Pack, Symlink, Touch
@@ -58,6 +59,9 @@ class Applier:
     """No comparison of everything is running: what appears is new since the last one."""
     sparing: Sparing | None = None
     """While the volume is brought home: what must not be overwritten although nothing showed it."""
+    known: KnownSums | None = None
+    """What is kept of the sums of large files; None: nothing is."""
+    _coming: Coming | None = None
     _fd: int = -1
     _path: bytes = b""
     _fresh: bool = False
@@ -265,8 +269,7 @@ class Applier:
     def begin(self, message: m.Begin) -> None:
         """A large file comes."""
         self.changed = True
-        self._digest = ContentDigest()
-        self._incoming, self._dropped = None, False
+        self._begin_file(message.attributes.mtime_ns, None)
         try:
             self._incoming = self.volume.begin(message.path, message.attributes, message.size)
         except (OSError, VolumeFull) as e:
@@ -275,14 +278,19 @@ class Applier:
     def delta(self, message: m.Delta, base: Base) -> None:
         """A large file comes as what differs from `base`, which is ours from now on."""
         self.changed = True
-        self._digest = ContentDigest()
-        self._incoming, self._dropped = None, False
+        self._begin_file(message.attributes.mtime_ns, base)
         try:
             begin = self.volume.resume if base.partial else self.volume.begin_delta
             self._incoming = begin(message.path, message.attributes, base)
         except (OSError, VolumeFull) as e:
             base.close()
             self._drop(message.path, e)
+
+    def _begin_file(self, mtime_ns: int, base: Base | None) -> None:
+        self._digest = ContentDigest()
+        self._incoming, self._dropped, self._coming = None, False, None
+        if self.known is not None and (base is None or not base.partial):
+            self._coming = Coming(self.known, mtime_ns, None if base is None else base.found)
 
     def hole(self, message: m.Hole) -> None:
         """Zeros in it."""
@@ -292,6 +300,8 @@ class Applier:
             return
         if not isinstance(incoming, IncomingDelta | ResumedFile):
             raise ProtocolError("expected a Hole within a Delta alone")
+        if self._coming is not None:
+            self._coming.hole(message.offset, message.length)
         try:
             incoming.hole(message.offset, message.length)
         except (OSError, ValueError) as e:
@@ -305,6 +315,8 @@ class Applier:
             return
         if not isinstance(incoming, IncomingDelta):
             raise ProtocolError("expected a Copy within a Delta alone")
+        if self._coming is not None:
+            self._coming.copy()
         try:
             incoming.copy(message.offset, message.start, message.length)
         except (OSError, VolumeFull, ValueError) as e:
@@ -315,6 +327,8 @@ class Applier:
         self._digest.add(data.offset, data.content)
         if self._incoming is None:
             return
+        if self._coming is not None:
+            self._coming.data(data.offset, data.content)
         try:
             self._incoming.write(data.offset, data.content)
         except (OSError, VolumeFull, ValueError) as e:
@@ -332,6 +346,8 @@ class Applier:
             incoming.set_time(message.mtime_ns)
         if self.live and self.volume.tree.lstat(incoming.path) is None:
             self.deletions.created(incoming.path)
+        coming = self._coming
+        sums = coming.sums(message.size) if coming is not None else None
         try:
             if isinstance(incoming, IncomingDelta):
                 incoming.complete(message.size, in_place=self.sparing is None)
@@ -344,6 +360,9 @@ class Applier:
                     raise
                 self._finish(incoming, message.size)
             self._written(incoming.path)
+            if coming is not None:
+                coming.mtime_ns = message.mtime_ns if message.mtime_ns is not None else coming.mtime_ns
+                coming.written(self.volume.tree.lstat(incoming.path), sums)
         except (OSError, VolumeFull) as e:
             incoming.drop()
             self.fail(incoming.path, e)

@@ -2,7 +2,7 @@
 
 A base is opened when it is asked about, by the session's thread and so after all that came before. Its blocks are read
 in a thread of its own, beside all else that the session does. How many are open, and how many questions wait, is
-bounded.
+bounded. What is known of a file's sums (`storagemirror.sync.knownsums`) is told without reading it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from collections.abc import Callable
 
 from storagemirror.entry import split
 from storagemirror.errors import BadInput, ProtocolError, StorageMirrorError
-from storagemirror.fs.blocks import BLOCK, PIECE, SUM, BlockReader, Piece
+from storagemirror.fs.blocks import BLOCK, PIECE, SUM, BlockReader, Piece, blocks_in
 from storagemirror.fs.patch import Base, open_base
+from storagemirror.fs.source import unchanged
 from storagemirror.fs.tree import Tree
+from storagemirror.sync.knownsums import KnownSums
 from storagemirror.wire import messages as m
 
 
@@ -28,8 +30,13 @@ class Bases:
         tree: Tree,
         send: Callable[[m.Message], None],
         partial: Callable[[bytes], Base | None] = lambda path: None,
+        known: KnownSums | None = None,
     ) -> None:
-        """`partial`: what has come before of a file that is not there yet."""
+        """`partial`: what has come before of a file that is not there yet. `known`: what is kept of sums; None: nothing
+        is."""
+        self._known = known
+        self._gathered: tuple[int, os.stat_result, bytearray] | None = None
+        """Of the file that is read for the questions with this number: what it was at the first, and sums so far."""
         self._tree = tree
         self._partial = partial
         self._send = send
@@ -140,8 +147,11 @@ class Bases:
         sums: list[bytes] = []
         anchors: list[bytes] = []
         try:
-            size = os.fstat(fd).st_size
+            found = os.fstat(fd)
+            size = found.st_size
             at, end = question.first * BLOCK, min(size, (question.first + question.count) * BLOCK)
+            if anchored and self._known is not None and (known := self._known.find(found)) is not None:
+                return self._from_known(question, fd, found, known)
             reader = BlockReader(fd, end)
             while at < end and not self._stop:
                 piece = reader.read(at)
@@ -151,10 +161,40 @@ class Bases:
                 if anchored:
                     anchors.append(_anchor(piece))
                 at += PIECE
+            if anchored:
+                self._gather(question, fd, found, b"".join(sums))
         except OSError:
             pass  # the rest is sent
         told = b"".join(sums)[: question.count * SUM]
         return m.BlockSums(question.number, question.first, size, told, b"".join(anchors))
+
+    def _from_known(self, question: m.Blocks, fd: int, found: os.stat_result, known: bytes) -> m.BlockSums:
+        """Without reading more than the anchors. OSError."""
+        if question.first == 0 and self._known is not None:
+            self._known.hits += 1
+        told = known[question.first * SUM : (question.first + question.count) * SUM]
+        first, end = question.first * BLOCK, (question.first + len(told) // SUM) * BLOCK
+        anchors = [os.pread(fd, m.ANCHOR, at) for at in range(first, end, m.ANCHOR_BLOCKS * BLOCK)]
+        whole = b"".join(anchor if len(anchor) == m.ANCHOR else bytes(m.ANCHOR) for anchor in anchors)
+        return m.BlockSums(question.number, question.first, found.st_size, told, whole)
+
+    def _gather(self, question: m.Blocks, fd: int, found: os.stat_result, sums: bytes) -> None:
+        """Remember what was read, when all of a file was and it stood still."""
+        if self._known is None:
+            return
+        if question.first == 0:
+            self._gathered = question.number, found, bytearray()
+        if self._gathered is None:
+            return
+        number, first, gathered = self._gathered
+        if number != question.number or len(gathered) != question.first * SUM or len(gathered) > self._known.budget:
+            self._gathered = None
+            return
+        gathered += sums
+        if len(gathered) >= blocks_in(first.st_size) * SUM:
+            self._gathered = None
+            if unchanged(first, os.fstat(fd)):
+                self._known.put(first, bytes(gathered))
 
 
 def _anchor(piece: Piece) -> bytes:

@@ -29,6 +29,7 @@ from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.durability import Durability
 from storagemirror.sync.inbox import aborted
 from storagemirror.sync.keeping import Keeping, is_kept
+from storagemirror.sync.knownsums import KnownSums
 from storagemirror.sync.lacking import Lacking
 from storagemirror.sync.looking import Looking
 from storagemirror.sync.moving import move_all
@@ -58,8 +59,11 @@ class TargetSession:
         clock: Clock | None = None,
         *,
         sync_at_end: bool = True,
+        known: KnownSums | None = None,
     ) -> None:
+        """`known`: of this volume's large files, from session to session; None: each is read when it is asked about."""
         self._volume = volume
+        self._known = known
         self._expect = expect
         self._observer = observer
         self._clock = clock if clock is not None else SystemClock()
@@ -73,7 +77,7 @@ class TargetSession:
         self._view: View | None = None
         """As the source compares; known when it has begun to."""
         self._summing: Summing | None = None
-        self._bases = Bases(volume.tree, self._channel.send, volume.open_partial)
+        self._bases = Bases(volume.tree, self._channel.send, volume.open_partial, self._known)
         self._keeping: Keeping | None = None
         self._whole = False
         self.goodbye = False
@@ -183,7 +187,7 @@ class TargetSession:
         )
         if synced is not None and admitted.marker.entries is not None:
             self._deletions.go_on(synced.deleted, synced.base)
-        self._applier = Applier(self._volume, self._deletions, self._channel.send)
+        self._applier = Applier(self._volume, self._deletions, self._channel.send, known=self._known)
         self._durability = Durability(self._volume, admitted, self._applier, self._deletions, self._clock)
         self._admitted = admitted
         self._lacking = Lacking(self._volume, self._applier, admitted, self._report)
