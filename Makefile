@@ -26,7 +26,7 @@ lint: venv ## ruff, mypy, import rules
 	PYTHONPATH=operator $(BIN)/lint-imports
 
 unit: venv
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n 2 --dist worksteal tests/unit
 
 check: lint unit ## lint, types, import rules, unit tests: seconds
 

@@ -12,7 +12,7 @@ import pytest
 from storagemirror.fs.blocks import BLOCK, PIECE, BlockReader
 from storagemirror.fs.source import time_grain_ns
 from storagemirror.fs.syscalls import punch_hole
-from storagemirror.sync.knownsums import KnownSums
+from storagemirror.sync.knownsums import BESIDE, KnownSums
 from storagemirror.sync.requests import Changes
 from tests.support import trees
 from tests.support.disks import disk
@@ -153,7 +153,7 @@ def test_no_more_is_kept_than_was_agreed(sides: tuple[Path, Path]) -> None:
 
 
 def test_the_file_that_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
-    known = KnownSums(budget=48)
+    known = KnownSums(budget=3 * (16 + BESIDE))
     found = []
     for number in range(4):
         (tmp_path / f"f{number}").write_bytes(bytes(BLOCK))

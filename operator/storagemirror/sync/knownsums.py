@@ -21,7 +21,10 @@ from storagemirror.fs.source import time_grain_ns
 from storagemirror.fs.target import TargetVolume
 
 BUDGET = 8 << 20
-"""Bytes of sums: of 32 GiB of files. The files that were not used for longest go first."""
+"""Bytes of sums, and of what each file takes beside: up to 32 GiB of files. The files that were not used for longest go
+first."""
+BESIDE = 400
+"""Bytes that a file takes beside its sums, about."""
 
 
 class KnownSums:
@@ -51,14 +54,14 @@ class KnownSums:
             if len(sums) != blocks_in(found.st_size) * SUM or len(sums) > self.budget:
                 return
             self._files[found.st_ino] = _state(found), sums
-            self._size += len(sums)
+            self._size += len(sums) + BESIDE
             while self._size > self.budget:
                 self._forget(next(iter(self._files)))
 
     def _forget(self, inode: int) -> None:
         kept = self._files.pop(inode, None)
         if kept is not None:
-            self._size -= len(kept[1])
+            self._size -= len(kept[1]) + BESIDE
 
 
 @dataclass(slots=True)
