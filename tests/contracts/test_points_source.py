@@ -4,8 +4,10 @@ volume held while it was frozen."""
 from __future__ import annotations
 
 import fcntl
+import math
 import mmap
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -211,6 +213,33 @@ def test_a_file_that_is_only_closed_after_a_point_is_not_counted_as_missed(run: 
         run.maker.make(run.model)
     run.maker.limits = PATIENT
     run.maker._passes.everywhere.again = 0.0
+    assert run.point() == []
+    assert run.maker.figures.missed == 0
+
+
+@anywhere
+@pytest.mark.parametrize("taken", ["unlinked", "replaced", "its directory is gone"])
+def test_a_file_that_loses_one_of_its_names_is_not_counted_as_missed(run: Run, taken: str) -> None:
+    (run.root / "here/beside").mkdir()
+    path, second = run.root / "here/file", run.root / "here/beside/second"
+    path.write_bytes(b"content")
+    os.link(path, second)
+    run.maker.limits = HINTS_ALONE
+    run.mirror()
+    assert run.point() == []
+    run.maker._passes.everywhere.again = math.inf
+    # Its ctime moves, and what is hinted is the name that it has no more.
+    match taken:
+        case "unlinked":
+            second.unlink()
+        case "replaced":
+            (run.root / "here/other").write_bytes(b"other")
+            (run.root / "here/other").rename(second)
+        case _:
+            shutil.rmtree(run.root / "here/beside")
+    assert run.point() == []
+    run.maker._passes.everywhere.again = 0.0
+    (run.root / "here/further").write_bytes(b"so that there is a point")
     assert run.point() == []
     assert run.maker.figures.missed == 0
 

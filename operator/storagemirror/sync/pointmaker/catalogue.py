@@ -162,9 +162,11 @@ class Catalogue:
         if known.parent is None:
             self.loose.add(known)
 
-    def sweep(self) -> None:
-        """What has no name is gone, with all that is in it. Only when every directory was looked at."""
+    def sweep(self) -> list[Known]:
+        """What has no name is gone, with all that is in it. Only when every directory was looked at. Returns what has
+        lost a name with that, and has others."""
         stack = list(self.loose)
+        spared: list[Known] = []
         self.loose.clear()
         while stack:
             known = stack.pop()
@@ -172,10 +174,13 @@ class Catalogue:
                 continue
             if self.by_inode.get(known.inode) is known:
                 del self.by_inode[known.inode]
-            for name in list(known.children or ()):
+            for name, inner in list((known.children or {}).items()):
                 self.remove(known, name)
+                if inner.parent is not None:
+                    spared.append(inner)
             stack.extend(self.loose)
             self.loose.clear()
+        return spared
 
     def forget(self, known: Known) -> list[Known]:
         """As if it were not there; the directories that it has names in."""

@@ -131,7 +131,7 @@ class Maker:
         self._passes.narrowing.drain()  # of before: the look that follows sees all of it
         base.establish(self._catalogue, self._survey, self._volume, line, mirrored_ns)
         self._reader = Reader(self._catalogue, self._volume, line.view, line.report, self._passes.narrowing)
-        self._standstill.watch(self._catalogue, self._survey, self._passes, self._reader)
+        self._standstill.watch(self._survey, self._passes, self._reader)
 
     def go_on(self, line: Line) -> bool:
         """A new session: whether the target has a point that we know, so that no mirror is needed."""

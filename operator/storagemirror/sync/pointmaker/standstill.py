@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from storagemirror.clock import Clock
 from storagemirror.errors import Changed, Passing
 from storagemirror.sync.freezing import Freezer, Frozen
-from storagemirror.sync.pointmaker.catalogue import Catalogue
 from storagemirror.sync.pointmaker.figures import Figures, Stall
 from storagemirror.sync.pointmaker.keeping import Aside
 from storagemirror.sync.pointmaker.passing import Passes
@@ -50,9 +49,8 @@ class Standstill:
         self._read_rate = 1e9
         """Bytes a second that are read and compared while frozen, about."""
 
-    def watch(self, catalogue: Catalogue, survey: Survey, passes: Passes, reader: Reader) -> None:
+    def watch(self, survey: Survey, passes: Passes, reader: Reader) -> None:
         """What is looked at and read from now on."""
-        self._catalogue = catalogue
         self._survey = survey
         self._passes = passes
         self._reader = reader
@@ -120,7 +118,6 @@ class Standstill:
         try:
             hints = passes.narrowing.drain(frozen=True)
             survey.look_frozen(hints, everywhere=passes.everywhere.seconds <= limits.look_seconds)
-            self._catalogue.sweep()
             survey.forget_gone()
         finally:
             survey.pace = lambda: None

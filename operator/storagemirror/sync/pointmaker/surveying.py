@@ -133,6 +133,9 @@ class Survey:
         if everywhere:
             self._place(self._catalogue.root).deep = True
         self.look(hints)
+        for known in self._catalogue.sweep():
+            self._lost_a_name(known)
+        self._work()
 
     def forget_gone(self) -> None:
         """What has no name any more is nobody's business."""
@@ -287,7 +290,7 @@ class Survey:
                 if everything or before is None or before.inode != entry.inode():
                     wanted.add(name)
         for name in children.keys() - there:
-            self._catalogue.remove(directory, name)
+            self._remove(directory, name)
         return wanted
 
     def _name(self, at: _At, name: bytes) -> None:
@@ -301,11 +304,13 @@ class Survey:
         except FileNotFoundError:
             known = None
         if known is None:
-            self._catalogue.remove(at.directory, name)
+            self._remove(at.directory, name)
             return
-        placed = self._catalogue.names_of(at.directory).get(name) is not known
+        before = self._catalogue.names_of(at.directory).get(name)
+        placed = before is not known
         if placed:
             self._catalogue.place(at.directory, name, known)
+            self._lost_a_name(before)
         changed = known.ctime_ns != found.st_ctime_ns
         if known.children is not None:
             if placed and known not in self.due:
@@ -325,6 +330,17 @@ class Survey:
             self.due[known] = now
         elif due is not None and due.ctime_ns == NEVER:
             due.ctime_ns, due.changed_ns = self._trusted(found), found.st_ctime_ns
+
+    def _remove(self, directory: Known, name: bytes) -> None:
+        """Nothing is at this name."""
+        before = self._catalogue.names_of(directory).get(name)
+        self._catalogue.remove(directory, name)
+        self._lost_a_name(before)
+
+    def _lost_a_name(self, known: Known | None) -> None:
+        """That moved its ctime, and nothing hints at a name that it still has."""
+        if known is not None and known.children is None:
+            self.again(known)
 
     def _object(self, found: os.stat_result, fd: int, name: bytes) -> Known:
         known = self._catalogue.by_inode.get(found.st_ino)
