@@ -16,6 +16,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.command import wait_for
 from tests.cluster.filesystems import FileSystem
 from tests.support.product import SYSTEM, Product
+from tests.support.reading_api import read
 
 Json = dict[str, Any]
 """An object of the API: the tests read of it what a user reads."""
@@ -195,7 +196,9 @@ class Case:
 
     def get(self, *words: str) -> Json:
         """One object (or list) of the API."""
-        found: Json = json.loads(self.kubectl("get", *words, "-o", "json"))
+        found = read(self.cluster, self.namespace, *words)
+        if found is None:
+            found = dict(json.loads(self.kubectl("get", *words, "-o", "json")))
         return found
 
     def status(self, name: str = "p") -> Json:

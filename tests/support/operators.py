@@ -10,6 +10,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.command import wait_for
 from tests.support.case import process_of
 from tests.support.product import SYSTEM
+from tests.support.reading_api import read
 
 LEASE = "storagemirror-operator"
 
@@ -29,8 +30,11 @@ class Replica:
 
 def pods(cluster: Cluster) -> list[dict[str, Any]]:
     """The operator's pods, those that are being deleted too."""
-    listed = cluster.kubectl("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "json")
-    found: list[dict[str, Any]] = json.loads(listed.stdout)["items"]
+    words = ("pods", "-l", "app.kubernetes.io/component=operator")
+    listed = read(cluster, SYSTEM, *words)
+    if listed is None:
+        listed = json.loads(cluster.kubectl("-n", SYSTEM, "get", *words, "-o", "json").stdout)
+    found: list[dict[str, Any]] = listed["items"]
     return found
 
 
@@ -45,6 +49,9 @@ def replicas(cluster: Cluster) -> list[Replica]:
 
 def holder(cluster: Cluster) -> str:
     """Who holds the Lease: `POD_ID`, another ID in each life of the pod; empty when nobody does."""
+    lease = read(cluster, SYSTEM, "lease", LEASE)
+    if lease is not None:
+        return str(lease["spec"].get("holderIdentity") or "")
     words = ("-n", SYSTEM, "get", "lease", LEASE, "-o", "jsonpath={.spec.holderIdentity}")
     return cluster.kubectl(*words, check=False).stdout.strip()
 
