@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.cluster.ask import ask
 from tests.cluster.boot import Boot, BootVolume, format_boot
 from tests.cluster.cgroups import Cgroups, inside
 from tests.cluster.command import run, wait_for
@@ -119,10 +119,10 @@ class Node:
 
     def reported_ready_since(self) -> str | None:
         """The time of the kubelet's last status with Ready=True as the API server has it (RFC 3339), or None."""
-        done = run(*self._control_plane.kubectl("get", "node", self.name, "-o", "json"), check=False)
-        if done.returncode != 0:
+        found = ask(self._layout.kubeconfig, f"/api/v1/nodes/{self.name}")
+        if found is None:
             return None
-        for condition in json.loads(done.stdout)["status"].get("conditions", ()):
+        for condition in found["status"].get("conditions", ()):
             if condition["type"] == "Ready" and condition["status"] == "True":
                 return str(condition["lastHeartbeatTime"])
         return None
