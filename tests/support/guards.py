@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,15 +86,14 @@ class Guards:
 
 @contextmanager
 def guards(directory: Path, volume: Path) -> Iterator[Guards]:
-    """Their shared directory and log are in `directory`."""
-    shared = directory / "shared"
-    shared.mkdir()
-    made = Guards(volume, shared, directory / "guard.log")
-    made.log.touch()
-    try:
-        yield made
-    finally:
-        made.end()
+    """Their log is in `directory`; what they share is not, for a socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="sm-guard-", dir="/tmp") as shared:
+        made = Guards(volume, Path(shared), directory / "guard.log")
+        made.log.touch()
+        try:
+            yield made
+        finally:
+            made.end()
 
 
 @contextmanager
