@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from storagemirror.api.agents import Agents
+from storagemirror.resources.beside import container, shared
 
 NAME = "tracer"
 
@@ -18,44 +19,16 @@ CAPABILITIES = ("DAC_READ_SEARCH", "SYS_ADMIN")
 for the guards."""
 
 DIRECTORY = "/tracer"
-SHARED = {"name": NAME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+SHARED = shared(NAME)
 """Of its own: neither may the tracer touch the guards' lock and note, nor they its socket."""
-
-_MEMORY = "32Mi"
-_CPU_REQUEST, _CPU_LIMIT = "10m", "500m"
-_CPU_GUARANTEED = "50m"
 
 
 def tracer_container(image: str, pull_policy: str, agents: Agents) -> dict[str, Any]:
     """With the claim mounted read-only: which device is traced is read from that mount."""
-    return {
-        "name": NAME,
-        "image": image,
-        "imagePullPolicy": pull_policy,
-        "args": ["tracer"],
-        "env": [{"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
-        "resources": _resources(agents),
-        "securityContext": {
-            "runAsUser": 0,
-            "runAsGroup": 0,
-            "runAsNonRoot": False,
-            # Kubernetes takes no SYS_ADMIN beside false.
-            "allowPrivilegeEscalation": True,
-            "privileged": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"], "add": list(CAPABILITIES)},
-            # The runtime's profile forbids to mount, and to write below /sys.
-            "appArmorProfile": {"type": "Unconfined"},
-        },
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "volume", "mountPath": "/volume", "readOnly": True},
-            {"name": SHARED["name"], "mountPath": DIRECTORY},
-        ],
-    }
-
-
-def _resources(agents: Agents) -> dict[str, Any]:
-    """As a guard's (see there)."""
-    request, limit = (_CPU_GUARANTEED, _CPU_GUARANTEED) if agents.resources.guaranteed else (_CPU_REQUEST, _CPU_LIMIT)
-    return {"requests": {"cpu": request, "memory": _MEMORY}, "limits": {"cpu": limit, "memory": _MEMORY}}
+    made = container(
+        NAME, NAME, agents, image=image, pull_policy=pull_policy, capabilities=CAPABILITIES, directory=DIRECTORY
+    )
+    made["env"] = [{"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}]
+    # The runtime's profile forbids to mount, and to write below /sys.
+    made["securityContext"]["appArmorProfile"] = {"type": "Unconfined"}
+    return made
