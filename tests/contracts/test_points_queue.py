@@ -91,16 +91,21 @@ def test_what_fits_nowhere_puts_the_point_off_and_the_next_passes_take_it(run: R
         assert run.point() == []
 
 
-def test_a_point_that_was_cut_off_while_it_was_sent_is_told_from_the_queue_without_another_freeze(
-    run: Run, tmp_path: Path
-) -> None:
+def cut_off_while_sending(run: Run, directory: Path) -> None:
+    """After a first point: another one, of which a part waits on disk, breaks off while it is sent."""
     run.mirror()
     assert run.point() == []
-    queue(run, tmp_path, 4 * MIB, 64 * MIB)
+    queue(run, directory, 4 * MIB, 64 * MIB)
     burst(run, 16)
     run.model.cut = True
     with pytest.raises(Disconnected):
         run.maker.make(run.model)
+
+
+def test_a_point_that_was_cut_off_while_it_was_sent_is_told_from_the_queue_without_another_freeze(
+    run: Run, tmp_path: Path
+) -> None:
+    cut_off_while_sending(run, tmp_path)
     truth, run.truth = run.truth, None
     assert truth is not None
     assert run.maker.waiting_bytes > 12 * MIB
@@ -115,13 +120,7 @@ def test_a_point_that_was_cut_off_while_it_was_sent_is_told_from_the_queue_witho
 
 
 def test_what_the_disk_gives_back_wrong_is_read_anew(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.mirror()
-    assert run.point() == []
-    queue(run, tmp_path, 4 * MIB, 64 * MIB)
-    burst(run, 16)
-    run.model.cut = True
-    with pytest.raises(Disconnected):
-        run.maker.make(run.model)
+    cut_off_while_sending(run, tmp_path)
     sent = run.maker._sent
     assert sent is not None
     assert sent.kept is not None
