@@ -35,6 +35,8 @@ def test_changed_files_count_with_their_size_until_they_are_settled(unsettled: U
     (tmp_path / "b").write_bytes(b"x" * 60)
     unsettled.drain(1.0)
     assert unsettled.lag_bytes() == 160
+    unsettled.marking()
+    assert unsettled.lag_bytes() == 160
     unsettled.settled()
     assert unsettled.lag_bytes() == 0
 
@@ -70,6 +72,35 @@ def test_what_no_mark_has_settled_is_named_again_after_a_break(unsettled: Unsett
     unsettled.unsettle()
     assert unsettled.lag_bytes() == 100
     assert b"a" in unsettled.drain(1.0).paths
+    unsettled.marking()
     unsettled.settled()
     unsettled.unsettle()
     assert not unsettled.drain(0.0)
+
+
+def test_a_mark_settles_what_was_drained_before_it_was_begun(unsettled: Unsettled, tmp_path: Path) -> None:
+    unsettled.settled()
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    assert b"a" in unsettled.drain(1.0).paths
+    unsettled.marking()
+    (tmp_path / "b").write_bytes(b"x" * 10)
+    assert b"b" in unsettled.drain(1.0).paths
+    assert unsettled.lag_bytes() == 110
+    unsettled.settled()
+    assert unsettled.lag_bytes() == 10
+    unsettled.unsettle()
+    again = unsettled.drain(1.0).paths
+    assert b"b" in again
+    assert b"a" not in again
+
+
+def test_what_an_open_mark_would_settle_is_named_again_after_a_break(unsettled: Unsettled, tmp_path: Path) -> None:
+    unsettled.settled()
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    unsettled.drain(1.0)
+    unsettled.marking()
+    (tmp_path / "b").write_bytes(b"x" * 10)
+    unsettled.drain(1.0)
+    unsettled.unsettle()
+    assert unsettled.names == 0
+    assert unsettled.drain(1.0).paths >= {b"a", b"b"}

@@ -89,6 +89,20 @@ def test_all_that_comes_is_dealt_with_in_order_and_holds_while_more_is_received(
     talking.join()
 
 
+def test_a_nudge_is_told_at_once_and_takes_nothing_of_what_comes(ends: Ends) -> None:
+    waiting = threading.Timer(0.2, ends.ahead.nudge)
+    waiting.start()
+    assert ends.ahead.receive() is None
+    waiting.join()
+    ends.source.send(m.Mark(1, 5))
+    ends.source.send(m.Mark(2, 6))
+    first = ends.ahead.receive()
+    ends.ahead.nudge()
+    ends.ahead.nudge()
+    assert ends.ahead.receive() is None, "before what waits"
+    assert (first, ends.ahead.receive()) == (m.Mark(1, 5), m.Mark(2, 6))
+
+
 def test_pings_in_any_number_change_nothing_of_what_waits(ends: Ends) -> None:
     first = b"one!" * 50_000
     ends.source.send_pack([Enter(b"d"), File(b"f", FILE, len(first))], [first])

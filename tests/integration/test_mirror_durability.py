@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from storagemirror.clock import SystemClock
 from storagemirror.errors import VolumeError
 from storagemirror.fs.target import TargetVolume
+from storagemirror.fs.tree import Tree
 from storagemirror.sync.durability import CHECKPOINT_SECONDS
 from storagemirror.sync.requests import Changes
 from tests.support import trees
@@ -25,6 +30,20 @@ class LosesOneWrite(TargetVolume):
         if self.fails:
             self.fails = False
             raise VolumeError("the target could not be synced: Input/output error", reason="TargetFailing")
+        super().sync(through_ns, deleted, base)
+
+
+class SlowDisk(LosesOneWrite):
+    """Its syncs end when they are let."""
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__(tree)
+        self.begun = 0
+        self.let = threading.Semaphore(0)
+
+    def sync(self, through_ns: int, deleted: int, base: int = 0) -> None:
+        self.begun += 1
+        assert self.let.acquire(timeout=30)
         super().sync(through_ns, deleted, base)
 
 
@@ -73,6 +92,72 @@ def test_what_a_disk_may_have_lost_is_sent_again(tmp_path: Path, when: str) -> N
             _apply_and_mark(pair)
         assert failed.value.reason == "TargetFailing"
         assert not volume.fails
+    _lose(target / "one")
+    with joined(source, target) as again:
+        again.mirror()
+        again.source.mark(3)
+    assert trees.differences(source, target) == []
+
+
+def _until(what: str, holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end, f"waited for {what}"
+        time.sleep(0.005)
+
+
+def _through(disk: SlowDisk) -> int:
+    synced = disk.synced()
+    assert synced is not None
+    return synced.through_ns
+
+
+@contextmanager
+def _slow(tmp_path: Path) -> Iterator[tuple[Pair, SlowDisk, Path, Path]]:
+    """Everything is mirrored, one file is sent since, and its sync hangs."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    trees.many(source, 5)
+    target.mkdir()
+    with joined(source, target, writes=SlowDisk) as pair:
+        disk = pair.target_volume
+        assert isinstance(disk, SlowDisk)
+        disk.let.release()
+        pair.mirror()
+        pair.source.mark(1)
+        trees.write(source / "one", "first")
+        pair.source.apply(Changes(paths=frozenset({b"one"})))
+        pair.source.begin_mark(2)
+        _until("the sync", lambda: disk.begun == 2)
+        try:
+            yield pair, disk, source, target
+        finally:
+            disk.let.release(10)
+
+
+def test_changes_are_applied_while_the_disk_of_the_target_syncs(tmp_path: Path) -> None:
+    with _slow(tmp_path) as (pair, disk, source, target):
+        trees.write(source / "two", "second")
+        pair.source.apply(Changes(paths=frozenset({b"two"})))
+        _until("the change", (target / "two").exists)
+        assert not pair.source.marked(0.05), "it is durable before its sync has ended"
+        assert _through(disk) == 1
+        disk.let.release()
+        assert pair.source.marked(10)
+        assert _through(disk) == 2
+        pair.source.begin_mark(3)
+        _until("a sync of what came meanwhile", lambda: disk.begun == 3)
+        disk.let.release()
+        assert pair.source.marked(10)
+        assert _through(disk) == 3
+
+
+def test_a_disk_that_refuses_late_is_told_although_nothing_else_comes(tmp_path: Path) -> None:
+    with _slow(tmp_path) as (pair, disk, source, target):
+        disk.fails = True
+        disk.let.release()
+        with pytest.raises(VolumeError) as failed:
+            pair.source.marked(10)
+        assert failed.value.reason == "TargetFailing"
     _lose(target / "one")
     with joined(source, target) as again:
         again.mirror()

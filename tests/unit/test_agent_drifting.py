@@ -49,6 +49,7 @@ class World:
     def settled(self) -> None:
         self.compare()
         self.drifting.drained(NOTHING)
+        self.drifting.marking()
         self.drifting.marked(whole=True)
 
     @property
@@ -63,14 +64,26 @@ def test_the_first_comparison_of_a_connection_says_nothing() -> None:
     assert world.told is None
 
 
+def test_a_comparison_that_ended_after_the_mark_was_begun_is_of_the_next_one() -> None:
+    world = World()
+    first = world.clock.now_ns()
+    world.compare()
+    world.drifting.marking()
+    world.compare()
+    world.drifting.marked(whole=True)
+    assert world.drifting.since(trusted=True) == first
+
+
 def test_what_is_not_durable_on_the_target_is_no_measure() -> None:
     world = World()
     began = world.clock.now_ns()
     world.compare()
     assert world.drifting.since(trusted=True) is None
+    world.drifting.marking()
     world.drifting.marked(whole=True)
     assert world.drifting.since(trusted=True) == began
     world.compare()
+    world.drifting.marking()
     world.drifting.marked(whole=False)
     assert world.drifting.since(trusted=True) is None, "something could not be written"
 

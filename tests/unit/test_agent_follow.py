@@ -20,6 +20,8 @@ from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 SECOND = 1_000_000_000
 START = 1_000 * SECOND
 FILE, WHOLE = Drained(paths=frozenset({b"file"})), Drained(trees=WHOLE_TREE)
+PAUSE = Drained()
+"""Nothing, for as long as was waited."""
 
 
 class NoChecks:
@@ -51,6 +53,7 @@ class World:
     done: list[str] = field(default_factory=list)
     now: float = 1_000.0
     mirror_takes: float = 0.0
+    mark_takes: float = 0.0
     gone_after: int | None = None
     failing: bool = False
     kind: str = "ext4"
@@ -62,6 +65,7 @@ class World:
     def __post_init__(self) -> None:
         self.view = View(1, "uid", self)
         self.marks: list[float] = []
+        self.asked = False
         self.noted: list[Drained] = []
         self.wants: list[Want] = []
 
@@ -97,9 +101,20 @@ class World:
 
     left: tuple[LeftAlone, ...] = ()
 
-    def mark(self, through_ns: int) -> None:
+    def begin_mark(self, through_ns: int) -> None:
+        assert not self.asked, "one at a time"
+        self.asked = True
         self.done.append("mark")
         self.marks.append(self.now)
+
+    def marked(self, seconds: float | None) -> bool:
+        assert self.asked
+        left = max(0.0, self.marks[-1] + self.mark_takes - self.now)
+        self.now += left if seconds is None else min(left, seconds)
+        if seconds is not None and left > seconds:
+            return False
+        self.asked = False
+        return True
 
     # the volume and the watch
 
@@ -112,12 +127,13 @@ class World:
 
     def drain(self, timeout: float) -> Drained:
         self.drains += 1
-        if self.script:
-            found = self.script.pop(0)
-        else:
+        found = self.script.pop(0) if self.script else PAUSE
+        if found is PAUSE:
             self.now += timeout
-            found = Drained()
         return Drained(found.paths, found.trees, found.renames, self.now_ns())
+
+    def marking(self) -> None:
+        """The real one is looked at in contracts/test_agent_lag.py."""
 
     def settled(self) -> None:
         self.done.append("settled")
@@ -191,6 +207,34 @@ def test_a_busy_volume_is_marked_at_most_twice_a_second() -> None:
     world.follow(6)
     gaps = [b - a for a, b in zip(world.marks[1:], world.marks[2:], strict=False)]
     assert all(gap >= MARK_SECONDS for gap in gaps)
+
+
+def test_changes_do_not_wait_for_the_targets_disk() -> None:
+    world = World([Drained(), PAUSE, FILE, FILE], mark_takes=3.0)
+    world.follow(3)
+    assert world.done[3:] == ["mark", "apply", "apply"], "a mark is open, and no other is begun"
+    through = world.view.sight.through_ns
+    assert through == int(world.marks[0] * SECOND), "nothing is promised that is not answered"
+
+
+def test_a_mark_promises_what_was_sent_before_it_and_no_more() -> None:
+    world = World([Drained(), PAUSE, FILE], mark_takes=2.0)
+    world.follow(2)
+    opened = world.marks[-1]
+    steps = 2
+    while world.done.count("settled") < 2:
+        steps += 1
+        world = World([Drained(), PAUSE, FILE], mark_takes=2.0)
+        world.follow(steps)
+    assert world.now >= opened + 2.0
+    assert world.view.sight.through_ns == int(opened * SECOND)
+
+
+def test_a_comparison_waits_for_the_mark_that_is_open() -> None:
+    world = World([Drained(), PAUSE, WHOLE], mark_takes=2.0)
+    world.follow(2)
+    assert world.done == ["mirror", "mark", "settled", "mark", "settled", "mirror"]
+    assert world.now >= world.marks[-1] + 2.0
 
 
 def test_an_idle_volume_is_marked_each_second() -> None:

@@ -34,7 +34,8 @@ class Drifting:
         """When the last full comparison began whose end is durable: by the wall, and how far the wall was ahead of
         the monotonic clock then. Nanoseconds."""
         self._compared: tuple[int, int] | None = None
-        """The same of one that is not durable yet."""
+        """The same of one that is not durable yet, and for which no mark is begun."""
+        self._marking: tuple[int, int] | None = None
         self._found: tuple[MirrorResult, Drained] | None = None
         """What is not told yet, and what the watch had told before that was not sent yet."""
         self._judging = False
@@ -72,11 +73,15 @@ class Drifting:
             )
         self._view.see(drifted=told)
 
+    def marking(self) -> None:
+        """A mark is begun for what was sent up to now; one at a time."""
+        self._marking, self._compared = self._compared, None
+
     def marked(self, *, whole: bool) -> None:
-        """What was sent is durable; `whole`: nothing of it failed."""
-        if self._compared is not None:
-            self._settled = self._compared if whole else None
-            self._compared = None
+        """What was sent before it was begun is durable; `whole`: nothing of it failed."""
+        if self._marking is not None:
+            self._settled = self._marking if whole else None
+            self._marking = None
 
     def _ahead(self) -> int:
         return self._clock.now_ns() - int(self._clock.monotonic() * 1e9)

@@ -44,7 +44,8 @@ class Sends(Protocol):
 
     def mirror(self, options: MirrorOptions) -> MirrorResult: ...
     def apply(self, changes: Changes) -> None: ...
-    def mark(self, through_ns: int) -> None: ...
+    def begin_mark(self, through_ns: int) -> None: ...
+    def marked(self, seconds: float | None) -> bool: ...
     @property
     def left(self) -> tuple[LeftAlone, ...]: ...
 
@@ -69,6 +70,7 @@ class Collects(Protocol):
     """What is needed of `Unsettled`."""
 
     def drain(self, timeout: float) -> Drained: ...
+    def marking(self) -> None: ...
     def settled(self) -> None: ...
 
 
@@ -141,6 +143,8 @@ class Following:
         self._compare_due = 0.0
         self._whole_ns = 0
         self._marked = 0.0
+        self._marking: int | None = None
+        """Up to when all is durable once the target has answered; None: it is not asked."""
         self._dirty = False
         self._step_took = 0.0
 
@@ -150,8 +154,7 @@ class Following:
         log.info("everything is compared and on the target; changes follow")
         while wanted():
             most = self._prove()
-            period = MARK_SECONDS if self._dirty else IDLE_SECONDS
-            due = self._marked + period - self._clock.monotonic()
+            due = ANSWER_SECONDS if self._marking is not None else self._mark_due()
             self._step(max(0.0, due if most is None else min(due, most)))
 
     def settle_down(self) -> int:
@@ -232,9 +235,11 @@ class Following:
             self._see_left()
         if changes.whole or self._clock.monotonic() >= self._compare_due:
             self._compare(changes if changes.whole else NOTHING)
-        period = MARK_SECONDS if self._dirty else IDLE_SECONDS
-        if settle or self._clock.monotonic() - self._marked >= period:
-            self._mark(max(changes.through_ns, self._whole_ns))
+        self._hear_mark(None if settle else 0.0)
+        if settle or (self._marking is None and self._mark_due() <= 0):
+            self._begin_mark(max(changes.through_ns, self._whole_ns))
+            # With nothing to sync the answer comes at once.
+            self._hear_mark(None if settle else ANSWER_SECONDS)
         self._step_took = self._clock.monotonic() - began
 
     def _drain(self, timeout: float) -> Drained:
@@ -245,6 +250,7 @@ class Following:
     def _compare(self, unsent: Drained = NOTHING) -> None:
         """A full comparison. `unsent`: what was drained, and is not sent yet."""
         self._volume.check_identity()
+        self._hear_mark(None)  # what it tells of failures is of before
         start, overflows, by_content = self._clock.monotonic(), self._queueing.overflows, self._by_content
         if self._queueing.overflowed and (remirror := self._remirror()) is not None:
             by_content = remirror is CompareBy.CHECKSUM
@@ -267,11 +273,31 @@ class Following:
         if self._view.sight.phase is Phase.REPLICATING:
             self._view.see(mirrored_ns=self._clock.now_ns())
 
-    def _mark(self, through_ns: int) -> None:
-        self._session.mark(through_ns)
+    def _mark_due(self) -> float:
+        """In how many seconds the next mark is to be begun."""
+        period = MARK_SECONDS if self._dirty else IDLE_SECONDS
+        return self._marked + period - self._clock.monotonic()
+
+    def _begin_mark(self, through_ns: int) -> None:
+        self._session.begin_mark(through_ns)
+        self._unsettled.marking()
+        self._drifting.marking()
+        self._marking = through_ns
+        self._dirty = False
+
+    def _hear_mark(self, seconds: float | None) -> None:
+        """Take the answer to the mark that was begun, if there is one; wait so long for it, None: until it comes.
+        Changes go on to be sent meanwhile."""
+        while self._marking is not None:
+            if self._session.marked(seconds):
+                self._settled(self._marking)
+            elif seconds is not None:
+                return
+
+    def _settled(self, through_ns: int) -> None:
+        self._marking = None
         self._unsettled.settled()
         self._marked = self._clock.monotonic()
-        self._dirty = False
         failed, first = self._view.failed_entries()
         self._drifting.marked(whole=not failed)
         if failed:

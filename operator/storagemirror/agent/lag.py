@@ -24,6 +24,7 @@ class Unsettled:
         self._lock = threading.Lock()
         self._paths: set[bytes] = set()
         self._trees: set[bytes] = set()
+        self._marking: tuple[frozenset[bytes], frozenset[bytes]] = frozenset(), frozenset()
         self._whole = False
 
     def drain(self, timeout: float) -> Drained:
@@ -34,19 +35,27 @@ class Unsettled:
             self._trees |= changes.trees
         return changes
 
-    def settled(self) -> None:
-        """All that was drained is on the target's disk."""
+    def marking(self) -> None:
+        """A mark is begun for all that was drained up to now; one at a time."""
         with self._lock:
+            self._marking = frozenset(self._paths), frozenset(self._trees)
             self._paths.clear()
             self._trees.clear()
+
+    def settled(self) -> None:
+        """All that was drained before the last `marking` is on the target's disk."""
+        with self._lock:
+            self._marking = frozenset(), frozenset()
             self._whole = True
 
     def unsettle(self) -> None:
         """The target may have lost what no mark has settled: it is named again by the next drain."""
         with self._lock:
-            changes = Changes(paths=frozenset(self._paths), trees=frozenset(self._trees))
+            paths, trees = self._all()
             self._paths.clear()
             self._trees.clear()
+            self._marking = frozenset(), frozenset()
+        changes = Changes(paths=paths, trees=trees)
         if changes:
             self._watch.put_back(changes)
 
@@ -54,7 +63,10 @@ class Unsettled:
     def names(self) -> int:
         """How many were drained and are not settled."""
         with self._lock:
-            return len(self._paths) + len(self._trees)
+            return sum(map(len, (self._paths, self._trees, *self._marking)))
+
+    def _all(self) -> tuple[frozenset[bytes], frozenset[bytes]]:
+        return self._marking[0] | self._paths, self._marking[1] | self._trees
 
     def lag_bytes(self) -> int | None:
         """Sizes of all files that changed and are not settled: what has to be sent at most. None: not known.
@@ -63,9 +75,10 @@ class Unsettled:
         """
         waiting = self._watch.pending()
         with self._lock:
-            paths = waiting.paths | self._paths
+            drained, trees = self._all()
+            paths = waiting.paths | drained
             known = self._whole and self._watch.capture is Capture.WATCH
-            if not known or waiting.trees or self._trees or len(paths) > MOST_NAMES:
+            if not known or waiting.trees or trees or len(paths) > MOST_NAMES:
                 return None
         return sum(self._size(path) for path in paths)
 

@@ -24,6 +24,7 @@ class Ahead:
         self._channel = channel
         self._changed = threading.Condition()
         self._events: deque[Event] = deque()
+        self._nudged = False
         self._end: BaseException | None = None
         self._ended = False
         self._discarding = False
@@ -33,16 +34,26 @@ class Ahead:
         """Begin."""
         self._thread.start()
 
-    def receive(self) -> Event:
-        """The next event; what it shows holds until the next call. Raises as `Channel.receive`."""
+    def receive(self) -> Event | None:
+        """The next event; what it shows holds until the next call. None: `nudge` was called since. Raises as
+        `Channel.receive`."""
         with self._changed:
-            while not self._events:
+            while not self._events and not self._nudged:
                 if self._ended:
                     raise self._end if self._end is not None else AssertionError("nothing comes after a goodbye")
                 self._changed.wait()
+            if self._nudged:
+                self._nudged = False
+                return None
             event = self._events.popleft()
             self._changed.notify_all()
         return event
+
+    def nudge(self) -> None:
+        """Whoever receives has something else to look at. For any thread."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
 
     def last_word(self) -> None:
         """As `Channel.last_word`: what still comes is thrown away."""

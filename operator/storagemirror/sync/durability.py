@@ -1,13 +1,15 @@
 """What of a session is on the target's disk, and what the volume itself says about that.
 
-Files are not synced one by one: the whole file system is, at each mark after a change, beside all else every
-`CHECKPOINT_SECONDS`, and at the end. The marker tells whose copy this is, and whether it was left in good order.
+Files are not synced one by one: the whole file system is, at each mark after a change, every `CHECKPOINT_SECONDS`, and
+at the end. Marks and checkpoints are beside all else: syncing may take long, and what arrives need not wait for it. The
+marker tells whose copy this is, and whether it was left in good order.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 
 import msgspec
 
@@ -41,7 +43,7 @@ class Durability:
         synced = admitted.synced
         self._through_ns = self._remembered_ns = synced.through_ns if synced is not None else 0
         self._synced = clock.monotonic()
-        self._checkpoint: threading.Thread | None = None
+        self._syncing: threading.Thread | None = None
         self._not_durable: StorageMirrorError | None = None
 
     def before_change(self) -> None:
@@ -56,35 +58,41 @@ class Durability:
         if not self._says_already(marker):
             self._write(marker)
 
-    def mark(self, through_ns: int | None) -> None:
-        """Make all that came durable; the source's time up to which it has come whole, None: as before. `VolumeError`
-        and `VolumeFull` when the disk refuses."""
+    def begin_mark(self, through_ns: int | None, ended: Callable[[], None]) -> None:
+        """Begin to make all durable that has come up to now; the source's time up to which it has come whole, None: as
+        before. `ended` is called when that is over, maybe from another thread, maybe at once; then call `end_mark`.
+        What comes meanwhile is for the next mark. Raises as `end_mark`, for a sync that ran before."""
         if through_ns is not None:
             self._through_ns = through_ns
-        self._end_checkpoint()
+        self._end_syncing()
         if self._applier.changed or self._volume.unsynced:
             self._applier.changed = False
-            self._sync()
-        elif self._through_ns - self._remembered_ns >= REMEMBER_NS:
+            self._begin_syncing(ended)
+            return
+        if self._through_ns - self._remembered_ns >= REMEMBER_NS:
             self._remember()
+        ended()
+
+    def end_mark(self) -> None:
+        """The mark that was begun is over, or is waited for. `VolumeError` and `VolumeFull` when the disk refused."""
+        self._end_syncing()
         self._synced = self._clock.monotonic()
 
     def applied(self, through_ns: int) -> None:
-        """A point was applied, and all is on the disk: the volume remembers that, and up to when it has everything."""
+        """A point was applied, and all is on the disk: the volume remembers that, and up to when it has everything.
+        Raises as `end_mark`."""
         self._applier.changed = True
-        self.mark(max(through_ns, self._through_ns))
+        self.begin_mark(max(through_ns, self._through_ns), lambda: None)
+        self.end_mark()
 
     def maybe_checkpoint(self) -> None:
-        """Beside all else: syncing may take long, and what arrives need not wait for it."""
+        """Begin to sync where that is due. Raises as `end_mark`, for a sync that ran before."""
         if self._not_durable is not None:
-            self._end_checkpoint()
+            self._end_syncing()
         if self._clock.monotonic() - self._synced < CHECKPOINT_SECONDS or not self._applier.changed:
             return
-        if self._checkpoint is not None and self._checkpoint.is_alive():
-            return
-        self._synced = self._clock.monotonic()
-        self._checkpoint = threading.Thread(target=self._run_checkpoint, name="checkpoint", daemon=True)
-        self._checkpoint.start()
+        if self._syncing is None or not self._syncing.is_alive():
+            self._begin_syncing(lambda: None)
 
     def finish(self) -> None:
         """The session is over: leave all in order."""
@@ -92,18 +100,19 @@ class Durability:
             if self._through_ns > self._remembered_ns:
                 self._remember()
             return
-        self._end_checkpoint()
+        self._end_syncing()
         if self._applier.changed or self._volume.unsynced:
-            self._sync()
+            self._begin_syncing(lambda: None)
+            self._end_syncing()
         elif self._through_ns > self._remembered_ns:
             self._remember()
         if self._marker.open and self._volume.distrust_after_ns is None:
             self._write(msgspec.structs.replace(self._marker, open=False))
 
     def join(self) -> None:
-        """Wait for a checkpoint that runs."""
-        if self._checkpoint is not None:
-            self._checkpoint.join()
+        """Wait for a sync that runs."""
+        if self._syncing is not None:
+            self._syncing.join()
 
     def _says_already(self, marker: Marker) -> bool:
         """Whether the volume's own marker need not be written for this one."""
@@ -115,14 +124,6 @@ class Durability:
         self._volume.write_marker(marker)
         self._marker = marker
         self._written = True
-
-    def _sync(self) -> None:
-        try:
-            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
-        except StorageMirrorError:
-            self.distrust()
-            raise
-        self._remembered_ns = self._through_ns
 
     def _remember(self) -> None:
         """Nothing has changed since the last sync: it covers more of the source's time by now. An agent that comes
@@ -138,16 +139,27 @@ class Durability:
         with contextlib.suppress(StorageMirrorError):
             self._write(msgspec.structs.replace(self._marker, boot="", mount=None, open=True))
 
-    def _run_checkpoint(self) -> None:
-        try:
-            self._volume.sync(self._through_ns, self._deletions.deleted, self._deletions.there_to_lose)
-        except StorageMirrorError as e:
-            self._not_durable = e  # raised by the session's own thread
+    def _begin_syncing(self, ended: Callable[[], None]) -> None:
+        self._synced = self._clock.monotonic()
+        through_ns, deletions = self._through_ns, self._deletions
+        told = (through_ns, deletions.deleted, deletions.there_to_lose)
 
-    def _end_checkpoint(self) -> None:
+        def run() -> None:
+            try:
+                self._volume.sync(*told)
+                self._remembered_ns = through_ns
+            except StorageMirrorError as e:
+                self._not_durable = e  # raised by the session's own thread
+            finally:
+                ended()
+
+        self._syncing = threading.Thread(target=run, name="sync", daemon=True)
+        self._syncing.start()
+
+    def _end_syncing(self) -> None:
         """Wait for one that runs: two at a time would each write what they knew when they began."""
         self.join()
-        self._checkpoint = None
+        self._syncing = None
         if self._not_durable is not None:
             self.distrust()
             raise self._not_durable

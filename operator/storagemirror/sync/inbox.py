@@ -344,12 +344,20 @@ class Inbox:
         with self._changed:
             self._marking = number
 
-    def marked(self, number: int) -> m.Marked:
-        """The answer to mark `number`."""
-        self.wait(lambda: self._marked is not None and self._marked.number >= number)
-        if self._marked is None:
-            raise AssertionError("waited for it")
-        return self._marked
+    def marked(self, number: int, seconds: float | None = None) -> m.Marked | None:
+        """The answer to mark `number`; None when it has not come in so many seconds (None: it is waited for). Raises
+        what has gone wrong before."""
+
+        def over() -> bool:
+            return self._error is not None or (self._marked is not None and self._marked.number >= number)
+
+        with self._changed:
+            if not self._changed.wait_for(over, seconds):
+                return None
+            if self._marked is not None and self._marked.number >= number:
+                return self._marked
+        self.check()
+        raise AssertionError("there was an error")
 
     def recalled(self) -> m.ManifestWant:
         """The next list of directories that the target wants of a manifest."""

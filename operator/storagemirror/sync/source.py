@@ -132,6 +132,7 @@ class SourceSession:
         self._deltas: Deltas | None = None
         self._welcome: m.Welcome | None = None
         self._marks = 0
+        self._marking_ns = 0
         self._guarded = False
         self._failed = 0
         self._unread: set[int] = set()
@@ -382,23 +383,38 @@ class SourceSession:
 
         `through_ns` (nanoseconds since the Unix epoch, this side's clock) is remembered there. Raises as `mirror`.
         """
-        with self._explained():
-            self._mark(through_ns)
+        self.begin_mark(through_ns)
+        while not self.marked(None):
+            pass
 
-    def _mark(self, through_ns: int) -> None:
+    def begin_mark(self, through_ns: int) -> None:
+        """As `mark`, but do not wait: `marked` tells when it is so. What is sent meanwhile is for the next mark."""
+        with self._explained():
+            self._begin_mark(through_ns)
+
+    def _begin_mark(self, through_ns: int) -> None:
         sender, _ = self._ready()
         Settler(sender, self._clock).settle(resend=False)
         sender.flush()
         self._marks += 1
+        self._marking_ns = through_ns
         self._inbox.expect_mark(self._marks)
         self._channel.send(m.Mark(self._marks, through_ns))
-        answer = self._inbox.marked(self._marks)
-        self._hear()
-        self._raise_failure(answer.reason, answer.message)
-        if self._after_guard():
-            self._mark(through_ns)
-            return
-        self._observer.event(Event(EventKind.MARKED, through_ns=through_ns))
+
+    def marked(self, seconds: float | None = 0.0) -> bool:
+        """Whether all that was sent before the last `begin_mark` is durable on the target; at most so long is waited
+        for that, None: as long as it takes. Raises as `mirror`."""
+        with self._explained():
+            answer = self._inbox.marked(self._marks, seconds)
+            if answer is None:
+                return False
+            self._hear()
+            self._raise_failure(answer.reason, answer.message)
+            if self._after_guard():
+                self._begin_mark(self._marking_ns)
+                return False
+            self._observer.event(Event(EventKind.MARKED, through_ns=self._marking_ns))
+            return True
 
     # -- points
 

@@ -80,6 +80,9 @@ class TargetSession:
         self._bases = Bases(volume.tree, self._channel.send, volume.open_partial, self._known)
         self._keeping: Keeping | None = None
         self._whole = False
+        self._marking: tuple[m.Marked, int | None] | None = None
+        """The answer to a mark that is being made durable, and up to when the target has everything then; None: as
+        before."""
         self.goodbye = False
         """The source has said that it goes."""
 
@@ -113,7 +116,7 @@ class TargetSession:
                 return
             self._admit(hello)
             self._ahead.start()
-            while self._take(self._ahead.receive()):
+            while self._next():
                 pass
             self._finish()
         except Disconnected:
@@ -227,6 +230,14 @@ class TargetSession:
 
     # -- one event
 
+    def _next(self) -> bool:
+        """Wait for what is next, and do it; False when that was all."""
+        event = self._ahead.receive()
+        if event is not None:
+            return self._take(event)
+        self._end_mark()
+        return True
+
     def _take(self, event: WireEvent) -> bool:
         """Do what the source says; False when that was all."""
         if self._keeping is not None and not isinstance(event, (m.Bye, m.Abort)):
@@ -281,6 +292,7 @@ class TargetSession:
                 self._before_change()
                 self._lacking.flags(event)
             case m.Bye():
+                self._end_mark()
                 self.goodbye = True
                 return False
             case _:
@@ -418,22 +430,32 @@ class TargetSession:
     # -- durability
 
     def _mark(self, message: m.Mark) -> None:
+        """Begin to sync; the answer comes when that is over, and what follows does not wait for it."""
+        self._end_mark()
         self._tell_spared()
         first = self._applier.first
         # Where something could not be done, not everything up to then is here: the time stands still.
         self._volume.locks.give_back()
         behind = self._applier.failed > 0 or self._applier.held_back
-        self._durability.mark(None if behind else message.through_ns)
-        if not behind:
-            self._observer.event(Event(EventKind.MARKED, through_ns=message.through_ns))
-        self._channel.send(
-            m.Marked(
-                message.number,
-                self._applier.failed,
-                first.reason if first is not None else None,
-                f"{printable(first.path)}: {first.message}" if first is not None else "",
-            )
+        answer = m.Marked(
+            message.number,
+            self._applier.failed,
+            first.reason if first is not None else None,
+            f"{printable(first.path)}: {first.message}" if first is not None else "",
         )
+        through_ns = None if behind else message.through_ns
+        self._marking = (answer, through_ns)
+        self._durability.begin_mark(through_ns, self._ahead.nudge)
+
+    def _end_mark(self) -> None:
+        """Answer the mark that was begun, if there is one."""
+        if self._marking is None:
+            return
+        (answer, through_ns), self._marking = self._marking, None
+        self._durability.end_mark()
+        if through_ns is not None:
+            self._observer.event(Event(EventKind.MARKED, through_ns=through_ns))
+        self._channel.send(answer)
 
     def _tell_spared(self) -> None:
         """What was kept aside since: it counts with the rest."""
