@@ -24,7 +24,8 @@ class Unsettled:
         self._lock = threading.Lock()
         self._paths: set[bytes] = set()
         self._trees: set[bytes] = set()
-        self._marking: tuple[frozenset[bytes], frozenset[bytes]] = frozenset(), frozenset()
+        self._marking: tuple[set[bytes], set[bytes]] = set(), set()
+        """Paths and trees of the mark that is open."""
         self._whole = False
 
     def drain(self, timeout: float) -> Drained:
@@ -38,24 +39,22 @@ class Unsettled:
     def marking(self) -> None:
         """A mark is begun for all that was drained up to now; one at a time."""
         with self._lock:
-            self._marking = frozenset(self._paths), frozenset(self._trees)
-            self._paths.clear()
-            self._trees.clear()
+            self._marking = self._paths, self._trees
+            self._paths, self._trees = set(), set()
 
     def settled(self) -> None:
         """All that was drained before the last `marking` is on the target's disk."""
         with self._lock:
-            self._marking = frozenset(), frozenset()
+            self._marking = set(), set()
             self._whole = True
 
     def unsettle(self) -> None:
         """The target may have lost what no mark has settled: it is named again by the next drain."""
         with self._lock:
-            paths, trees = self._all()
-            self._paths.clear()
-            self._trees.clear()
-            self._marking = frozenset(), frozenset()
-        changes = Changes(paths=paths, trees=trees)
+            paths, trees = self._marking[0] | self._paths, self._marking[1] | self._trees
+            self._marking = set(), set()
+            self._paths, self._trees = set(), set()
+        changes = Changes(paths=frozenset(paths), trees=frozenset(trees))
         if changes:
             self._watch.put_back(changes)
 
@@ -65,9 +64,6 @@ class Unsettled:
         with self._lock:
             return sum(map(len, (self._paths, self._trees, *self._marking)))
 
-    def _all(self) -> tuple[frozenset[bytes], frozenset[bytes]]:
-        return self._marking[0] | self._paths, self._marking[1] | self._trees
-
     def lag_bytes(self) -> int | None:
         """Sizes of all files that changed and are not settled: what has to be sent at most. None: not known.
 
@@ -75,11 +71,13 @@ class Unsettled:
         """
         waiting = self._watch.pending()
         with self._lock:
-            drained, trees = self._all()
-            paths = waiting.paths | drained
             known = self._whole and self._watch.capture is Capture.WATCH
-            if not known or waiting.trees or trees or len(paths) > MOST_NAMES:
+            trees = waiting.trees or self._trees or self._marking[1]
+            if not known or trees or max(map(len, (waiting.paths, self._paths, self._marking[0]))) > MOST_NAMES:
                 return None
+            paths = waiting.paths | self._paths | self._marking[0]
+        if len(paths) > MOST_NAMES:
+            return None
         return sum(self._size(path) for path in paths)
 
     def _size(self, path: bytes) -> int:
