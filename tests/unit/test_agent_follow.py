@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from storagemirror.agent.follow import IDLE_SECONDS, MARK_SECONDS, RETRY_SECONDS, Ends, Following
+from storagemirror.agent.follow import IDLE_SECONDS, MARK_SECONDS, OPEN_NAMES, RETRY_SECONDS, Ends, Following
 from storagemirror.agent.view import View
 from storagemirror.contract import Capture, CompareBy, Phase, Problem
 from storagemirror.errors import Held, VolumeError, VolumeFull
@@ -59,6 +59,8 @@ class World:
     kind: str = "ext4"
     reason: str = ""
     drains: int = 0
+    drained: int = 0
+    """Names that are not settled."""
     compare: CompareBy = CompareBy.SIZE_AND_TIME
     remirror: CompareBy | None = None
 
@@ -131,6 +133,10 @@ class World:
         if found is PAUSE:
             self.now += timeout
         return Drained(found.paths, found.trees, found.renames, self.now_ns())
+
+    @property
+    def names(self) -> int:
+        return self.drained
 
     def marking(self) -> None:
         """The real one is looked at in contracts/test_agent_lag.py."""
@@ -228,6 +234,13 @@ def test_a_mark_promises_what_was_sent_before_it_and_no_more() -> None:
         world.follow(steps)
     assert world.now >= opened + 2.0
     assert world.view.sight.through_ns == int(opened * SECOND)
+
+
+def test_many_changes_wait_for_a_disk_that_hangs() -> None:
+    world = World([Drained(), PAUSE, FILE, FILE], mark_takes=60.0)
+    world.drained = OPEN_NAMES + 1
+    world.follow(3)
+    assert world.done[3:] == ["mark", "settled", "apply", "apply"], "memory would have no bound"
 
 
 def test_a_comparison_waits_for_the_mark_that_is_open() -> None:

@@ -24,6 +24,8 @@ IDLE_SECONDS = 1.0
 """With nothing to send, the target is told so often up to when nothing has happened."""
 MARK_SECONDS = 0.5
 """While there is something to send, at least so long between two marks: each costs the target an fsync of all."""
+OPEN_NAMES = 10_000
+"""While the target syncs, changes are sent on until so many are not settled; more wait in the watch, up to a limit."""
 RETRY_SECONDS = 30.0
 """Entries that the target could not write are tried again after so long, by a full comparison."""
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "lustre", "9p"})
@@ -69,6 +71,8 @@ class Sees(Protocol):
 class Collects(Protocol):
     """What is needed of `Unsettled`."""
 
+    @property
+    def names(self) -> int: ...
     def drain(self, timeout: float) -> Drained: ...
     def marking(self) -> None: ...
     def settled(self) -> None: ...
@@ -223,6 +227,8 @@ class Following:
 
     def _step(self, timeout: float, *, settle: bool = False) -> None:
         """Take what has changed, send it, and make it durable when it is time (or at once: `settle`)."""
+        if self._unsettled.names > OPEN_NAMES:
+            self._hear_mark(None)
         changes = self._drain(timeout)
         began = self._clock.monotonic()
         self._prover.note(changes)
