@@ -124,10 +124,13 @@ class Database(Stage, ABC):
         return found
 
     def is_point(self) -> bool:
-        """Whether the copy is a point, and could be promoted. (CrashConsistent is not asked for: on a busy machine
-        points may lack changes through memory maps, as SQLite makes them in its `-shm`, and it turns False then.)"""
-        held = {c["type"] for c in self.seen().get("conditions") or [] if c["status"] == "True"}
-        return {"Replicating", "Fenceable", "Promotable"} <= held
+        """Whether the copy is a point, and could be promoted. Promotable is so too while the first one is applied; the
+        status says which one it is. (CrashConsistent is not asked for: on a busy machine points may lack
+        changes through memory maps, as SQLite makes them in its `-shm`, and it turns False then.)"""
+        seen = self.seen()
+        held = {c["type"] for c in seen.get("conditions") or [] if c["status"] == "True"}
+        points = [(volume.get("copyPoint") or {}).get("promotable") for volume in seen.get("volumes") or []]
+        return {"Replicating", "Fenceable", "Promotable"} <= held and bool(points) and all(points)
 
     def ready(self, seconds: float = 120) -> None:
         """Until the copy is a point of a time at which a client had written."""
