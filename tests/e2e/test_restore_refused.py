@@ -100,5 +100,10 @@ def test_a_home_that_is_gone_or_new_or_too_small_and_a_restore_that_is_deleted(c
     # What the first attempt wrote in its last second cannot be told from what somebody wrote just after it.
     assert {name for one in done["diverged"] for name in one["first"]} <= {"ledger"}
     came_home(fenced, epoch=fenced.status()["epoch"])
-    lost = case.get("restore", "lost")["status"]
-    assert (lost["phase"], lost["reason"]) == ("Failed", "PairMissing")
+
+    def lost() -> tuple[str, str]:
+        status = case.get("restore", "lost")["status"]
+        return status["phase"], status["reason"]
+
+    case.until("the one without a pair to be given up, a minute after it was made", lambda: lost()[0] == "Failed")
+    assert lost() == ("Failed", "PairMissing")
