@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from storagemirror.fs.tree import Tree
 from storagemirror.sync.durability import CHECKPOINT_SECONDS
 from storagemirror.sync.requests import Changes
 from tests.support import trees
+from tests.support.agents import wait_for
 from tests.support.engine import Pair, joined
 
 
@@ -99,13 +99,6 @@ def test_what_a_disk_may_have_lost_is_sent_again(tmp_path: Path, when: str) -> N
     assert trees.differences(source, target) == []
 
 
-def _until(what: str, holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end, f"waited for {what}"
-        time.sleep(0.005)
-
-
 def _through(disk: SlowDisk) -> int:
     synced = disk.synced()
     assert synced is not None
@@ -127,7 +120,7 @@ def _slow(tmp_path: Path) -> Iterator[tuple[Pair, SlowDisk, Path, Path]]:
         trees.write(source / "one", "first")
         pair.source.apply(Changes(paths=frozenset({b"one"})))
         pair.source.begin_mark(2)
-        _until("the sync", lambda: disk.begun == 2)
+        wait_for(lambda: disk.begun == 2, "the sync", 10)
         try:
             yield pair, disk, source, target
         finally:
@@ -138,14 +131,14 @@ def test_changes_are_applied_while_the_disk_of_the_target_syncs(tmp_path: Path) 
     with _slow(tmp_path) as (pair, disk, source, target):
         trees.write(source / "two", "second")
         pair.source.apply(Changes(paths=frozenset({b"two"})))
-        _until("the change", (target / "two").exists)
+        wait_for((target / "two").exists, "the change", 10)
         assert not pair.source.marked(0.05), "it is durable before its sync has ended"
         assert _through(disk) == 1
         disk.let.release()
         assert pair.source.marked(10)
         assert _through(disk) == 2
         pair.source.begin_mark(3)
-        _until("a sync of what came meanwhile", lambda: disk.begun == 3)
+        wait_for(lambda: disk.begun == 3, "a sync of what came meanwhile", 10)
         disk.let.release()
         assert pair.source.marked(10)
         assert _through(disk) == 3

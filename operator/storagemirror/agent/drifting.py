@@ -36,6 +36,7 @@ class Drifting:
         self._compared: tuple[int, int] | None = None
         """The same of one that is not durable yet, and for which no mark is begun."""
         self._marking: tuple[int, int] | None = None
+        """The same of one whose mark is open."""
         self._found: tuple[MirrorResult, Drained] | None = None
         """What is not told yet, and what the watch had told before that was not sent yet."""
         self._judging = False

@@ -292,8 +292,7 @@ class Following:
         self._dirty = False
 
     def _hear_mark(self, seconds: float | None) -> None:
-        """Take the answer to the mark that was begun, if there is one; wait so long for it, None: until it comes.
-        Changes go on to be sent meanwhile."""
+        """Take the answer to the mark that was begun, if there is one; wait so long for it, None: until it comes."""
         while self._marking is not None:
             if self._session.marked(seconds):
                 self._settled(self._marking)

@@ -344,20 +344,18 @@ class Inbox:
         with self._changed:
             self._marking = number
 
-    def marked(self, number: int, seconds: float | None = None) -> m.Marked | None:
+    def marked(self, number: int, seconds: float | None) -> m.Marked | None:
         """The answer to mark `number`; None when it has not come in so many seconds (None: it is waited for). Raises
         what has gone wrong before."""
 
-        def over() -> bool:
-            return self._error is not None or (self._marked is not None and self._marked.number >= number)
+        def answer() -> m.Marked | None:
+            return self._marked if self._marked is not None and self._marked.number >= number else None
 
         with self._changed:
-            if not self._changed.wait_for(over, seconds):
-                return None
-            if self._marked is not None and self._marked.number >= number:
-                return self._marked
-        self.check()
-        raise AssertionError("there was an error")
+            self._changed.wait_for(lambda: answer() is not None or self._error is not None, seconds)
+            if (found := answer()) is None:
+                self.check()
+            return found
 
     def recalled(self) -> m.ManifestWant:
         """The next list of directories that the target wants of a manifest."""

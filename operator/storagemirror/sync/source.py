@@ -401,7 +401,7 @@ class SourceSession:
         self._inbox.expect_mark(self._marks)
         self._channel.send(m.Mark(self._marks, through_ns))
 
-    def marked(self, seconds: float | None = 0.0) -> bool:
+    def marked(self, seconds: float | None) -> bool:
         """Whether all that was sent before the last `begin_mark` is durable on the target; at most so long is waited
         for that, None: as long as it takes. Raises as `mirror`."""
         with self._explained():
