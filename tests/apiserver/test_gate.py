@@ -14,6 +14,7 @@ from tests.support.apiserver import ApiServer
 from tests.support.chart import CRDS, HOME, PROBE, RELEASE, apply, bare_server
 from tests.support.gate import GATE, SOURCE, TARGET, Place, pod
 from tests.support.pairs import CORE
+from tests.support.policies import wait_for_the_gate
 
 pytestmark = pytest.mark.apiserver
 
@@ -28,6 +29,7 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         server.namespace(HOME)
         server.apply(CRDS)
         apply(server, "serviceaccount", "rbac", "gate")
+        wait_for_the_gate(server)
         yield server
 
 

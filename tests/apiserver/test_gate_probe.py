@@ -21,6 +21,7 @@ from tests.support.chart import CRDS, HOME, OPERATOR, PROBE, RELEASE, apply, bar
 from tests.support.fragile import FragileApi
 from tests.support.gate import GATE, SOURCE, TARGET, Place
 from tests.support.pairs import CORE, PAIRS
+from tests.support.policies import wait_for_the_gate
 
 pytestmark = pytest.mark.apiserver
 
@@ -32,6 +33,7 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         server.namespace(HOME)
         server.apply(CRDS)
         apply(server, "serviceaccount", "rbac", "gate")
+        wait_for_the_gate(server)
         yield server
 
 

@@ -21,6 +21,7 @@ from tests.support.apiserver import ApiServer
 from tests.support.chart import CHART, HOME, RELEASE, bare_server, helm
 from tests.support.operator_process import OperatorProcess
 from tests.support.pairs import CORE, Playground
+from tests.support.policies import wait_for_the_gate
 
 pytestmark = pytest.mark.apiserver
 
@@ -44,6 +45,7 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def installed(apiserver: ApiServer) -> Iterator[None]:
     """The release is installed, and gone afterwards."""
     helm(apiserver, "install", RELEASE, CHART)
+    wait_for_the_gate(apiserver)
     yield
     helm(apiserver, "uninstall", RELEASE, "--no-hooks", "--ignore-not-found")
     apiserver.client().delete(f"{LEASE}/storagemirror-operator", check=False)

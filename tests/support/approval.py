@@ -12,9 +12,11 @@ from tests.cluster.command import wait_for
 from tests.support.api_client import ApiClient
 from tests.support.apiserver import ApiServer
 from tests.support.chart import CRDS, HOME, apply, bare_server
+from tests.support.policies import wait_for_the_approvals
 
 POLICIES = ("storagemirror-approve", "storagemirror-approve-restore", "storagemirror-approve-standing")
 ADMIN = "/apis/rbac.authorization.k8s.io/v1/clusterroles/admin"
+TRIED = "policies-are-tried-here"
 CONTROLLERS = "clusterrole-aggregation-controller,validatingadmissionpolicy-status-controller"
 
 
@@ -27,6 +29,7 @@ def approving_server(directory: Path) -> Iterator[ApiServer]:
         apply(server, "serviceaccount", "rbac", "user-roles", "approval")
         wait_for("the policies' types to be checked", lambda: None not in faults(server).values(), 30)
         wait_for("admin to get the verb", lambda: "approve" in server.client().get(ADMIN).text, 30)
+        wait_for_the_approvals(standing_user(server, server.namespace(TRIED), "edit"), TRIED)
         yield server
 
 

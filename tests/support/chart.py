@@ -13,6 +13,7 @@ from tests.cluster.command import run
 from tests.cluster.layout import checkout
 from tests.cluster.tools import ensure_tools
 from tests.support.apiserver import ApiServer
+from tests.support.policies import wait_for_the_gate, wait_for_the_signatures
 
 CRDS = checkout() / "crds"
 CHART = checkout() / "charts" / "storagemirror"
@@ -58,8 +59,10 @@ def helm(server: ApiServer, *words: str | Path) -> str:
 
 
 def install(server: ApiServer) -> None:
-    """A release with the values of the chart."""
+    """A release with the values of the chart, when its policies are in effect."""
     helm(server, "install", RELEASE, CHART, "--create-namespace")
+    wait_for_the_gate(server)
+    wait_for_the_signatures(server)
 
 
 def apply(server: ApiServer, *templates: str) -> None:
