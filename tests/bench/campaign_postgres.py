@@ -3,7 +3,11 @@
 Each round: pgbench alone, with `Live`, and with `Point`, one after the other; at a random moment of the last both
 agents are killed, the copy is brought to its point, and PostgreSQL is started on it. It must start, pg_amcheck must
 find nothing, the balances must be equal, and every transaction that pgbench had counted before the moment of the last
-reported point must be there. Printed: throughput and latency, for how long writes waited (FIFREEZE itself and what we
+reported point must be there.
+
+As on a cluster, each has the share of the processors that its pod's CPU request gives: PostgreSQL and its clients 1 CPU
+(`--request`; 0 lets all compete as they are), each agent what a pair requests by default. The copy lies in memory
+(`--target-in`): another node's disk takes nothing from the source's. Printed: throughput and latency, for how long writes waited (FIFREEZE itself and what we
 added), points made and put off and why, and what an fsync takes on this disk.
 """
 
@@ -17,15 +21,18 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storagemirror.api.agents import ResourceRequests
 from storagemirror.clock import from_rfc3339
 from storagemirror.contract import Consistency, Phase, PointsMade, ReplicationOrder
 from storagemirror.fs.target import TargetVolume
 from tests.support.agents import AgentPair
 from tests.support.disks import disk
-from tests.support.guards import guards
+from tests.support.guards import Guards, guards
+from tests.support.podweight import enter, pod
 from tests.support.pointpair import points, until_point
 from tests.support.postgres import Cluster
 from tests.support.smallapi import SmallApi
@@ -86,12 +93,42 @@ class Round:
     promised: int
 
 
-def play(directory: Path, scale: int, seconds: int, interval: float, chance: random.Random) -> Round:
+@dataclass(frozen=True)
+class Plan:
+    """What each round does. `request`: of PostgreSQL's pod, in thousandths of a processor; 0: none has a share.
+    `target_in`: where the target's disk is made; None: beside the source's."""
+
+    scale: int
+    seconds: int
+    interval: float
+    request: int
+    target_in: Path | None
+
+
+def weigh(plan: Plan, stack: ExitStack, pair: AgentPair, ours: Guards) -> None:
+    """Each agent, with its guards, gets the share of its pod."""
+    if not plan.request:
+        return
+    request = int(str(ResourceRequests().cpu).removesuffix("m"))
+    guards_too = [guard.pid for guard in ours.processes]
+    for agent, others in ((pair.source, guards_too), (pair.target, [])):
+        group = stack.enter_context(pod(agent.role.value, request))
+        for pid in (agent.running().pid, *others):
+            enter(group, pid)
+
+
+def play(directory: Path, plan: Plan, chance: random.Random) -> Round:
     """One round."""
+    scale, seconds, interval = plan.scale, plan.seconds, plan.interval
     benches: dict[str, Bench] = {}
-    with disk(directory, "ext4", 1500 + 40 * scale, "source") as source, disk(
-        directory, "ext4", 3000 + 80 * scale, "target"
-    ) as target, guards(directory, source.path) as ours:  # fmt: skip
+    with ExitStack() as stack:
+        elsewhere = directory
+        if plan.target_in is not None:
+            elsewhere = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=plan.target_in)))
+            os.chmod(elsewhere, 0o755)
+        source = stack.enter_context(disk(directory, "ext4", 1500 + 40 * scale, "source"))
+        target = stack.enter_context(disk(elsewhere, "ext4", 3000 + 80 * scale, "target"))
+        ours = stack.enter_context(guards(directory, source.path))
         ours.both()
         api = SmallApi(directory)
         pair = AgentPair(directory, "shop", lambda role: api)
@@ -103,6 +140,7 @@ def play(directory: Path, scale: int, seconds: int, interval: float, chance: ran
             print(f"fsync p99 {1000 * fsync_p99(source.path):.1f} ms", flush=True)
             benches["alone"] = bench(cluster, directory, seconds)
             pair.start()
+            weigh(plan, stack, pair, ours)
             pair.until(Phase.REPLICATING, 120)
             benches["live"] = bench(cluster, directory, seconds)
             order = ReplicationOrder(consistency=Consistency.POINT, interval_seconds=interval)
@@ -150,14 +188,25 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--scale", type=int, default=5, help="of pgbench: 15 MB each")
     parser.add_argument("--interval", type=float, default=1.0)
+    parser.add_argument("--request", type=int, default=1000, help="of PostgreSQL's pod, in thousandths of a processor")
+    parser.add_argument("--target-in", type=Path, default=Path("/dev/shm"), help="directory of the target's disk")
     parser.add_argument("--seed", type=int, default=None, help="default: the time")
     given = parser.parse_args()
     chance = random.Random(given.seed if given.seed is not None else time.time_ns())
+    plan = Plan(given.scale, given.seconds, given.interval, given.request, given.target_in)
+    with pod("application", plan.request) if plan.request else nullcontext() as group:
+        if group is not None:
+            enter(group, os.getpid())
+        return rounds(given.rounds, plan, chance)
+
+
+def rounds(number_of: int, plan: Plan, chance: random.Random) -> int:
+    """All of them, and the medians."""
     found: list[Round] = []
-    for number in range(given.rounds):
+    for number in range(number_of):
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
             os.chmod(directory, 0o755)
-            one = play(Path(directory), given.scale, given.seconds, given.interval, chance)
+            one = play(Path(directory), plan, chance)
         found.append(one)
         made = one.made
         print(

@@ -7,6 +7,7 @@ import mmap
 import os
 import random
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -18,6 +19,7 @@ import pytest
 from storagemirror.contract import Capture
 from storagemirror.fs.trace import Trace, TraceUnavailable, open_trace
 from storagemirror.fs.trace.keeping import OwnKeeper
+from storagemirror.sync.freezing import NotFrozen
 from storagemirror.sync.pointmaker.standstill import Limits, PutOff
 from tests.support.disks import disk
 from tests.support.pointrun import PATIENT, Run, traced
@@ -292,3 +294,46 @@ def test_a_trace_that_leaves_a_file_out_is_found_out_and_what_it_missed_is_mende
     assert run.point() == []
     assert run.maker.figures.missed == 1
     assert mode(run) is Capture.WATCH
+
+
+@pytest.mark.parametrize("run", [("ext4", 64), ("xfs", 300)], indirect=True, ids=["ext4", "xfs"])
+def test_what_is_overwritten_all_the_time_proves_the_trace_without_a_freeze(run: Run) -> None:
+    hot = run.root / "here" / "hot"
+    fill(hot, 16)
+    run.mirror()
+    run.maker.limits = Limits(max_stall=30.0)
+    assert run.point() == []
+    assert mode(run) is not Capture.TRACE
+    stop = threading.Event()
+
+    def overwrite() -> None:
+        chance = random.Random(7)
+        with hot.open("r+b", buffering=0) as file:
+            while not stop.wait(0.002):
+                file.seek(chance.randrange(256) * 64 * 1024)
+                file.write(os.urandom(64 * 1024))
+
+    writer = threading.Thread(target=overwrite)
+    writer.start()
+    put_off = 0
+    try:
+        run.maker.limits = Limits(max_stall=0.045, look_seconds=0.02)  # 16 MiB are too much to be read in that time
+        run.maker._standstill._freeze_seconds, run.maker._standstill._read_rate = 0.03, 1e9
+        end = time.monotonic() + 20.0
+        while put_off < 15 and time.monotonic() < end:
+            stalls = len(run.maker.figures.stalls)
+            try:
+                run.maker.make(run.model)
+            except (PutOff, NotFrozen):
+                put_off += 1
+            if mode(run) is Capture.TRACE:
+                break
+            assert len(run.maker.figures.stalls) == stalls, "it was frozen: the test proves nothing"
+    finally:
+        stop.set()
+        writer.join()
+    assert mode(run) is Capture.TRACE
+    assert put_off > 0
+    run.maker.limits = PATIENT
+    assert run.point() == []
+    assert run.maker.figures.missed == 0

@@ -185,3 +185,74 @@ def test_ranges() -> None:
     assert outside(4, 6, [(0, 10)]) == []
     assert joined([(0, 1)], [(1, 2), (5, 6)]) == [(0, 2), (5, 6)]
     assert joined(None, [(0, 1)]) is None
+
+
+def evidence(one: Narrowing, path: Path, named: Ranges, *changed: int, frozen: bool = False) -> int:
+    """All of the file is to be read, these were named of it all the same, and these blocks differ; the inode."""
+    known = known_of(path)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        narrowed = one.narrow(known, None, fd, os.fstat(fd), named)
+        assert narrowed.ranges is None
+        with one.compare(known, narrowed, fd, frozen=frozen) as comparison:
+            for block in changed:
+                comparison.add(Part(block * BLOCK, BLOCK, None))
+    finally:
+        os.close(fd)
+    return known.inode
+
+
+class TestAFileThatIsReadAsAWholeForOtherReasons:
+    """It changes all the time, so that it is never told for good before the trace is proven."""
+
+    def test_what_was_named_of_it_proves(self, file: Path) -> None:
+        capture = Told(names_pages=False)
+        evidence(narrowing(capture), file, [(0, P)], 0)
+        assert (capture.named, capture.missed) == (1, 0)
+
+    def test_what_is_named_after_it_was_read_proves_without_a_freeze(self, file: Path) -> None:
+        capture = Told(names_pages=False)
+        one = narrowing(capture)
+        inode = evidence(one, file, [(0, P)], 0, 2, 3)
+        for begin in (2 * BLOCK, 3 * BLOCK):
+            assert capture.named == 0
+            capture.next = hints(inode, [(begin, begin + P)])
+            one.drain()
+        assert (capture.named, capture.missed) == (3, 0)
+
+    @pytest.mark.parametrize("frozen", [False, True])
+    def test_what_was_not_named_proves_nothing_and_breaks_nothing(self, file: Path, frozen: bool) -> None:
+        capture = Told(names_pages=False)
+        one = narrowing(capture)
+        evidence(one, file, [(0, P)], 0, 2, frozen=frozen)
+        one.drain(frozen=True)
+        assert (capture.named, capture.missed) == (0, 0)
+
+    def test_nothing_is_learned_where_nothing_was_named_or_hints_were_lost(self, file: Path) -> None:
+        capture = Told(names_pages=False)
+        one = narrowing(capture)
+        evidence(one, file, [], 2)
+        inode = evidence(one, file, [(0, P)], 2)
+        capture.next = Hints(lost=True, pages={inode: [(2 * BLOCK, 3 * BLOCK)]})
+        one.drain()
+        one.drain(frozen=True)
+        assert (capture.named, capture.missed) == (0, 0)
+
+    def test_a_change_of_unknown_pages_ends_it(self, file: Path) -> None:
+        capture = Told(names_pages=False)
+        one = narrowing(capture)
+        inode = evidence(one, file, [(0, P)], 2, 3)
+        capture.next = Hints(whole={inode}, pages={inode: [(2 * BLOCK, 3 * BLOCK)]})
+        one.drain()
+        capture.next = hints(inode, [(3 * BLOCK, 4 * BLOCK)])
+        one.drain(frozen=True)
+        assert (capture.named, capture.missed) == (0, 0)
+
+
+def test_the_trace_is_proven_by_what_is_named_later_too(file: Path) -> None:
+    capture = Told(names_pages=False)
+    one = narrowing(capture)
+    inode = compare(one, file, [(0, P)], 2, frozen=False)
+    capture.next = hints(inode, [(2 * BLOCK + P, 2 * BLOCK + 2 * P)])
+    one.drain()
+    assert (capture.named, capture.missed) == (1, 0)

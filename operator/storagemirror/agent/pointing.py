@@ -154,13 +154,15 @@ class Pointing:
     def _make(self) -> bool | None:
         """Whether a point was made; None: it was put off."""
         queueing = self._points.queueing
-        overflows = queueing.overflows
+        overflows, anew = queueing.overflows, self._maker.figures.begun_anew
         try:
             made = self._maker.make(self._line)
             queueing.covered(overflows)  # what was dropped was looked for everywhere
         except (PutOff, NotFrozen, FreezeLost) as e:
             if e.reason != self._said:
                 log.warning("no point this time: %s: %s", e.reason, e.message)
+            if self._maker.figures.begun_anew != anew:
+                log.warning("the point that could not be made is begun anew: its content was overwritten over and over")
             self._said = e.reason
             return None
         self._said = ""

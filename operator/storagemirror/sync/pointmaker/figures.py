@@ -37,6 +37,8 @@ class Figures:
     made: int = 0
     empty: int = 0
     """Nothing had changed: nothing was frozen and nothing sent."""
+    begun_anew: int = 0
+    """Points that were dropped, put off, as more had been told in vain than they needed."""
     told_again: int = 0
     """Points that were told once more, from what was kept of them, after the connection broke."""
     interval: float | None = None

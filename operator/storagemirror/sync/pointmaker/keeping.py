@@ -15,6 +15,7 @@ from storagemirror.entry import Size, TimeNs
 from storagemirror.point import Names, Object, PointDigest, RecordKind, Zeros, encode, read_names, read_object
 from storagemirror.sync.pointmaker.line import Teller
 from storagemirror.sync.pointmaker.queue import Queue, QueueFull, Tape
+from storagemirror.sync.pointmaker.repeating import Repeats
 from storagemirror.wire.content import data_prefix
 
 _OFFSET_BYTES = 8
@@ -86,7 +87,7 @@ class KeepingTeller:
 
     def __init__(self, wire: Teller, queue: Queue, before: bytes) -> None:
         """`before`: digest of the base."""
-        self._wire = wire
+        self._wire = Repeats(wire)
         self._digest = PointDigest(before)
         self._told: Tape | None = queue.tape(on_disk=False)
         """What is on the wire; None: it was not kept."""
@@ -94,6 +95,11 @@ class KeepingTeller:
         self._holding = False
         self._ending: _Ending | None = None
         self.frozen = Aside(self, self._later)
+
+    @property
+    def repeats(self) -> Repeats:
+        """How much was told more than once."""
+        return self._wire
 
     def give_up(self) -> bool:
         """Make room: forget what is on the wire. Whether there was something."""

@@ -4,7 +4,8 @@ A *point* is the state of the volume at one moment while it was frozen. It is se
 before. One point may be on its way while the next one's passes go on; it is ended only once the one before is durable.
 
 What is told before a freeze is told for good: a freeze that is put off, or a point that was thrown away because the
-volume did not stand still, leave the point open, and the next attempt goes on from there.
+volume did not stand still, leave the point open, and the next attempt goes on from there. But where more was told in
+vain than the point needs (`repeating`), it is dropped and begun anew: the target's room stays bounded.
 """
 
 from __future__ import annotations
@@ -172,6 +173,15 @@ class Maker:
             opened.teller.drop()
             self._forget_told(opened)
 
+    def _begin_anew(self, line: Line) -> None:
+        """Where the point that is open was told over and over, and is put off: what the target keeps of it goes."""
+        opened = self._opened
+        if opened is None or not opened.teller.repeats.too_many:
+            return
+        self.figures.why += f"; begun anew: {opened.teller.repeats.again:,} bytes of it were overwritten before its end"
+        self.figures.begun_anew += 1
+        self.let_go(line)
+
     def forget(self) -> None:
         """Nothing that was kept is needed any more. For the last time, too."""
         if self._opened is not None:
@@ -222,6 +232,7 @@ class Maker:
             made = self._make(line)
         except (PutOff, NotFrozen, FreezeLost) as e:
             self._count(e)
+            self._begin_anew(line)
             raise
         finally:
             self.unsent_bytes = self._unsent()

@@ -5,8 +5,11 @@ or whose ctime moved without a word is read as a whole. On btrfs, where holes an
 lie tells of them.
 
 As long as the trace is not proven, all is read, and compared with what would have been: a block that differs from what
-was told, and was not named, may have been written after the last drain. It is kept until the volume stands still, when
-everything has been named. From then on this is done with a part of what is read, for good.
+was told, and was not named, may have been written after the last drain. It is kept until it is named, or the volume
+stands still, when everything has been. From then on this is done with a part of what is read, for good.
+
+A file that changes all the time is never told for good as long as the trace is not proven, and all of it is to be read,
+whatever was named of it. What was named is held against it all the same: it can prove the trace there, and not break it.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ class Narrowed:
     """All is read, and these are the blocks that may differ by what was named. None: nothing can be learned."""
     named: Ranges | None = None
     """Of these, what pages were named of."""
+    lenient: bool = False
+    """What differs and was not named is no miss."""
 
 
 class Narrowing:
@@ -54,6 +59,10 @@ class Narrowing:
         """Of what had only begun when it was named, by inode number, since the last point: see `Hints`."""
         self._unexplained: dict[int, Ranges] = {}
         """Blocks that differed and that nobody has named yet."""
+        self._waiting: dict[int, int] = {}
+        """Of files with such blocks: stretches that differed, named or not."""
+        self._lenient: set[int] = set()
+        """Files of which such blocks are no miss."""
         self._reads = 0
 
     def drain(self, *, frozen: bool = False) -> Hints:
@@ -71,10 +80,16 @@ class Narrowing:
                     hints.pages[inode] = merged([*hints.pages.get(inode, ()), *ranges])
         return hints
 
-    def narrow(self, known: Known, named: Ranges | None, fd: int, found: os.stat_result) -> Narrowed:
+    def narrow(
+        self, known: Known, named: Ranges | None, fd: int, found: os.stat_result, evidence: Ranges | None = None
+    ) -> Narrowed:
         """Before the file that is open as `fd` is read; `named` is what was named of it since it was told (None: it is
-        not by its pages that we know). OSError."""
+        not by its pages that we know), `evidence` the same where all is to be read for other reasons (None: not
+        known). OSError."""
         capture = self._capture
+        lenient = named is None and bool(evidence) and not capture.names_pages
+        if lenient:
+            named = evidence
         where = None
         if found.st_size > PIECE and not capture.names_structure:
             where = kernel.placed(fd)
@@ -97,7 +112,7 @@ class Narrowing:
         if known.sums is None or self.standing.get(known.inode, []) is None:
             return Narrowed(None, where)
         claimed = joined(list(ranges), self.standing.get(known.inode, []))
-        return Narrowed(None, where, _blocks(claimed or []), _blocks(named))
+        return Narrowed(None, where, _blocks(claimed or []), _blocks(named), lenient)
 
     def told(self, found: os.stat_result, ctime_ns: int) -> int:
         """With which ctime a file was told that was `found` so after the `syncfs` and before it was read; `ctime_ns` is
@@ -125,25 +140,41 @@ class Narrowing:
                 return
             late = _blocks(list(kernel.moved(narrowed.placed, after)))
             unexplained = [rest for begin, end in unexplained for rest in outside(begin, end, late)]
-        if frozen or not unexplained:
+        if not unexplained or (frozen and not narrowed.lenient):
             self._capture.compared(comparison.named, len(unexplained))
-        else:
+        elif not frozen:
             self._unexplained[known.inode] = merged([*self._unexplained.get(known.inode, ()), *unexplained])
+            differed = comparison.named + len(unexplained)
+            self._waiting[known.inode] = self._waiting.get(known.inode, 0) + differed
+            if narrowed.lenient:
+                self._lenient.add(known.inode)
 
     def _hear(self, hints: Hints) -> None:
         if hints.lost:
-            self._unexplained.clear()
+            self._forget()
         for inode in self._unexplained.keys() & (hints.pages.keys() | hints.whole):
             named = _blocks(hints.pages.get(inode, []))
             rest = [left for begin, end in self._unexplained.pop(inode) for left in outside(begin, end, named)]
             if rest and inode not in hints.whole:
                 self._unexplained[inode] = rest
+                continue
+            differed = self._waiting.pop(inode)
+            self._lenient.discard(inode)
+            if not rest:
+                # All that differed has been named by now: no need to wait for a freeze that may never come.
+                self._capture.compared(differed, 0)
 
     def _conclude(self) -> None:
         """The volume stands still: what is not named by now never will be."""
-        if self._unexplained:
-            self._capture.compared(0, sum(map(len, self._unexplained.values())))
-            self._unexplained.clear()
+        missed = sum(len(rest) for inode, rest in self._unexplained.items() if inode not in self._lenient)
+        if missed:
+            self._capture.compared(0, missed)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._unexplained.clear()
+        self._waiting.clear()
+        self._lenient.clear()
 
 
 class Comparison:

@@ -109,7 +109,8 @@ class Passes:
             self._survey.look(self.narrowing.drain())
 
     def run(self, opened: Opened, reader: Reader, figures: Figures, last_point_ns: int) -> None:
-        """Passes until little is left, after a first look. OSError when the disk fails; `Disconnected`."""
+        """Passes until little is left, or too much was told in vain, after a first look. OSError when the disk fails;
+        `Disconnected`."""
         for number in range(MOST_PASSES):
             if number:
                 self.look(figures, last_point_ns)
@@ -121,6 +122,8 @@ class Passes:
             self.sync_seconds = self._clock.monotonic() - began
             before = opened.bytes
             for known, found in due:
+                if opened.teller.repeats.too_many:
+                    return
                 self._tell(opened, reader, known, found)
             if opened.bytes - before <= ENOUGH_BYTES:
                 return

@@ -43,6 +43,8 @@ class Due:
     """Of a file."""
     unnamed: bool = False
     """Only its ctime says that it has changed: what is named of it later is all that did."""
+    named: Ranges | None = None
+    """What was named of it by its pages since it was told, also where `ranges` is None; None: not known."""
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ class Survey:
         self._all_whole = self._all_whole or hints.lost
         if self._all_whole:
             for due in self.due.values():
-                due.ranges, due.unnamed = None, False
+                due.ranges, due.named, due.unnamed = None, None, False
         for inode, ranges in hints.pages.items():
             self._add_hinted(inode, ranges)
         for inode in hints.whole:
@@ -153,7 +155,7 @@ class Survey:
     def make_due(self, known: Known) -> None:
         """It is to be told, although it has not changed since the last look."""
         due = self.due.setdefault(known, Due(known.ctime_ns, None, known.ctime_ns, known.size))
-        due.ranges, due.unnamed = None, False
+        due.ranges, due.named, due.unnamed = None, None, False
         known.ctime_ns = NEVER
 
     def distrust(self) -> None:
@@ -213,13 +215,15 @@ class Survey:
 
     def add_pages(self, known: Known, ranges: Ranges | None) -> None:
         """These bytes of it may have changed (None: any), whatever its ctime says."""
+        named = None if self._all_whole else ranges
         if self._all_whole or known in self.doubtful:
             ranges = None
         due = self.due.get(known)
         if due is None:
-            self.due[known] = Due(NEVER, ranges)
+            self.due[known] = Due(NEVER, ranges, named=named)
         else:
             due.ranges = ranges if due.unnamed else joined(due.ranges, ranges)
+            due.named = named if due.unnamed else joined(due.named, named)
             due.ctime_ns, due.unnamed = NEVER, False
         self.again(known)
 
@@ -324,7 +328,7 @@ class Survey:
             # Where pages are named, and nothing speaks of more than these, they are all that changed.
             now = self._due_now(found, due.ranges if due is not None else None)
             if due is not None:
-                now.unnamed = due.unnamed
+                now.unnamed, now.named = due.unnamed, due.named
             else:
                 now.unnamed = not (placed or self._all_whole or known in self.doubtful)
             self.due[known] = now

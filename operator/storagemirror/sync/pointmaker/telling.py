@@ -136,7 +136,7 @@ class Reader:
         known, due, to, pace = job.known, job.due, job.to, job.pace
         found, size = file.found, file.found.st_size
         attributes = file.directory.file_attributes(file.fd, found, file.name)
-        narrowed = self._narrowing.narrow(known, due.ranges, file.fd, found)
+        narrowed = self._narrowing.narrow(known, due.ranges, file.fd, found, due.named)
         footprint = self._volume.reading.large(file.fd, size) if pace is None and size > CONTENT_LIMIT else None
         changed = Changed(BlockReader(file.fd, size, footprint), size, known.sums, narrowed.ranges, pace or _unhurried)
         if pace is None:
