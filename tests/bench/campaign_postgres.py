@@ -5,10 +5,11 @@ agents are killed, the copy is brought to its point, and PostgreSQL is started o
 find nothing, the balances must be equal, and every transaction that pgbench had counted before the moment of the last
 reported point must be there.
 
-As on a cluster, each has the share of the processors that its pod's CPU request gives: PostgreSQL and its clients 1 CPU
-(`--request`; 0 lets all compete as they are), each agent what a pair requests by default. The copy lies in memory
-(`--target-in`): another node's disk takes nothing from the source's. Printed: throughput and latency, for how long writes waited (FIFREEZE itself and what we
-added), points made and put off and why, and what an fsync takes on this disk.
+As on a cluster, each has the share of the processors that its pod's CPU request gives: PostgreSQL and its clients 1
+CPU (`--request`; 0 lets all compete as they are), each agent what a pair requests by default. The copy lies in memory
+(`--target-in`): another node's disk takes nothing from the source's. Printed: throughput and latency, for how long
+writes waited (FIFREEZE itself and what we added), points made and put off and why, and what an fsync takes on this
+disk.
 """
 
 from __future__ import annotations
