@@ -18,9 +18,12 @@ POINTS = ReplicationOrder(consistency=Consistency.POINT, interval_seconds=0.5, m
 
 
 @contextmanager
-def pointing(pair: AgentPair, directory: Path, kind: str, mebibytes: int = 400) -> Iterator[tuple[Disk, Guards]]:
-    """Give the source of `pair` a file system of `kind`, and guards; nothing of the pair runs yet."""
-    with disk(directory, kind, mebibytes, "frozen") as made, guards(directory, made.path) as ours:
+def pointing(
+    pair: AgentPair, directory: Path, kind: str, mebibytes: int = 400, on: Path | None = None
+) -> Iterator[tuple[Disk, Guards]]:
+    """Give the source of `pair` a file system of `kind`, and guards; nothing of the pair runs yet. Its disk lies in
+    `directory`, or `on` another one."""
+    with disk(on or directory, kind, mebibytes, "frozen") as made, guards(directory, made.path) as ours:
         pair.source.volume = made.path
         pair.source.settings["STORAGEMIRROR_GUARD_PATH"] = str(ours.shared)
         # The name of its trace in the kernel, which all who test on this machine share.

@@ -249,6 +249,7 @@ class Maker:
                 self._see_through(self._passes.through_ns)
             return False
         opened = self._open(line)
+        self.unsent_bytes = self._unsent()  # the disk, and the target, may keep us waiting from here on
         self._passes.run(opened, self._reader, self.figures, self._at_ns)
         if self._passes.sync_seconds > self.limits.max_stall:
             raise PutOff(f"syncfs took {self._passes.sync_seconds:.3f} s", reason="SyncTooSlow")
