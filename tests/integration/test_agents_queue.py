@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -134,6 +136,58 @@ def test_a_point_that_was_read_is_sent_from_the_queue_after_the_network_was_cut(
             assert "nothing needs to be compared" in pair.source.log()
     finally:
         relay.close()
+
+
+WRITER = """
+import os, sys, time
+fds = [os.open(os.path.join(sys.argv[1], f"f{n}"), os.O_RDWR | os.O_CREAT) for n in range(8)]
+number = 0
+while True:
+    os.pwrite(fds[number % 8], os.urandom(1 << 20), number // 8 % 8 << 20)
+    number += 1
+    time.sleep(0.01)
+"""
+
+
+@contextmanager
+def overwritten(volume: Path) -> Iterator[None]:
+    """All the time, by other content: each freeze finds more than a small queue's memory holds."""
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(volume)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def on_disk(pair: AgentPair, scratch: Path) -> int:
+    """Bytes of the source's files there, which have no name."""
+    size = 0
+    for link in Path(f"/proc/{pair.source.running().pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(link).startswith(f"{scratch}/"):
+                size += link.stat().st_size
+    return size
+
+
+def test_an_agent_that_is_killed_with_a_queue_on_disk_leaves_nothing_and_the_next_one_makes_the_copy_equal(
+    pair: AgentPair, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    pair.source.settings["TMPDIR"] = str(scratch)
+    small = QueueOrder(memory=MIB, disk=256 * MIB)
+    with pointing(pair, tmp_path, "ext4") as (made, _):
+        with overwritten(made.path):
+            pair.start(replication=with_queue(POINTS, small))
+            until_point(pair, seconds=60)
+            wait_for(lambda: on_disk(pair, scratch) > 4 * MIB, "a queue on disk", 40, pair.tell)
+            pair.source.kill()
+            assert list(scratch.iterdir()) == [], "its files have no name"
+            pair.source.start()
+            until_point(pair, seconds=60)
+        equal_soon(pair, 60)
+        assert list(scratch.iterdir()) == []
 
 
 def _points(pair: AgentPair) -> PointsMade:
