@@ -15,7 +15,19 @@ from threading import Thread
 
 import pytest
 
-from storagemirror.contract import CompareBy, Peer, Phase, PointsMade, Queued, QueueOrder, ReplicationOrder
+from storagemirror.contract import (
+    BandwidthWindow,
+    CompareBy,
+    Compression,
+    Consistency,
+    Peer,
+    Phase,
+    PointsMade,
+    Queued,
+    QueueOrder,
+    ReplicationOrder,
+    TransferOrder,
+)
 from tests.support.agents import AgentPair, equal_soon, problem, wait_for
 from tests.support.disks import disk
 from tests.support.guards import writer
@@ -136,6 +148,42 @@ def test_a_point_that_was_read_is_sent_from_the_queue_after_the_network_was_cut(
             assert "nothing needs to be compared" in pair.source.log()
     finally:
         relay.close()
+
+
+@pytest.mark.parametrize("mode", [Consistency.LIVE, Consistency.POINT], ids=str)
+def test_a_link_that_takes_less_than_is_written_slows_nobody_down_and_the_lag_says_so(
+    pair: AgentPair, tmp_path: Path, mode: Consistency
+) -> None:
+    link = TransferOrder(bandwidth=(BandwidthWindow(limit=2 * MIB),), compression=Compression.OFF)
+    order = POINTS if mode is Consistency.POINT else ReplicationOrder(consistency=mode)
+    with pointing(pair, tmp_path, "ext4") as (made, _):
+        (made.path / "f0").write_bytes(bytes(10 * MIB))
+        pair.start(replication=with_queue(order, SMALL))
+        pair.until(Phase.REPLICATING, 60)
+        if mode is Consistency.POINT:
+            until_point(pair, seconds=60)
+        pair.source.give(transfer=link)
+        wait_for(lambda: "order 3" in pair.source.log(), "the limit to hold", 10, pair.tell)
+        with watched(pair, made.path) as found:
+            before = pair.source.resident()
+            most = sent = 0.0
+            began = time.monotonic()
+            while time.monotonic() < began + 12:
+                with (made.path / "f0").open("r+b") as file:  # some 20 MiB a second: a tenth of it can be sent
+                    for at in range(0, 10 * MIB, MIB):
+                        file.seek(at)
+                        file.write(os.urandom(MIB))
+                        time.sleep(0.05)
+                report = pair.source.report()
+                assert report is not None
+                most, sent = max(most, report.lag_seconds or 0), report.bytes_sent or 0
+        stall, memory = found
+        print(f"most lag {most:.1f} s, longest pause {stall:.3f} s, {(memory - before) / MIB:.0f} MiB, sent {sent}")
+        assert most > 4, "the lag is not told"
+        assert stall < POINTS.max_stall_seconds + 1.0
+        assert memory - before < 96 * MIB
+        pair.source.give(transfer=TransferOrder())
+        equal_soon(pair, 90)
 
 
 WRITER = """
