@@ -257,10 +257,13 @@ class Preparer(Finder):
         return sum(high - low for low, high in data_extents(fd, end, offset)) if end > offset else 0
 
     def _open_to_look(self, current: Current) -> int:
-        """Open for reading; that it can be written is looked at as well, and nothing is changed."""
+        """Open for reading; that it can be written is looked at as well, and nothing is changed. What was open for
+        writing would be told as somebody else's change when it is closed: it is only tried where it must fail."""
         if current.fd < 0:
+            name, directory = current.name, current.directory
+            writable = os.access(name, os.W_OK, dir_fd=directory, effective_ids=True, follow_symlinks=False)
             try:
-                current.fd = os.open(current.name, _WRITE, dir_fd=current.directory)
+                current.fd = os.open(name, _READ if writable else _WRITE, dir_fd=directory)
             except PermissionError as e:
                 found = os.stat(current.name, dir_fd=current.directory, follow_symlinks=False)
                 if e.errno == errno.EACCES and found.st_uid != os.geteuid():
@@ -294,6 +297,12 @@ class Maker(Finder):
         super().__init__(volume, work)
         self._to_cut: dict[tuple[bool, bytes], Object] = {}
         """By whether it is new, and its id or the path at which it was."""
+        self._others = volume.others()
+
+    def _find(self, told: Object) -> Current:
+        if told.was is not None and told.kind != Kind.DIRECTORY:
+            self._others.touch(told.was)
+        return super()._find(told)
 
     def content(self, offset: int, content: memoryview) -> None:
         """Into the file told last. OSError."""
