@@ -19,8 +19,7 @@ import threading
 from collections.abc import Callable
 
 from storagemirror.clock import Clock
-from storagemirror.entry import join
-from storagemirror.fs.inotify import Event, Inotify, Mask, WatchLimit
+from storagemirror.fs.inotify import Inotify, Mask, WatchLimit, parse_names
 from storagemirror.fs.journal.others import Changed
 from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
@@ -43,8 +42,11 @@ REST_SECONDS = 0.02
 _numbers = itertools.count(1)
 _STRUCTURE = int(Mask.CREATE | Mask.MOVED_TO)
 _LEFT = int(Mask.DELETE | Mask.MOVED_FROM)
+_GONE = "the volume's root is not there any more"
 _ROOT_GONE = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT)
 _ISDIR, _ATTRIB, _IGNORED, _OVERFLOW = (int(m) for m in (Mask.ISDIR, Mask.ATTRIB, Mask.IGNORED, Mask.Q_OVERFLOW))
+_MOVES = _ISDIR | _OVERFLOW
+"""Paths of directories may be others after these."""
 
 
 class CopyWatch:
@@ -165,13 +167,15 @@ class CopyWatch:
             return len(self._tree) if self._tree is not None else 0
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching. For one thread; once more is fine."""
         self.disarm()
-        os.eventfd_write(self._wake, 1)
-        thread = self._thread
+        thread, self._thread = self._thread, None
         if thread is not None:
+            os.eventfd_write(self._wake, 1)
             thread.join()
-        os.close(self._wake)
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
 
     # -- inside; all but `_run` and `_tell` hold the lock
 
@@ -238,51 +242,55 @@ class CopyWatch:
             return
         before = self._count
         try:
-            for event in inotify.read():
-                self._note(tree, event)
+            if os.fstat(self._volume.root).st_nlink == 0:
+                raise OSError(_GONE)  # of a directory that we hold open no event tells that
+            paths: dict[int, bytes | None] = {}
+            for data in inotify.read_raw():
+                for watch, mask, name in parse_names(data):
+                    if mask & _MOVES or not name:
+                        paths.clear()
+                    self._note(tree, watch, mask, name, paths)
             tree.sweep()
         except (WatchLimit, OSError) as e:
             self._give_up(e)
         if self._count != before:
             self._quiet_since = self._clock.monotonic()
 
-    def _note(self, tree: WatchedTree, event: Event) -> None:
-        mask = event.mask
+    def _note(self, tree: WatchedTree, watch: int, mask: int, name: bytes, paths: dict[int, bytes | None]) -> None:
+        """One event. `paths`: of watched directories, as far as nothing has moved since."""
         if mask & _OVERFLOW:
             self._count += 1
             self._lost = True
             tree.build()
             return
-        directory = tree.find(event.watch)
+        directory = tree.find(watch)
         if directory is None:
             return
-        if not event.name:
+        if not name:
             self._note_self(tree, directory, mask)
             return
-        base = tree.path(directory)
-        if base is None or (directory is tree.root and event.name in IGNORED):
+        base = paths[watch] if watch in paths else paths.setdefault(watch, tree.path(directory))
+        if base is None or (not base and name in IGNORED):
             return
-        path = join(base, event.name)
+        path = base + b"/" + name if base else name
         if mask & _ISDIR and mask & _STRUCTURE:
-            tree.cover(directory, event.name)
+            tree.cover(directory, name)
         elif mask & _ISDIR and mask & _LEFT:
-            tree.detach(directory, event.name)
+            tree.detach(directory, name)
         if path not in self._touched:
-            self._others_did(path, base, event)
+            self._others_did(path, base, name, is_directory=bool(mask & _ISDIR))
 
     def _note_self(self, tree: WatchedTree, directory: Directory, mask: int) -> None:
         if mask & _IGNORED and directory is not tree.root:
             tree.forget(directory.watch)
         elif directory is tree.root and mask & _ROOT_GONE:
-            raise OSError("the volume's root is not there any more")
+            raise OSError(_GONE)
         elif directory is tree.root and mask & _ATTRIB and b"" not in self._touched:
             self._add(b"")
 
-    def _others_did(self, path: bytes, base: bytes, event: Event) -> None:
-        is_directory = bool(event.mask & _ISDIR)
-        if self._selection is not None and self._selection.excludes(base, event.name, is_directory=is_directory):
-            return
-        self._add(path)
+    def _others_did(self, path: bytes, base: bytes, name: bytes, *, is_directory: bool) -> None:
+        if self._selection is None or not self._selection.excludes(base, name, is_directory=is_directory):
+            self._add(path)
 
     def _add(self, path: bytes) -> None:
         if path in self._names:
