@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +26,7 @@ from storagemirror.point import MIRROR
 from storagemirror.sync import copywatch
 from storagemirror.sync.copywatch import CopyWatch
 from storagemirror.terms import Rule
+from tests.cluster.layout import checkout
 from tests.support.disks import disk
 from tests.support.points import Look, Tree, commit, copy, difference, feed, look, take
 
@@ -223,6 +227,19 @@ def test_a_root_that_is_gone_is_not_watched_and_says_so(tmp_path: Path) -> None:
         assert not watch.armed
         assert watch.reason
         watch.close()
+
+
+@pytest.mark.parametrize(("kind", "before", "first"), [("instances", False, []), ("watches", True, ["one"])])
+def test_without_watches_it_says_that_it_sees_nothing(
+    tmp_path: Path, kind: str, before: bool, first: list[str]
+) -> None:
+    words = ["unshare", "--user", "--map-root-user", sys.executable, "-m", "tests.support.copywatch_limits"]
+    env = {**os.environ, "PYTHONPATH": f"{checkout() / 'operator'}:{checkout()}"}
+    ended = subprocess.run([*words, kind, tmp_path], env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert f"no more inotify {kind}" in found.pop("reason")
+    assert found == {"before": before, "after": False, "quiet": None, "first": first}, "what was seen stays"
 
 
 def test_it_ends(pair: Kept) -> None:

@@ -139,10 +139,10 @@ class DriftStatus(ApiModel):
         description="The first names, relative to the volume, each cut at 256 characters.",
         json_schema_extra=ATOMIC,
     )
-    unwatched: Message = Field(
-        default="",
+    unwatched: Message | None = Field(
+        default=None,
         description="Why somebody else's changes of a copy that is kept by points are not all seen as they happen: a "
-        "word, and a sentence. Empty: they are, or full comparisons look for them.",
+        "word, and a sentence. Absent: they are, or full comparisons look for them.",
     )
 
 

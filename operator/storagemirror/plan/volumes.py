@@ -153,7 +153,7 @@ def _drift(view: View, source: Report | None, target: Report | None) -> DriftSta
     if found is None or (before is None and not found.count and not found.unwatched):
         return before
     last = found.at or (before.last_time if before is not None else None)
-    return DriftStatus(last_time=last, count=found.count, first=found.first[:16], unwatched=found.unwatched)
+    return DriftStatus(last_time=last, count=found.count, first=found.first[:16], unwatched=found.unwatched or None)
 
 
 def _last_contact(view: View, target: Report | None) -> tuple[str | None, str | None]:

@@ -273,12 +273,12 @@ class CopyWatch:
         if base is None or (not base and name in IGNORED):
             return
         path = base + b"/" + name if base else name
+        if path not in self._touched:
+            self._others_did(path, base, name, is_directory=bool(mask & _ISDIR))
         if mask & _ISDIR and mask & _STRUCTURE:
             tree.cover(directory, name)
         elif mask & _ISDIR and mask & _LEFT:
             tree.detach(directory, name)
-        if path not in self._touched:
-            self._others_did(path, base, name, is_directory=bool(mask & _ISDIR))
 
     def _note_self(self, tree: WatchedTree, directory: Directory, mask: int) -> None:
         if mask & _IGNORED and directory is not tree.root:
