@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -182,6 +183,41 @@ def test_the_copy_is_no_point_until_it_is_mended(pair: AgentPair, tmp_path: Path
         assert same(pair.source.volume, pair.target.volume)
 
 
+def test_a_file_that_the_next_point_changes_too_is_told_before_it_is_overwritten(
+    pair: AgentPair, tmp_path: Path
+) -> None:
+    """The blocks that a point brings would leave a file that is neither side's."""
+    with following(pair, tmp_path) as source:
+        hot = source / "d0/hot"
+        hot.write_bytes(os.urandom(400_000))
+        until_point(pair, (until_point(pair).number or 0) + 1)
+        stop = threading.Event()
+
+        def heat() -> None:
+            with hot.open("r+b") as file:
+                while not stop.wait(0.02):
+                    file.write(os.urandom(100))
+                    file.seek(0)
+
+        writer = threading.Thread(target=heat)
+        writer.start()
+        try:
+            until_point(pair, (until_point(pair).number or 0) + 3)
+            there = os.open(pair.target.volume / "d0/hot", os.O_WRONLY)
+            for _ in range(3):  # one of them may meet a point just then
+                os.pwrite(there, b"by somebody", 300_000)
+                time.sleep(0.07)
+            os.close(there)
+            until_drifted(pair, "d0/hot")
+            until_point(pair, (until_point(pair).number or 0) + 3)
+            until_promotable(pair, True)
+        finally:
+            stop.set()
+            writer.join()
+        wait_for(lambda: same(source, pair.target.volume), "it to be equal", 10, pair.tell)
+        assert b"by somebody" not in (pair.target.volume / "d0/hot").read_bytes()
+
+
 def test_a_source_that_changes_everything_raises_no_false_alarm(pair: AgentPair, tmp_path: Path) -> None:
     with following(pair, tmp_path) as source:
         mirrored = mirrored_at(pair)
@@ -233,5 +269,6 @@ def test_more_events_than_the_kernel_keeps_are_told_as_such(pair: AgentPair, tmp
         pair.target.kill(signal.SIGCONT)
         found = until_drifted(pair, "d2/m0")
         assert found.count > 1_000
+        assert "at least" in pair.target.log()
         wait_for(lambda: same(source, pair.target.volume), "it to be mended", 30, pair.tell)
         assert until_promotable(pair, True) == "Point"

@@ -101,10 +101,10 @@ class Watching:
         if watch is None:
             return drifted
         quiet = watch.quiet_seconds()
-        if quiet is not None and quiet >= self._quiet_seconds and watch.changed_so_far() is None:
+        if quiet is not None and quiet >= self._quiet_seconds:
             drifted = Drifted()
         why = watch.reason
-        if not why and self._network and quiet is not None:
+        if not why and self._network and watch.armed:
             why = f"NetworkFileSystem: what other nodes do on {self._network} is not told to this one"
         if not why:
             return drifted

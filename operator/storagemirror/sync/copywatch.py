@@ -54,7 +54,7 @@ class CopyWatch:
 
     def __init__(self, volume: Tree, clock: Clock, found: Callable[[Changed], None]) -> None:
         """`found` is called with all that others have done since `arm` whenever there is more of it, from any thread;
-        it must not call us, save for `changed_so_far`."""
+        it must not call us."""
         self._volume = volume
         self._clock = clock
         self._found = found
@@ -87,24 +87,33 @@ class CopyWatch:
     def arm(self, selection: Selection | None) -> None:
         """See `Others`. What cannot be watched is told in `reason`, and tried again later."""
         now = self._clock.monotonic()
+        if self.armed or (self._tried is not None and now < self._tried + AGAIN_SECONDS):
+            return
+        self._tried = now
         with self._lock:
-            if self.armed or (self._tried is not None and now < self._tried + AGAIN_SECONDS):
-                return
-            self._tried = now
             self._forget()
             self._number = next(_numbers)
             self._since_ns = self._clock.now_ns() - MARGIN_NS
-            try:
-                self._build(selection)
-            except (WatchLimit, OSError) as e:
-                self._give_up(e)
-                return
+        # Without the lock: of a large tree it takes its time.
+        try:
+            inotify = Inotify()
+        except (WatchLimit, OSError) as e:
+            self._give_up(e)
+            return
+        tree = WatchedTree(inotify, self._volume, IGNORED, selection)
+        try:
+            tree.build()
+        except (WatchLimit, OSError) as e:
+            inotify.close()
+            self._give_up(e)
+            return
+        with self._lock:
             self._tried, self.reason, self._quiet_since = None, "", self._clock.monotonic()
-            if self._tree is not None and self._tree.unreadable:
-                self.reason = f"Unreadable: {self._tree.unreadable} directories may not be read by the agent"
-            inotify = self._inotify
-            self._thread = threading.Thread(target=self._run, args=(inotify,), name="copywatch", daemon=True)
-            self._thread.start()
+            if tree.unreadable:
+                self.reason = f"Unreadable: {tree.unreadable} directories may not be read by the agent"
+            self._selection, self._inotify, self._tree = selection, inotify, tree
+        self._thread = threading.Thread(target=self._run, args=(inotify,), name="copywatch", daemon=True)
+        self._thread.start()
 
     def disarm(self) -> None:
         """See `Others`."""
@@ -119,11 +128,6 @@ class CopyWatch:
             if not self._count and not self._applying:
                 self._since_ns = max(self._since_ns, self._clock.now_ns() - MARGIN_NS)
         return self._tell()
-
-    def changed_so_far(self) -> Changed | None:
-        """As `changed`, without another look."""
-        with self._lock:
-            return self._sum()
 
     def applying(self) -> None:
         """See `Others`."""
@@ -156,9 +160,9 @@ class CopyWatch:
     # -- for whoever reports
 
     def quiet_seconds(self) -> float | None:
-        """For how long it has watched and seen nothing of others; None: it does not watch."""
-        with self._lock:
-            return self._clock.monotonic() - self._quiet_since if self.armed else None
+        """For how long it has watched and seen nothing of others; None: it does not watch, or what it saw is not
+        mended. Never waits."""
+        return self._clock.monotonic() - self._quiet_since if self.armed and not self._count else None
 
     @property
     def watches(self) -> int:
@@ -179,13 +183,6 @@ class CopyWatch:
 
     # -- inside; all but `_run` and `_tell` hold the lock
 
-    def _build(self, selection: Selection | None) -> None:
-        self._selection = selection
-        self._inotify = Inotify()
-        tree = WatchedTree(self._inotify, self._volume, IGNORED, selection)
-        tree.build()
-        self._tree = tree
-
     def _let_go(self) -> None:
         inotify, self._inotify, self._tree = self._inotify, None, None
         self._applying = False
@@ -201,7 +198,8 @@ class CopyWatch:
 
     def _give_up(self, why: WatchLimit | OSError) -> None:
         """What was seen stays."""
-        self._let_go()
+        with self._lock:
+            self._let_go()
         self.reason = f"{why.reason}: {why.message}" if isinstance(why, WatchLimit) else f"Unreadable: {why}"
         log.warning("what others change on the copy is not seen: %s", self.reason)
 

@@ -86,10 +86,13 @@ def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
     return Promotable(at.number, at.at_ns)
 
 
-def _changed(at: At, changed: Changed) -> At:
-    return msgspec.structs.replace(
-        at, spoiled=CHANGED, message=changed.sentence, spoiled_in=0, changed_since_ns=changed.since_ns
-    )
+def _changed(at: At, changed: Changed, applying: int = 0) -> At:
+    """What is graver than that others have changed it stays the reason. `applying`: the point that is; 0: none."""
+    since = min(changed.since_ns, at.changed_since_ns or changed.since_ns)
+    at = msgspec.structs.replace(at, changed_since_ns=since)
+    if at.spoiled not in ("", MIRRORING):
+        return at
+    return msgspec.structs.replace(at, spoiled=CHANGED, message=changed.sentence, spoiled_in=applying)
 
 
 class Journal:
@@ -135,14 +138,15 @@ class Journal:
         """Somebody else has changed the volume: as `spoil`, whatever it is at; once. OSError, `VolumeFull`."""
         if self._journal is None:
             self._journal = work.open_journal(self._state, make=True)
-        if self.at.spoiled != CHANGED:
-            self._write(_changed(self.at, changed))
+        at = _changed(self.at, changed, self._being_applied())
+        if at != self.at:
+            self._write(at)
 
     @property
     def changed_since_ns(self) -> TimeNs | None:
         """None, unless somebody else has changed the volume since the last mirror: then files with this ctime or a
         later one may hold what they wrote."""
-        return self.at.changed_since_ns if self.at.spoiled == CHANGED else None
+        return self.at.changed_since_ns or None
 
     def _write(self, at: At) -> None:
         at = msgspec.structs.replace(at, sequence=self.at.sequence + 1)
@@ -228,7 +232,7 @@ class Journal:
             others.disarm()  # of what is done again later it could not tell what is ours
             raise
         at = self.at.after(commit.end)
-        self._write(at if changed is None or at.spoiled else _changed(at, changed))
+        self._write(at if changed is None else _changed(at, changed))
 
     def _applied(self, mark: Mark) -> None:
         """The slots say so: its journal is needed no more."""
