@@ -170,8 +170,8 @@ def same(source: Path, target: Path) -> bool:
 def test_the_copy_is_no_point_until_it_is_mended(pair: AgentPair, tmp_path: Path) -> None:
     with following(pair, tmp_path):
         pair.source.kill()  # nobody mends it
-        write(pair.target.volume)
-        until_drifted(pair, "d1/f1")
+        write_unseen(pair.target.volume)
+        until_drifted(pair, "d1/f5")
         assert until_promotable(pair, False) == CHANGED
         pair.target.kill()
         pair.target.start()
@@ -190,7 +190,7 @@ def test_a_file_that_the_next_point_changes_too_is_told_before_it_is_overwritten
     with following(pair, tmp_path) as source:
         hot = source / "d0/hot"
         hot.write_bytes(os.urandom(400_000))
-        until_point(pair, (until_point(pair).number or 0) + 1)
+        wait_for(lambda: same(source, pair.target.volume), "it to be there", 10, pair.tell)
         stop = threading.Event()
 
         def heat() -> None:
