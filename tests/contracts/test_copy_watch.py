@@ -123,6 +123,26 @@ def test_a_point_that_is_refused_or_dropped_is_not_taken_for_others(pair: Kept) 
     assert pair.others() == set()
 
 
+def test_a_program_that_runs_from_the_copy_has_the_point_refused_and_not_half_applied(pair: Kept) -> None:
+    shutil.copy("/bin/sleep", pair.source / "d0/sleep")
+    pair.point()
+    with subprocess.Popen([pair.target / "d0/sleep", "60"]) as running:
+        try:
+            with (pair.source / "d0/sleep").open("r+b") as file:
+                file.write(b"changed")
+            with pytest.raises(OSError, match="busy"):
+                pair.point()
+            pair.volume.journal.drop()
+        finally:
+            running.kill()
+    assert pair.others() == set(), "that it was tried is not taken for others"
+    assert isinstance(pair.volume.promotable(), Promotable)
+    pair.number += 1
+    pair.point()
+    assert pair.others() == set()
+    assert (pair.target / "d0/sleep").read_bytes() == (pair.source / "d0/sleep").read_bytes()
+
+
 def test_what_others_do_while_a_point_is_applied_is_seen_and_the_volume_is_no_point(pair: Kept) -> None:
     (pair.source / "d0/f0").write_bytes(b"y" * 9_000)
     (pair.source / "d0").rename(pair.source / "d9")

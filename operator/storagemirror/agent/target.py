@@ -259,7 +259,8 @@ class TargetAgent:
             session.close()
             with self._door:
                 self._served = None
-            # A connection that broke says nothing yet; what ended it on this side is no silence of the source.
+            # A connection that broke says nothing yet; what ended it on this side is no silence of the source. One that
+            # was ended for a change of the copy counts as broken: the source must be back soon.
             broke = isinstance(why, Disconnected) and not session.goodbye and self._wanted(order)
             self._peer.gone(session, let_go=not broke)
             self._view.see(peer_connected=False)
@@ -291,7 +292,8 @@ class TargetAgent:
         with self._door:
             replaced = self._next is not None
         gone = isinstance(why, Disconnected)
-        if self._context.stop.is_set() or (gone and (replaced or not self._wanted(order))):
+        ours = self._watching.unsettled or not self._wanted(order)
+        if self._context.stop.is_set() or (gone and (replaced or ours)):
             return
         self._trouble(why)
         if isinstance(why, VolumeError):
