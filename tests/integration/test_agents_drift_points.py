@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from storagemirror.contract import Drifted, MirrorOrder, ReplicationOrder
+from storagemirror.contract import Action, Drifted, MirrorOrder, Phase, Problem, ReplicationOrder
 from storagemirror.fs.journal.others import CHANGED
 from tests.cluster.layout import checkout
 from tests.support.agents import AgentPair, wait_for
@@ -231,6 +232,37 @@ def test_a_source_that_changes_everything_raises_no_false_alarm(pair: AgentPair,
         assert "somebody else has changed" not in pair.target.log()
         write(pair.target.volume)  # and it would have been seen
         until_drifted(pair, "d1/f1")
+
+
+def test_agents_that_are_killed_in_the_midst_of_points_raise_no_false_alarm(pair: AgentPair, tmp_path: Path) -> None:
+    chance = random.Random(1)
+    with following(pair, tmp_path) as source, busy(source):
+        for _ in range(4):
+            until_point(pair, (until_point(pair).number or 0) + 2, 60)
+            time.sleep(chance.random() * 0.4)
+            pair.target.kill()
+            pair.target.start()
+            pair.introduce()
+        until_point(pair, (until_point(pair).number or 0) + 2, 60)
+        assert "somebody else has changed" not in pair.target.log()
+
+
+def test_a_changed_copy_that_is_promoted_all_the_same_is_in_doubt(pair: AgentPair, tmp_path: Path) -> None:
+    """However quickly the order follows the change."""
+    with following(pair, tmp_path):
+        pair.source.kill()
+        write_unseen(pair.target.volume)
+        pair.target.give(action=Action.PROMOTE, epoch=2)
+
+        def promoted() -> Problem | None:
+            report = pair.target.report()
+            return report.problem if report is not None and report.phase is Phase.PROMOTED else None
+
+        problem = wait_for(promoted, "it to be promoted in doubt", 10, pair.tell)
+        assert problem is not None
+        assert problem.reason == "TargetInDoubt"
+        assert CHANGED in problem.message
+        assert "d1/f5" in problem.message
 
 
 def mirrored_at(pair: AgentPair) -> str | None:

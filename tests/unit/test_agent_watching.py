@@ -175,3 +175,14 @@ def test_why_it_cannot_be_watched_is_told(world: World) -> None:
     assert "root is not there" in told.unwatched
     world.clock.now += 2 * QUIET
     assert world.watching.report() != Drifted(), "nothing is promised of what is not watched"
+
+
+def test_a_copy_that_is_kept_otherwise_is_left_to_the_comparisons(world: World) -> None:
+    world.begin()
+    (world.target / "a").write_text("by somebody")
+    world.settle()
+    world.volume.others.disarm()
+    world.clock.now += QUIET - 1
+    assert world.watching.report() is not None
+    world.clock.now += 1
+    assert world.watching.report() is None

@@ -103,6 +103,9 @@ class Watching:
         quiet = watch.quiet_seconds()
         if quiet is not None and quiet >= self._quiet_seconds:
             drifted = Drifted()
+        idle = watch.idle_seconds()
+        if idle is not None and idle >= self._quiet_seconds:
+            drifted = None  # it is kept otherwise than by points: the source's comparisons have the word
         why = watch.reason
         if not why and self._network and watch.armed:
             why = f"NetworkFileSystem: what other nodes do on {self._network} is not told to this one"

@@ -20,7 +20,7 @@ from storagemirror.api.status import (
     VolumeStatus,
 )
 from storagemirror.api.verify import VerifyStatus
-from storagemirror.contract import PeerState, ReplicationMode, Report, Role
+from storagemirror.contract import Drifted, PeerState, ReplicationMode, Report, Role
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS
@@ -145,15 +145,24 @@ def _queue(view: View, source: Report | None) -> QueueStatus | None:
 
 
 def _drift(view: View, source: Report | None, target: Report | None) -> DriftStatus | None:
-    """As the target's watch, or the latest comparison that could tell, has found; kept until there is another word. The
-    comparisons of a source that makes points are too few to say that nothing is changed any more."""
-    before, found = view.before.drift, target.drifted if target is not None else None
-    if found is None and source is not None and source.points is None:
-        found = source.drifted
+    """As the target's watch, or the latest comparison that could tell, has found; kept until there is another word."""
+    before = view.before.drift
+    words = [target.drifted if target is not None else None, _compared(source)]
+    told = [word for word in words if word is not None]
+    found = next((word for word in told if word.count), next(iter(told), None))
     if found is None or (before is None and not found.count and not found.unwatched):
         return before
     last = found.at or (before.last_time if before is not None else None)
     return DriftStatus(last_time=last, count=found.count, first=found.first[:16], unwatched=found.unwatched or None)
+
+
+def _compared(source: Report | None) -> Drifted | None:
+    """What its comparisons found. Where it makes points that is of before them."""
+    if source is None or source.drifted is None:
+        return None
+    point = read(source.points.at) if source.points is not None else None
+    compared = read(source.mirrored_at)
+    return source.drifted if point is None or (compared is not None and compared > point) else None
 
 
 def _last_contact(view: View, target: Report | None) -> tuple[str | None, str | None]:

@@ -73,7 +73,7 @@ class CopyWatch:
         self._since_ns = 0
         self._number = 0
         self._tried: float | None = None
-        self._quiet_since = 0.0
+        self._quiet_since = clock.monotonic()
         self.reason = ""
         """Why it cannot watch: a CamelCase word, `: `, a sentence. Empty: it can, or was not asked to."""
 
@@ -120,6 +120,7 @@ class CopyWatch:
         with self._lock:
             self._let_go()
             self._forget()
+            self._quiet_since = self._clock.monotonic()
 
     def changed(self) -> Changed | None:
         """See `Others`."""
@@ -163,6 +164,10 @@ class CopyWatch:
         """For how long it has watched and seen nothing of others; None: it does not watch, or what it saw is not
         mended. Never waits."""
         return self._clock.monotonic() - self._quiet_since if self.armed and not self._count else None
+
+    def idle_seconds(self) -> float | None:
+        """For how long there has been nothing to watch; None: there is, or it cannot be watched. Never waits."""
+        return None if self.armed or self.reason else self._clock.monotonic() - self._quiet_since
 
     @property
     def watches(self) -> int:

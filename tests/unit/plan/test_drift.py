@@ -56,7 +56,7 @@ def test_where_nothing_was_ever_found_there_is_no_such_condition() -> None:
 def kept_by_points(watched: Drifted | None) -> World:
     made = World()
     made.usual()
-    made.points = PointsMade(number=7)
+    made.points = PointsMade(number=7, at="2026-01-02T03:04:40Z")  # after the mirror
     made.watched = watched
     made.settle()
     return made
@@ -105,3 +105,14 @@ def test_a_copy_that_cannot_be_watched_is_unknown_and_says_why() -> None:
     made.watched = Drifted(at=FOUND.at, count=1, first=("a",), unwatched="WatchLimit: the node allows no more")
     made.settle()
     assert made.condition("Drifted") == ("True", "TargetChanged")
+
+
+def test_where_points_cannot_be_made_any_more_the_comparisons_have_the_word() -> None:
+    made = kept_by_points(None)
+    made.points = PointsMade(number=7, at="2026-01-02T03:04:20Z")  # before the last comparison
+    made.drifted = FOUND
+    made.settle()
+    assert made.condition("Drifted") == ("True", "TargetChanged")
+    made.drifted = Drifted()
+    made.settle()
+    assert made.condition("Drifted") == ("False", "TargetUnchanged")
