@@ -485,13 +485,16 @@ class RunDone(_Wire, frozen=True, kw_only=True):
 
 
 class Drifted(_Wire, frozen=True, kw_only=True):
-    """Source: what its latest full comparison found changed on the target, and not by it. It was made equal again."""
+    """What was changed on the target by somebody else. Source: what its latest full comparison found; it was made equal
+    again. Target that is kept by points: what its watch saw; it is made equal by the mirror that follows."""
 
     at: str = ""
-    """When that comparison ended, on the source's clock; empty where it found nothing."""
+    """When that comparison ended, or the first of it was seen, on the agent's clock; empty where nothing was found."""
     count: int = 0
     first: tuple[str, ...] = ()
     """The first names, printable; at most 16."""
+    unwatched: str = ""
+    """Target: why not all of that is seen at once: a CamelCase word, `: `, a text. Empty: it is."""
 
 
 class KeptAside(_Wire, frozen=True, kw_only=True):
@@ -593,7 +596,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     run: RunDone | None = None
     """Source only: the latest run that ended."""
     drifted: Drifted | None = None
-    """Source only; None: no comparison could tell yet."""
+    """Source: None: no comparison could tell yet. Target: None: its copy is not kept by points, or not for long enough
+    to say that nobody else writes it."""
     problem: Problem | None = None
     progress: Progress | None = None
     mirrored_at: str | None = None

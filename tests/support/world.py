@@ -87,6 +87,8 @@ class World:
     """The runs that were done."""
     drifted: Drifted | None = None
     """What source agents found changed on the target."""
+    watched: Drifted | None = None
+    """What target agents saw changed."""
     queue: Queued | None = None
     """What source agents say that waits."""
     through: str | None = ""
@@ -273,7 +275,7 @@ class World:
         now = rfc3339(self.clock.now_ns())
         common: dict[str, Any] = {"instance": order.instance, "epoch": order.epoch, "revision": order.revision}
         if role is Role.TARGET:
-            return Report(phase=Phase.REPLICATING, peer_connected=True, **common)
+            return Report(phase=Phase.REPLICATING, peer_connected=True, drifted=self.watched, **common)
         common |= {"freezing": self.freezing, "points": self.points, "drifted": self.drifted, "queue": self.queue}
         if order.peer is None:
             return Report(phase=Phase.CONNECTING, **common)

@@ -12,7 +12,7 @@ from storagemirror.agent.view import View
 from storagemirror.clock import Clock
 from storagemirror.contract import Capture, CompareBy, Phase, Problem
 from storagemirror.errors import VolumeFull
-from storagemirror.fs.identity import Facts
+from storagemirror.fs.identity import NETWORK_FILE_SYSTEMS, Facts
 from storagemirror.sync.changes import Drained
 from storagemirror.sync.left import LeftAlone
 from storagemirror.sync.proving import Want
@@ -28,10 +28,8 @@ OPEN_NAMES = 10_000
 """While the target syncs, changes are sent on until so many are not settled; more wait in the watch, up to a limit."""
 RETRY_SECONDS = 30.0
 """Entries that the target could not write are tried again after so long, by a full comparison."""
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "lustre", "9p"})
-"""inotify tells nothing of what other nodes do there, so"""
 NETWORK_SECONDS = 60.0
-"""is the time between full comparisons there."""
+"""Between full comparisons on network file systems: inotify tells nothing of what other nodes do there."""
 SLICE_SECONDS, LONGEST_SLICE = 0.1, 0.5
 """A proof works so long at a time, then changes have their turn; longer where these took longer."""
 ANSWER_SECONDS = 0.02

@@ -26,7 +26,7 @@ import msgspec
 from storagemirror.agent.checking import Checker
 from storagemirror.agent.checks import Checks
 from storagemirror.agent.context import Backoff, Context
-from storagemirror.agent.follow import IDLE_SECONDS, NETWORK_FILE_SYSTEMS, Ends, Following
+from storagemirror.agent.follow import IDLE_SECONDS, Ends, Following
 from storagemirror.agent.lag import Unsettled
 from storagemirror.agent.pointing import Pointing, Points
 from storagemirror.agent.prove import Prover
@@ -61,6 +61,7 @@ from storagemirror.errors import (
     VolumeError,
     VolumeFull,
 )
+from storagemirror.fs.identity import NETWORK_FILE_SYSTEMS
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.trace import Trace, open_trace, receive_trace

@@ -9,6 +9,7 @@ When it is ordered to drain or to promote, what has come whole is still applied,
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 
@@ -17,6 +18,7 @@ from storagemirror.agent.hearing import Hearing
 from storagemirror.agent.listener import Listener
 from storagemirror.agent.peer import PeerWatch
 from storagemirror.agent.view import facts_of, point_of, problem_of
+from storagemirror.agent.watching import Watching
 from storagemirror.contract import Action, Order, Phase, Problem, Role, VolumeFacts, peer_name
 from storagemirror.entry import Identity
 from storagemirror.errors import Disconnected, Held, StorageMirrorError, VolumeError
@@ -51,6 +53,8 @@ class TargetAgent:
         self._served: tuple[TargetSession, SocketStream, Order] | None = None
         self._view.measures.peer = self._peer.seen
         self._view.measures.copy_point = lambda: point_of(self._volume)
+        self._watching = Watching(context.view, context.clock, context.settings.compare_seconds, self._others_changed)
+        self._view.measures.drifted = self._watching.report
 
     def run(self) -> None:
         """Do what the order says until stopped. Raises `Superseded` when another agent has taken over."""
@@ -144,6 +148,9 @@ class TargetAgent:
             self._turn_away()
         if order.action is Action.PAUSE:
             view.see(order=order, phase=Phase.PAUSED, problem=None)
+            with contextlib.suppress(StorageMirrorError):  # tried again, also before the volume is handed over
+                if self._volume is not None:
+                    self._settle_others(self._volume, order)
             self._context.orders.wait(order, 60.0)
             return
         # What was reached under another order is not told of this one.
@@ -156,6 +163,8 @@ class TargetAgent:
             self._handed_over = None
             volume = self._open(order)
             self._finish_point(volume, order)
+            self._settle_others(volume, order)
+            self._watching.begin(volume, order, self._expect(order))
         except StorageMirrorError as e:
             self._trouble(e)
             self._let_go()
@@ -204,6 +213,7 @@ class TargetAgent:
 
     def _carry_out(self, order: Order) -> handover.Settled:
         volume, expect = self._open(order), self._expect(order)
+        self._settle_others(volume, order)
         if order.action is Action.DRAIN:
             return handover.drain(volume, expect)
         settled = handover.promote(volume, expect)
@@ -219,7 +229,10 @@ class TargetAgent:
         with self._door:
             self._door.wait_for(
                 lambda: (
-                    self._next is not None or self._context.stop.is_set() or self._context.orders.current() != order
+                    self._next is not None
+                    or self._context.stop.is_set()
+                    or self._context.orders.current() != order
+                    or self._watching.unsettled
                 ),
                 60.0,
             )
@@ -246,11 +259,26 @@ class TargetAgent:
             session.close()
             with self._door:
                 self._served = None
-            # A connection that broke says nothing yet; what ended it on this side is no silence of the source.
+            # A connection that broke says nothing yet; what ended it on this side is no silence of the source. One that
+            # was ended for a change of the copy counts as broken: the source must be back soon.
             broke = isinstance(why, Disconnected) and not session.goodbye and self._wanted(order)
             self._peer.gone(session, let_go=not broke)
             self._view.see(peer_connected=False)
         self._ended(why, order)
+
+    def _others_changed(self) -> None:
+        """Somebody else has changed the copy: the source shall mirror it anew. From any thread."""
+        with self._door:
+            if self._served is not None:
+                self._served[0].finish()
+            self._door.notify_all()
+
+    def _settle_others(self, volume: TargetVolume, order: Order) -> None:
+        """Raises `VolumeError` and `VolumeFull`."""
+        try:
+            self._watching.settle(volume, self._expect(order))
+        except OSError as e:
+            raise VolumeError(f"the target volume failed: {e.strerror}", reason="TargetFailing") from e
 
     def _let_in(self, instance: int) -> None:
         self._latest = max(self._latest, instance)
@@ -264,7 +292,8 @@ class TargetAgent:
         with self._door:
             replaced = self._next is not None
         gone = isinstance(why, Disconnected)
-        if self._context.stop.is_set() or (gone and (replaced or not self._wanted(order))):
+        ours = self._watching.unsettled or not self._wanted(order)
+        if self._context.stop.is_set() or (gone and (replaced or ours)):
             return
         self._trouble(why)
         if isinstance(why, VolumeError):
@@ -289,6 +318,7 @@ class TargetAgent:
             volume = self._volume = TargetVolume.open(self._context.settings.volume)
             self._view.measures.volume = self._measure
             self._known = known_sums(volume)
+            self._watching.open(volume)
             log.info("target %s: %s", self._context.settings.volume, volume.identity)
             self._know(volume, order)
         self._know_kept(self._volume, order)
@@ -322,6 +352,7 @@ class TargetAgent:
     def _let_go(self) -> None:
         volume, self._volume = self._volume, None
         self._view.measures.volume = lambda: None
+        self._watching.close()
         if volume is not None:
             volume.close()
 

@@ -74,6 +74,7 @@ class Measures:
     peer: Callable[[], PeerSeen | None] = field(default=lambda: None)
     copy_point: Callable[[], CopyPoint | None] = field(default=lambda: None)
     queue: Callable[[], Queued | None] = field(default=lambda: None)
+    drifted: Callable[[], Drifted | None] = field(default=lambda: None)
     interval: Callable[[], float | None] = field(default=lambda: None)
     """Seconds from point to point."""
 
@@ -143,7 +144,7 @@ class View:
         sight = self.sight
         # After the phase: what is told beside Drained must be of after the draining.
         copy_point = self.measures.copy_point()
-        queue, points = self.measures.queue(), sight.points
+        queue, points, drifted = self.measures.queue(), sight.points, self.measures.drifted()
         if points is not None:
             points = msgspec.structs.replace(points, interval_seconds=self.measures.interval())
         with self._changed:
@@ -159,7 +160,7 @@ class View:
                 kept=sight.kept if _answers(sight.kept, sight.order) else None,
                 verification=sight.verification,
                 run=sight.run,
-                drifted=sight.drifted,
+                drifted=drifted or sight.drifted,
                 problem=_cut(sight.problem),
                 progress=self._progress if sight.phase is Phase.MIRRORING else None,
                 mirrored_at=_time(sight.mirrored_ns),

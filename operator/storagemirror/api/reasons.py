@@ -143,6 +143,7 @@ class Reason(StrEnum):
     SCHEDULE_INVALID = "ScheduleInvalid"
     TARGET_CHANGED = "TargetChanged"
     TARGET_UNCHANGED = "TargetUnchanged"
+    TARGET_UNWATCHED = "TargetUnwatched"
     QUEUE_FILLING = "QueueFilling"
     QUEUE_OVERFLOWED = "QueueOverflowed"
     QUEUE_BELOW_ALERT = "QueueBelowAlert"
@@ -370,8 +371,10 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.QUEUE_FULL: "A larger spec.replication.queue.memory or disk holds more. Look at the disk of the "
         "source's node, too.",
         Reason.QUEUE_LOST: "What was queued is read anew. Look at the disk of the source's node.",
-        Reason.TARGET_CHANGED: "The copy is equal to the source again. Look for who writes it: a pod that mounts the "
-        "target claim, or somebody on its node.",
+        Reason.TARGET_CHANGED: "The copy is made equal to the source again. Look for who writes it: a pod that mounts "
+        "the target claim, or somebody on its node.",
+        Reason.TARGET_UNWATCHED: "WatchLimit: raise fs.inotify.max_user_watches and max_user_instances on the target's "
+        "node. A verification finds what was changed.",
         Reason.SCHEDULE_INVALID: "Correct spec.replication.schedule or timeZone; no run begins until then. Five "
         "fields: minute, hour, day of the month, month, day of the week.",
         Reason.RUN_INCOMPLETE: "See status.volumes[].run.message; the next run tries it again.",

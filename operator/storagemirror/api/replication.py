@@ -166,7 +166,7 @@ class CopyPointStatus(ApiModel):
         default="",
         description="Why it is none. NoPoint: none was applied yet. Mirroring: it was changed otherwise since the last "
         "one. BetweenPoints: one cannot be applied to its end. SyncFailed: the disk failed. JournalDamaged: one that "
-        "was promised cannot be read.",
+        "was promised cannot be read. TargetChanged: somebody else has changed the copy.",
     )
     message: Message = Field(default="", description="The same as a sentence.")
 

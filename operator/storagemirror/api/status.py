@@ -125,13 +125,24 @@ class LeftAlone(ApiModel):
 class DriftStatus(ApiModel):
     """What was changed on the target by somebody else."""
 
-    last_time: Time | None = Field(default=None, description="When a full comparison last found some.")
-    count: Count = Field(default=0, description="How many entries the latest full comparison found.")
+    last_time: Time | None = Field(
+        default=None, description="When some was found last: by a full comparison, or as it happened."
+    )
+    count: Count = Field(
+        default=0,
+        description="How many entries: that the latest full comparison found, or that were changed since the copy was "
+        "last at a point.",
+    )
     first: tuple[Word, ...] = Field(
         default=(),
         max_length=16,
         description="The first names, relative to the volume, each cut at 256 characters.",
         json_schema_extra=ATOMIC,
+    )
+    unwatched: Message | None = Field(
+        default=None,
+        description="Why somebody else's changes of a copy that is kept by points are not all seen as they happen: a "
+        "word, and a sentence. Absent: they are, or full comparisons look for them.",
     )
 
 
@@ -191,7 +202,7 @@ class VolumeStatus(ApiModel):
     )
     drift: DriftStatus | None = Field(
         default=None,
-        description="What was changed on the target by somebody else, and made equal again. Absent: nothing that is "
+        description="What was changed on the target by somebody else; it is made equal again. Absent: nothing that is "
         "known.",
     )
     copy_point: CopyPointStatus | None = Field(

@@ -9,6 +9,9 @@ from storagemirror.entry import Identity
 from storagemirror.fs.mounts import mount_of
 from storagemirror.fs.syscalls import birth_and_mount, file_system_uuid
 
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "lustre", "9p"})
+"""inotify tells nothing of what other nodes do there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:

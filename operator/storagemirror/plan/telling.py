@@ -35,6 +35,7 @@ _WAITS_FOR_SOMEBODY = frozenset(
         Reason.BETWEEN_POINTS,
         Reason.SYNC_FAILED,
         Reason.JOURNAL_DAMAGED,
+        Reason.TARGET_CHANGED,
         Reason.AT_NO_POINT,
         Reason.GATE_NOT_IN_FORCE,
         Reason.WORKLOAD_MISSING,

@@ -20,7 +20,7 @@ from storagemirror.api.status import (
     VolumeStatus,
 )
 from storagemirror.api.verify import VerifyStatus
-from storagemirror.contract import PeerState, ReplicationMode, Report, Role
+from storagemirror.contract import Drifted, PeerState, ReplicationMode, Report, Role
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS
@@ -121,7 +121,7 @@ def volume_status(judged: Judged) -> VolumeStatus:
         not_kept=_not_kept(source, target) if source is not None or target is not None else before.not_kept,
         verify=_verify(view, source),
         run=run_status(view, source),
-        drift=_drift(view, source),
+        drift=_drift(view, source, target),
         left_alone=_left_alone(source) if source is not None else before.left_alone,
         last_contact=heard_at,
         source_time=source_time,
@@ -144,13 +144,25 @@ def _queue(view: View, source: Report | None) -> QueueStatus | None:
     return queue_status(source.queue, view.observed.pair.spec.replication.queue)
 
 
-def _drift(view: View, source: Report | None) -> DriftStatus | None:
-    """As the latest comparison that could tell has found; kept until the next."""
-    before, found = view.before.drift, source.drifted if source is not None else None
-    if found is None or (before is None and not found.count):
+def _drift(view: View, source: Report | None, target: Report | None) -> DriftStatus | None:
+    """As the target's watch, or the latest comparison that could tell, has found; kept until there is another word."""
+    before = view.before.drift
+    words = [target.drifted if target is not None else None, _compared(source)]
+    told = [word for word in words if word is not None]
+    found = next((word for word in told if word.count), next(iter(told), None))
+    if found is None or (before is None and not found.count and not found.unwatched):
         return before
     last = found.at or (before.last_time if before is not None else None)
-    return DriftStatus(last_time=last, count=found.count, first=found.first[:16])
+    return DriftStatus(last_time=last, count=found.count, first=found.first[:16], unwatched=found.unwatched or None)
+
+
+def _compared(source: Report | None) -> Drifted | None:
+    """What its comparisons found. Where it makes points that is of before them."""
+    if source is None or source.drifted is None:
+        return None
+    point = read(source.points.at) if source.points is not None else None
+    compared = read(source.mirrored_at)
+    return source.drifted if point is None or (compared is not None and compared > point) else None
 
 
 def _last_contact(view: View, target: Report | None) -> tuple[str | None, str | None]:

@@ -87,6 +87,7 @@ def admit(volume: TargetVolume, expect: Expectation, hello: m.Hello, now_ns: int
         mount=lifetime.mount if stored is None or volume.distrust_after_ns is None else stored.mount,
         open=True,
     )
+    doubt(volume)
     return Admitted(
         marker,
         stored,
@@ -258,6 +259,14 @@ def distrust(volume: TargetVolume, stored: Marker | None) -> None:
         return
     synced = volume.synced()
     volume.distrust_after_ns = synced.at_ns if synced is not None else 0
+
+
+def doubt(volume: TargetVolume) -> None:
+    """What somebody else has changed on a copy that is kept by points may look as it should: the next mirror sends the
+    files that they may have written, whatever their size and time. After `claim`."""
+    since = volume.journal.changed_since_ns
+    if since is not None:
+        volume.distrust_after_ns = since if volume.distrust_after_ns is None else min(since, volume.distrust_after_ns)
 
 
 def welcome(volume: TargetVolume, admitted: Admitted, manifest: int = 0) -> m.Welcome:

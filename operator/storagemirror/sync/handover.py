@@ -21,6 +21,7 @@ import msgspec
 from storagemirror.errors import BadInput, StorageMirrorError, VolumeError
 from storagemirror.fs import manifest
 from storagemirror.fs.journal.journal import BETWEEN_POINTS, NO_POINT, SYNC_FAILED, NotPromotable
+from storagemirror.fs.journal.others import Changed
 from storagemirror.fs.marker import Marker, Synced
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.target import TargetVolume
@@ -136,11 +137,26 @@ def finish_point(volume: TargetVolume, expect: Expectation) -> bool:
     at = volume.promotable()
     if not isinstance(at, NotPromotable) or at.reason != BETWEEN_POINTS:
         return False
-    marker = volume.marker()
-    if marker is None or not is_ours(expect, marker) or marker.epoch > expect.epoch:
+    if not is_copy(volume, expect):
         return False
     volume.claim()
     return True
+
+
+def is_copy(volume: TargetVolume, expect: Expectation) -> bool:
+    """Whether it is this pair's copy, and no later promotion has used it. `VolumeError` and OSError when the volume
+    cannot be read."""
+    marker = volume.marker()
+    return marker is not None and is_ours(expect, marker) and marker.epoch <= expect.epoch
+
+
+def note_changed(volume: TargetVolume, expect: Expectation, changed: Changed) -> None:
+    """Somebody else has changed the copy: it is at no point, durably, until a mirror and a point have come.
+
+    Raises as `finish_point`. A volume that is not the pair's copy is not touched."""
+    if is_copy(volume, expect):
+        volume.claim()
+        volume.journal.spoil_changed(changed)
 
 
 def _at_no_point(volume: TargetVolume, expect: Expectation) -> str:

@@ -9,10 +9,11 @@ from storagemirror.entry import printable
 from storagemirror.errors import Held, VolumeError, VolumeFull
 from storagemirror.fs.journal.incoming import Incoming
 from storagemirror.fs.journal.journal import MIRRORING, WAS_LIVE
-from storagemirror.fs.journal.refusal import NotTaken
+from storagemirror.fs.journal.others import CHANGED
+from storagemirror.fs.journal.refusal import NotTaken, Why
 from storagemirror.fs.target import TargetVolume
 from storagemirror.point import MIRROR, Names, Object
-from storagemirror.sync.admission import Admitted
+from storagemirror.sync.admission import Admitted, doubt
 from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.durability import Durability
 from storagemirror.sync.observer import Event, EventKind, Observer
@@ -59,11 +60,23 @@ class Points:
 
     def before_change(self) -> None:
         """Something is about to be changed that is no point. `VolumeFull`, OSError."""
+        self._watch_no_more()
         self._journal.spoil(MIRRORING, "changes came since the last point that belong to no point yet")
+
+    def _watch_no_more(self) -> None:
+        if self._volume.others.armed:
+            self._note_others()
+            self._volume.others.disarm()
+
+    def mirroring(self) -> None:
+        """A mirror of everything begins. What others have changed is noted, and mended by it. `VolumeFull`, OSError."""
+        self._watch_no_more()
 
     def mirrored(self) -> None:
         """A mirror of everything has ended, and nothing failed."""
         self._mirrored = True
+        if self._journal.at.number and not self._journal.at.spoiled and not self._lived:
+            self._volume.others.arm(self._volume.selection)  # nothing had to be changed: it is the point that it was
 
     def close(self) -> None:
         """The session ends: a point that is not whole is forgotten."""
@@ -77,6 +90,7 @@ class Points:
         """It comes."""
         self._number = message.number
         self._incoming = None
+        self._note_others()
         reason, why = self._why_not(message)
         if reason is not None:
             self._refuse(reason, why)
@@ -87,6 +101,20 @@ class Points:
             self._incoming = self._journal.begin(epoch, message.number, message.before, self._volume.selection)
         except VolumeFull as e:
             self._refuse(m.FailureReason.FULL, e.message)
+            return
+        # Until a point is applied, only others change the volume's own files from here on.
+        self._volume.others.arm(self._volume.selection)
+
+    def _note_others(self) -> str:
+        """What somebody else has changed on the copy: it is no point any more, and takes none but after a mirror. That,
+        as a sentence; empty: nothing. `VolumeFull`, OSError."""
+        changed = self._volume.others.changed()
+        if changed is None:
+            return ""
+        self._journal.spoil_changed(changed)
+        doubt(self._volume)
+        self._mirrored = False
+        return changed.sentence
 
     def _why_not(self, message: m.Point) -> tuple[m.FailureReason | None, str]:
         """Why a point cannot be taken, whatever is in it."""
@@ -100,6 +128,8 @@ class Points:
             return m.FailureReason.OTHER, f"expected a point beyond {at.number}, got {message.number}"
         if message.before == MIRROR and not self._mirrored:
             return m.FailureReason.CONFLICT, "expected a mirror of everything before the first point"
+        if message.before != MIRROR and at.spoiled == CHANGED:
+            return m.FailureReason.CONFLICT, at.message
         if message.before not in (base, MIRROR):
             return m.FailureReason.CONFLICT, "the point's base is not where the target is"
         return None, ""
@@ -139,6 +169,8 @@ class Points:
             if incoming is None:
                 self._number = 0
                 return
+            if others := self._note_others():
+                raise NotTaken(Why.CONFLICT, others)
             commit = self._journal.commit(end, self._deletions.judge_point)
         if self._incoming is None:
             self._number = 0

@@ -376,6 +376,7 @@ class TargetSession:
             self._walker.stop()
         self._whole = message.scopes == (b"",)
         if self._whole:
+            self._points.mirroring()
             self._applier.forget_failures()
         self._applier.live = not self._whole
         self._deletions.begin_mirror()

@@ -17,6 +17,7 @@ BETWEEN = CopyPoint(promotable=False, reason="BetweenPoints", message="point 8 w
 MIRRORING = CopyPoint(promotable=False, reason="Mirroring", message="changes came since the last point")
 SYNC_FAILED = CopyPoint(promotable=False, reason="SyncFailed", message="the disk failed while a point was applied")
 DAMAGED = CopyPoint(promotable=False, reason="JournalDamaged", message="the journal of point 8 cannot be read")
+CHANGED = CopyPoint(promotable=False, reason="TargetChanged", message="somebody else has changed the copy")
 STRANGE = CopyPoint(promotable=False, reason="OfALaterRelease", message="for a reason of its own")
 FULL = Problem(reason="TargetFull", message="the target volume is full")
 
@@ -88,6 +89,7 @@ def test_a_copy_at_a_point_is_promotable_and_says_which() -> None:
         (MIRRORING, "Mirroring"),
         (SYNC_FAILED, "SyncFailed"),
         (DAMAGED, "JournalDamaged"),
+        (CHANGED, "TargetChanged"),
         (STRANGE, "AtNoPoint"),
     ],
     ids=str,
@@ -268,7 +270,9 @@ def test_that_nothing_had_changed_is_remembered_when_the_sources_agent_begins_an
     assert dies(world)["phase"] == "Completed"
 
 
-@pytest.mark.parametrize(("found", "known"), [(DAMAGED, False), (MIRRORING, True)], ids=["damaged", "mirroring"])
+@pytest.mark.parametrize(
+    ("found", "known"), [(DAMAGED, False), (CHANGED, False), (MIRRORING, True)], ids=["damaged", "changed", "mirroring"]
+)
 def test_what_an_accepted_copy_lost_is_not_known_where_nobody_knows_what_it_holds(
     found: CopyPoint, known: bool
 ) -> None:

@@ -23,6 +23,7 @@ from storagemirror.fs.identity import facts
 from storagemirror.fs.journal import segments, slots, steps, work
 from storagemirror.fs.journal.applying import Application, Unreadable
 from storagemirror.fs.journal.incoming import Incoming, Judge
+from storagemirror.fs.journal.others import CHANGED, Changed
 from storagemirror.fs.journal.segments import Commit, committed
 from storagemirror.fs.journal.slots import At
 from storagemirror.fs.journal.steps import Mark
@@ -85,6 +86,15 @@ def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
     return Promotable(at.number, at.at_ns)
 
 
+def _changed(at: At, changed: Changed, applying: int = 0) -> At:
+    """What is graver than that others have changed it stays the reason. `applying`: the point that is; 0: none."""
+    since = min(changed.since_ns, at.changed_since_ns or changed.since_ns)
+    at = msgspec.structs.replace(at, changed_since_ns=since)
+    if at.spoiled not in ("", MIRRORING):
+        return at
+    return msgspec.structs.replace(at, spoiled=CHANGED, message=changed.sentence, spoiled_in=applying)
+
+
 class Journal:
     """Of a volume that is claimed: `state` is the descriptor of our directory on it. For one thread."""
 
@@ -123,6 +133,20 @@ class Journal:
         a mirror. Nothing where it is at none. OSError, `VolumeFull`."""
         if self.at.number and not self.at.spoiled:
             self._write(msgspec.structs.replace(self.at, spoiled=reason, message=message))
+
+    def spoil_changed(self, changed: Changed) -> None:
+        """Somebody else has changed the volume: as `spoil`, whatever it is at; once. OSError, `VolumeFull`."""
+        if self._journal is None:
+            self._journal = work.open_journal(self._state, make=True)
+        at = _changed(self.at, changed, self._being_applied())
+        if at != self.at:
+            self._write(at)
+
+    @property
+    def changed_since_ns(self) -> TimeNs | None:
+        """None, unless somebody else has changed the volume since the last mirror: then files with this ctime or a
+        later one may hold what they wrote."""
+        return self.at.changed_since_ns or None
 
     def _write(self, at: At) -> None:
         at = msgspec.structs.replace(at, sequence=self.at.sequence + 1)
@@ -185,8 +209,7 @@ class Journal:
         if mark is None:
             raise AssertionError("commit a point first")
         try:
-            Application(self._volume, self._directory, mark, commit, self._synced).run()
-            self._write(self.at.after(commit.end))
+            self._run(mark, commit)
             self._applied(mark)
         except Unreadable as e:
             raise VolumeError(self._damaged(mark), reason="TargetFailing") from e
@@ -197,6 +220,19 @@ class Journal:
                 reason="TargetFailing",
                 hint="Its disk fails: look at its node's kernel log.",
             ) from e
+
+    def _run(self, mark: Mark, commit: Commit) -> None:
+        """Apply it, and say so; what somebody else did before or meanwhile is said in the same breath."""
+        others = self._volume.others()
+        others.applying()
+        try:
+            Application(self._volume, self._directory, mark, commit, self._synced).run()
+            changed = others.applied()
+        except BaseException:
+            others.disarm()  # of what is done again later it could not tell what is ours
+            raise
+        at = self.at.after(commit.end)
+        self._write(at if changed is None else _changed(at, changed))
 
     def _applied(self, mark: Mark) -> None:
         """The slots say so: its journal is needed no more."""

@@ -30,6 +30,7 @@ _UNKNOWN_LINKS = 127
 """What the C library says of file systems that it does not know (btrfs, tmpfs)."""
 _MOST_LINKS = 65_000
 """Then: ext4's limit, below those of the others."""
+_EXECUTABLE = 0o111
 _BLOCK = 4096
 """Bytes: less than a block is none less."""
 _LARGE = 1 << 40
@@ -257,10 +258,15 @@ class Preparer(Finder):
         return sum(high - low for low, high in data_extents(fd, end, offset)) if end > offset else 0
 
     def _open_to_look(self, current: Current) -> int:
-        """Open for reading; that it can be written is looked at as well, and nothing is changed."""
+        """Open for reading; that it can be written is looked at as well, and nothing is changed. What was open for
+        writing would be told as somebody else's change when it is closed: it is only tried where it must fail."""
         if current.fd < 0:
+            name, directory = current.name, current.directory
+            if current.told.was is not None and current.told.attributes.mode & _EXECUTABLE:
+                self._try_to_write(current)
+            writable = os.access(name, os.W_OK, dir_fd=directory, effective_ids=True, follow_symlinks=False)
             try:
-                current.fd = os.open(current.name, _WRITE, dir_fd=current.directory)
+                current.fd = os.open(name, _READ if writable else _WRITE, dir_fd=directory)
             except PermissionError as e:
                 found = os.stat(current.name, dir_fd=current.directory, follow_symlinks=False)
                 if e.errno == errno.EACCES and found.st_uid != os.geteuid():
@@ -269,6 +275,17 @@ class Preparer(Finder):
                 # Locked, or ours and not writable: that is changed when the point is applied.
                 current.fd = os.open(current.name, _READ, dir_fd=current.directory)
         return current.fd
+
+    def _try_to_write(self, current: Current) -> None:
+        """What is being executed cannot be written, and only opening it says so. What that tells a watch is ours."""
+        others = self._volume.others()
+        others.applying()
+        others.touch(current.path)
+        try:
+            with contextlib.suppress(PermissionError):
+                os.close(os.open(current.name, _WRITE, dir_fd=current.directory))
+        finally:
+            others.applied()
 
     def _try_size(self, told: Object) -> None:
         name = b"size"
@@ -294,6 +311,12 @@ class Maker(Finder):
         super().__init__(volume, work)
         self._to_cut: dict[tuple[bool, bytes], Object] = {}
         """By whether it is new, and its id or the path at which it was."""
+        self._others = volume.others()
+
+    def _find(self, told: Object) -> Current:
+        if told.was is not None and told.kind != Kind.DIRECTORY:
+            self._others.touch(told.was)
+        return super()._find(told)
 
     def content(self, offset: int, content: memoryview) -> None:
         """Into the file told last. OSError."""

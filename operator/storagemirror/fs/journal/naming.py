@@ -23,12 +23,14 @@ from storagemirror.point import Name, Object, RecordKind, read_object
 
 def hold(volume: Volume, work: Work, directories: list[Directory]) -> None:
     """Step Hold: those that move go aside, so that no place is taken and none leads to them. OSError."""
+    others = volume.others()
     moving = [(told.was, told.id.name()) for told in directories if told.moves and told.was is not None]
     for was, aside in sorted(moving, key=lambda move: move[0].count(b"/"), reverse=True):
         if _exists(work.stage, aside):
             continue
         above, name = split(was)
         fd = volume.tree.open_directory(above)
+        others.touch(was)
         try:
             volume.unlocking(was, partial(_rename, fd, name, work.stage, aside))
         finally:
@@ -42,6 +44,7 @@ class Namer:
         self._volume = volume
         self._work = work
         self._reader = reader
+        self._others = volume.others()
 
     def place(self, told: Directory) -> None:
         """The names of one directory, whose own name is placed. OSError."""
@@ -73,6 +76,7 @@ class Namer:
                 del wanted[name]
                 continue
             path = join(told.path, name)
+            self._others.touch(path)
             if is_directory:
                 away = b"%x" % inode
                 self._volume.unlocking(path, partial(_rename, fd, name, self._work.gone, away))
@@ -94,6 +98,7 @@ class Namer:
             )
         directory, found = source
         path = join(told.path, name.name)
+        self._others.touch(path)
         if stat.S_ISDIR(found.st_mode):
             self._volume.unlocking(path, partial(_rename, directory, aside, fd, name.name))
         else:
@@ -107,6 +112,7 @@ def finish(volume: Volume, reader: Reader, directories: list[Directory], locked:
     """Step Finish, once nothing lies aside: attributes of directories, those below first; then what locks. OSError."""
     for told in reversed(directories):
         fd = volume.tree.open_directory(told.path)
+        volume.others().touch(told.path)
         try:
             record = reader.at(told.object_at)
             if record is None or record.kind != RecordKind.OBJECT:
@@ -131,6 +137,7 @@ def _lock(volume: Volume, lock: Locked) -> None:
     above, name = split(lock.path)
     fd = volume.tree.open_directory(above)
     try:
+        volume.others().touch(lock.path)
         with contextlib.suppress(FileNotFoundError):
             inner = open_any(fd, name)
             try:

@@ -43,6 +43,8 @@ class At(msgspec.Struct, frozen=True, array_like=True):
     """The same as a sentence."""
     spoiled_in: Number = 0
     """The point that was being applied then; 0: none."""
+    changed_since_ns: TimeNs = 0
+    """Where somebody else has changed it: no file that they changed has an older ctime; 0: not told."""
 
     def after(self, end: End) -> At:
         """Once that point was applied. What had spoiled it is over where its base is a mirror that came later."""
