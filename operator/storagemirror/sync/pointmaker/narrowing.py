@@ -8,8 +8,9 @@ As long as the trace is not proven, all is read, and compared with what would ha
 was told, and was not named, may have been written after the last drain. It is kept until it is named, or the volume
 stands still, when everything has been. From then on this is done with a part of what is read, for good.
 
-A file that changes all the time is never told for good as long as the trace is not proven, and all of it is to be read,
-whatever was named of it. What was named is held against it all the same: it can prove the trace there, and not break it.
+A file that changes all the time is never told for good as long as the trace is not proven, and all of it is to be
+read, whatever was named of it. What was named is held against it all the same: it can prove the trace there, and not
+break it.
 """
 
 from __future__ import annotations
