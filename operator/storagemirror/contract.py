@@ -310,6 +310,20 @@ class ReplicationOrder(_Wire, frozen=True, kw_only=True):
     None: as by every other."""
 
 
+class GroupOrder(_Wire, frozen=True, kw_only=True):
+    """Source: its points are of one moment with those of other volumes."""
+
+    members: tuple[str, ...]
+    """Names of the volumes; the agent of the first one leads, and listens."""
+    peer: Peer | None = None
+    """Where the lead listens; None: for the lead itself, and while it has no address."""
+
+    @property
+    def lead(self) -> str:
+        """The volume whose agent leads."""
+        return self.members[0]
+
+
 class Order(_Wire, frozen=True, kw_only=True):
     """What one agent must do now. Written by the operator alone; `revision` grows by one with each change."""
 
@@ -336,6 +350,8 @@ class Order(_Wire, frozen=True, kw_only=True):
     """Source only; None: nothing to verify."""
     replication: ReplicationOrder = ReplicationOrder()
     """Source only."""
+    group: GroupOrder | None = None
+    """Source only; None: its points are its own."""
     proven: bool = False
     """Target, with Promote: both sides were proven equal while nobody wrote, so the copy is what the source was,
     whatever its journal of points says."""
@@ -397,6 +413,10 @@ class CopyPoint(_Wire, frozen=True, kw_only=True):
     """Of the point that it is; 0 where it is none."""
     at: str | None = None
     """Whose state that is: on the source's clock, RFC 3339."""
+    group: int | None = None
+    """Points of several volumes that bear the same are of one moment; None: it is of this volume alone."""
+    group_at: str | None = None
+    """That moment, on the clock of the agent that led."""
     reason: str = ""
     """Why it is none: BetweenPoints (while a point is applied, too), Mirroring, SyncFailed, JournalDamaged."""
     message: str = ""
@@ -550,6 +570,8 @@ class PointsMade(_Wire, frozen=True, kw_only=True):
     """Of the latest point that is durable on the target; None: there is none of this agent's yet."""
     at: str | None = None
     """The moment that it is the state of."""
+    group: int | None = None
+    """As of `CopyPoint`."""
     made: int = 0
     put_off: int = 0
     """How often none was made when its time had come."""

@@ -151,6 +151,10 @@ class End(msgspec.Struct, frozen=True, array_like=True):
     """When the source saw the last change that is in it; 0: not told."""
     entries: Size = 0
     """How many entries the source has at this point; 0: not told."""
+    group: Number = 0
+    """Points of several volumes that bear the same are of one moment; 0: it is of this volume alone."""
+    group_ns: TimeNs = 0
+    """That moment, on the clock of whoever leads the group; 0: of this volume alone."""
 
 
 _object = msgspec.msgpack.Decoder(Object).decode

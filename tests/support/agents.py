@@ -36,11 +36,13 @@ class Agent:
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     order: Order | None = None
+    mirrored: str = VOLUME
+    """Name of the volume in the pair."""
 
     @property
     def name(self) -> str:
         """Of order and Lease."""
-        return name_of(self.role)
+        return name_of(self.role, self.mirrored)
 
     def give(self, **changes: Any) -> Order:
         """Write the order, changed so, under the next revision."""
@@ -48,7 +50,7 @@ class Agent:
             pair_uid=PAIR,
             pair_name="orders",
             namespace=self.namespace,
-            volume=VOLUME,
+            volume=self.mirrored,
             role=self.role,
             revision=0,
             instance=1,
@@ -160,25 +162,33 @@ class Agent:
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def name_of(role: Role) -> str:
+def name_of(role: Role, volume: str = VOLUME) -> str:
     """Name of an agent's order and Lease."""
-    return f"orders-data-{role.value.lower()}"
+    return f"orders-{volume}-{role.value.lower()}"
 
 
 class AgentPair:
     """Both agents of one volume. Nothing runs until `start`."""
 
-    def __init__(self, directory: Path, namespace: str, api_of: Callable[[Role], Api]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        namespace: str,
+        api_of: Callable[[Role], Api],
+        *,
+        mirrored: str = VOLUME,
+        authority: Authority | None = None,
+    ) -> None:
         """`api_of` gives the API server as the agent of each role sees it."""
-        self.authority = Authority()
+        self.authority = authority or Authority()
         agents = []
         for role in (Role.SOURCE, Role.TARGET):
             name, api = role.value.lower(), api_of(role)
             volume = directory / f"{name}-volume"
             volume.mkdir()
-            tls = self.authority.write(directory / f"{name}-tls", role, VOLUME, PAIR)
-            agents.append(Agent(role, api, namespace, volume, tls, directory))
-            api.make_lease(namespace, name_of(role))
+            tls = self.authority.write(directory / f"{name}-tls", role, mirrored, PAIR)
+            agents.append(Agent(role, api, namespace, volume, tls, directory, mirrored=mirrored))
+            api.make_lease(namespace, name_of(role, mirrored))
         self.source, self.target = agents
 
     def start(self, **order: Any) -> None:

@@ -15,6 +15,7 @@ from storagemirror.entry import Entry, View
 from storagemirror.errors import Disconnected
 from storagemirror.fs.scan import ignore
 from storagemirror.point import MIRROR, Name, Names, Object, ObjectId, PointDigest
+from storagemirror.sync.pointmaker.turn import Moment
 from storagemirror.wire import messages as m
 
 
@@ -101,7 +102,7 @@ class Point:
             self._last.names = {name.name: name for name in self._partial}
             self._partial = []
 
-    def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0) -> bytes:
+    def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0, moment: Moment | None = None) -> bytes:
         if self._target.cut:
             self._target.cut = False
             raise Disconnected("cut")

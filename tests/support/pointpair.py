@@ -27,7 +27,7 @@ def pointing(
         pair.source.volume = made.path
         pair.source.settings["STORAGEMIRROR_GUARD_PATH"] = str(ours.shared)
         # The name of its trace in the kernel, which all who test on this machine share.
-        pair.source.settings["POD_UID"] = f"test-{os.getpid()}-pair"
+        pair.source.settings["POD_UID"] = f"test-{os.getpid()}-{pair.source.mirrored}"
         ours.both()
         try:
             yield made, ours

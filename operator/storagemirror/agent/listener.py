@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from storagemirror.agent.tls import Tls
 from storagemirror.errors import BadInput, Disconnected, Refused, StorageMirrorError
@@ -24,18 +24,19 @@ KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KE
 
 
 class Listener:
-    """`offer` is called, from a thread of its own, with each connection of the one peer that is expected."""
+    """`offer` is called, from a thread of its own, with each connection of a peer that is expected."""
 
     def __init__(
         self,
         port: int,
         tls: Tls,
-        expected: Callable[[], str | None],
+        expected: Callable[[], str | Sequence[str] | None],
         offer: Callable[[SocketStream], None],
         *,
         host: str = "",
     ) -> None:
-        """`expected` gives the peer's name, None while nobody is; port 0 takes any; `host`: where, else everywhere."""
+        """`expected` gives the peer's name, or those of several; None while nobody is expected. Port 0 takes any;
+        `host`: where, else everywhere."""
         self._tls = tls
         self._expected = expected
         self._offer = offer

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 from storagemirror.agent.follow import Following
 from storagemirror.agent.queueing import Queueing
+from storagemirror.agent.together import Together
 from storagemirror.agent.view import View
 from storagemirror.clock import Clock, rfc3339
 from storagemirror.contract import Phase, PointsMade, Problem, ReplicationOrder
+from storagemirror.errors import StorageMirrorError
 from storagemirror.sync.freezing import FreezeLost, NotFrozen
 from storagemirror.sync.pointmaker.making import Maker, PointRefused
 from storagemirror.sync.pointmaker.standstill import Limits, PutOff
+from storagemirror.sync.pointmaker.turn import Turn
 from storagemirror.sync.source import SourceSession
 
 log = logging.getLogger("storagemirror.agent")
@@ -26,6 +29,8 @@ TURN_SECONDS = 0.2
 """So often it is looked whether the connection is still wanted, and whether the target has said something."""
 REFUSED_SECONDS = 10.0
 """After a point that the target could not take: it is full, mostly."""
+GRACE_SECONDS = 25.0
+"""So much longer than the interval one that does not lead waits for a round, before it says that there was none."""
 LAST_SECONDS = 5.0
 """How long the last point of a good end may take to become durable."""
 LONGEST_WHY = 300
@@ -41,6 +46,8 @@ class Points:
     """For the mirror."""
     queueing: Queueing
     order: Callable[[], ReplicationOrder]
+    together: Together
+    """For points of one moment with other volumes."""
 
 
 class Pointing:
@@ -60,8 +67,9 @@ class Pointing:
         """As long as points are `wanted`. Raises what ends the connection; `CannotFreeze`; `MirrorAgain`: then the
         maker is of no use any more."""
         self._begin()
-        while wanted():
-            self._turn()
+        with self._points.together.seat.engaged():
+            while wanted():
+                self._turn()
         self._maker.let_go(self._line)
 
     def once(self, wanted: Callable[[], bool]) -> bool:
@@ -122,13 +130,17 @@ class Pointing:
         return max(self._maker.figures.interval or 0.0, self._maker.since_seconds)
 
     def finish(self) -> None:
-        """A last point, before a good end. Raises as `run`."""
-        self._make()
+        """A last point, before a good end; none where it would be of this volume alone. Raises as `run`."""
+        if not self._points.together.wanted:
+            self._make()
         self._maker.hear(self._line, LAST_SECONDS)
         self._see()
         self._maker.let_go(self._line)
 
     def _turn(self) -> None:
+        if self._points.together.wanted:
+            self._turn_together()
+            return
         now = self._clock.monotonic()
         if now >= self._due:
             self._limit()
@@ -147,28 +159,59 @@ class Pointing:
         if wait > 0 and not self._maker.waits:
             self._clock.sleep(wait)
 
+    def _turn_together(self) -> None:
+        """The lead begins a round when a point is due; whoever else there is takes part as soon as one begins."""
+        together, now = self._points.together, self._clock.monotonic()
+        due = now >= self._due or (not together.connected and now >= self._due - GRACE_SECONDS)
+        if due and together.leads:
+            together.begin()
+        turn = together.seat.join(0.0 if together.leads and due else min(TURN_SECONDS, max(0.01, self._due - now)))
+        interval = self._points.order().interval_seconds
+        if turn is not None:
+            self._limit()
+            self._due = now + interval + (0.0 if together.leads else GRACE_SECONDS)
+            try:
+                self._make(turn)
+            except PointRefused as e:
+                self._refused(e)
+        elif due and not together.leads:
+            self._put_off(together.missed())
+            self._due = now + interval
+        self._maker.hear(self._line, 0.0)
+        self._see()
+        if not self._maker.is_open:
+            self._points.session.ping()
+
     def _refused(self, why: PointRefused) -> None:
         log.warning("the target takes no point: %s: %s", why.reason, why.message)
         self._view.see(problem=Problem(reason=why.reason, message=why.message, hint=why.hint))
 
-    def _make(self) -> bool | None:
+    def _make(self, turn: Turn | None = None) -> bool | None:
         """Whether a point was made; None: it was put off."""
         queueing = self._points.queueing
         overflows, anew = queueing.overflows, self._maker.figures.begun_anew
         try:
-            made = self._maker.make(self._line)
+            made = self._maker.make(self._line, turn)
             queueing.covered(overflows)  # what was dropped was looked for everywhere
         except (PutOff, NotFrozen, FreezeLost) as e:
-            if e.reason != self._said:
-                log.warning("no point this time: %s: %s", e.reason, e.message)
+            self._tell(e)
             if self._maker.figures.begun_anew != anew:
                 log.warning("the point that could not be made is begun anew: its content was overwritten over and over")
-            self._said = e.reason
             return None
         self._said = ""
         if made and self._view.sight.problem is not None:
             self._view.see(problem=None)
         return made
+
+    def _put_off(self, why: PutOff) -> None:
+        """Its time had come, and nobody has begun a round."""
+        self._maker.put_off(why)
+        self._tell(why)
+
+    def _tell(self, why: StorageMirrorError) -> None:
+        if why.reason != self._said:
+            log.warning("no point this time: %s: %s", why.reason, why.message)
+        self._said = why.reason
 
     def _limit(self) -> None:
         order = self._points.order()
@@ -190,6 +233,7 @@ def report_of(maker: Maker) -> PointsMade:
     return PointsMade(
         number=durable.number if durable is not None else None,
         at=rfc3339(durable.at_ns) if durable is not None else None,
+        group=durable.moment.group if durable is not None and durable.moment is not None else None,
         made=figures.made,
         put_off=figures.put_off.total(),
         in_a_row=figures.put_off_in_a_row,

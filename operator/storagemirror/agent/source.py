@@ -32,6 +32,7 @@ from storagemirror.agent.pointing import Pointing, Points
 from storagemirror.agent.prove import Prover
 from storagemirror.agent.queueing import Queueing, disk_queue
 from storagemirror.agent.runs import Runs
+from storagemirror.agent.together import Together
 from storagemirror.agent.verify import Verifier
 from storagemirror.agent.view import facts_of, problem_of
 from storagemirror.contract import (
@@ -109,6 +110,7 @@ class SourceAgent:
         """The maker's."""
         self._pointing: tuple[SourceSession, Pointing] | None = None
         self._runs = Runs(context.orders.current, context.view, context.clock)
+        self._together = Together(context)
         self._number = 0
         """Of the latest point that was begun; it only grows."""
         self._freezer: GuardFreezer | None = None
@@ -133,6 +135,7 @@ class SourceAgent:
                     # What is in the way may be a matter of the order: another one ends the wait.
                     orders.wait(current, delay)
         finally:
+            self._together.close()
             self._let_go()
 
     def reconsider(self) -> None:
@@ -140,6 +143,7 @@ class SourceAgent:
 
         One that follows is left when we stop: it sends what has changed up to now, and then says goodbye.
         """
+        self._together.take_up(None if self._context.stop.is_set() else self._context.orders.current())
         with self._lock:
             watch, session = self._watch, self._at_work
             if self._connected is None:
@@ -200,6 +204,7 @@ class SourceAgent:
         """Follow the order as far as it goes; returns how long to wait before the next attempt."""
         view = self._view
         view.see(order=order)
+        self._together.take_up(order)
         if order is None:
             why = self._context.orders.problem()
             view.see(phase=Phase.STARTING, problem=None if why is None else problem_of(why))
@@ -455,7 +460,7 @@ class SourceAgent:
             raise VolumeError("the source is not open")
         if self._maker is None or self._pointing is None or self._pointing[0] is not session:
             queueing.maker = self._maker = self._maker or self._new_maker()
-            points = Points(session, self._maker, follow, queueing, self._replication)
+            points = Points(session, self._maker, follow, queueing, self._replication, self._together)
             self._pointing = (session, Pointing(points, self._view, self._context.clock))
         maker, (_, pointing) = self._maker, self._pointing
         self._view.measures.lag_bytes = lambda: maker.unsent_bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 
 from storagemirror.errors import BadInput, Disconnected, Refused
 
@@ -29,8 +30,8 @@ class Tls:
         """Handshake as the dialling end; `peer` is the one name that the other may have."""
         return self._handshake(self._load()[0], connection, peer, server=False)
 
-    def accept(self, connection: socket.socket, peer: str) -> ssl.SSLSocket:
-        """Handshake as the listening end."""
+    def accept(self, connection: socket.socket, peer: str | Sequence[str]) -> ssl.SSLSocket:
+        """Handshake as the listening end; `peer` is the name that the other must have, or several of which one."""
         return self._handshake(self._load()[1], connection, peer, server=True)
 
     def check(self, name: str) -> None:
@@ -52,7 +53,9 @@ class Tls:
                 ) from e
         check_name(client.getpeercert(), name)
 
-    def _handshake(self, context: ssl.SSLContext, raw: socket.socket, peer: str, *, server: bool) -> ssl.SSLSocket:
+    def _handshake(
+        self, context: ssl.SSLContext, raw: socket.socket, peer: str | Sequence[str], *, server: bool
+    ) -> ssl.SSLSocket:
         raw.settimeout(HANDSHAKE_SECONDS)
         try:
             # With TLS 1.3 the dialling end is done before the other has judged its certificate: a refusal of that
@@ -103,14 +106,20 @@ class Tls:
         return context
 
 
-def check_name(certificate: object, expected: str) -> None:
-    """`Refused` unless the verified peer certificate (as `getpeercert` gives it) has `expected` as its only name."""
-    names: list[str] = []
-    if isinstance(certificate, dict):
-        names = [str(value) for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
-    if names != [expected]:
+def check_name(certificate: object, expected: str | Sequence[str]) -> None:
+    """`Refused` unless the verified peer certificate (as `getpeercert` gives it) has `expected`, or one of these, as
+    its only name."""
+    names, wanted = names_in(certificate), (expected,) if isinstance(expected, str) else expected
+    if len(names) != 1 or names[0] not in wanted:
         raise Refused(
-            f"expected the peer to be {expected}, its certificate says {', '.join(names) or 'nothing'}",
+            f"expected the peer to be {' or '.join(wanted)}, its certificate says {', '.join(names) or 'nothing'}",
             reason="WrongPeer",
             hint="another pair's or volume's agent answers at this address; its order is renewed by the operator",
         )
+
+
+def names_in(certificate: object) -> list[str]:
+    """DNS names in a verified certificate, as `getpeercert` gives it."""
+    if not isinstance(certificate, dict):
+        return []
+    return [str(value) for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]

@@ -318,5 +318,6 @@ def point_of(volume: TargetVolume | None) -> CopyPoint | None:
     except (OSError, StorageMirrorError):
         return None
     if isinstance(at, Promotable):
-        return CopyPoint(promotable=True, number=at.number, at=rfc3339(at.at_ns))
+        group, group_at = (at.group, rfc3339(at.group_ns)) if at.group else (None, None)
+        return CopyPoint(promotable=True, number=at.number, at=rfc3339(at.at_ns), group=group, group_at=group_at)
     return None if at.reason == NO_POINT else CopyPoint(promotable=False, reason=at.reason, message=at.message)

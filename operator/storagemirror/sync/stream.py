@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import select
 import socket
+import ssl
 import struct
 import termios
 import threading
@@ -189,6 +190,11 @@ class SocketStream:
         with self._lock:
             self._look()
         return self._monotonic() - self._arrived
+
+    def certificate(self) -> object:
+        """The peer's, verified, as `SSLSocket.getpeercert` gives it; None without TLS."""
+        with self._lock:
+            return self._socket.getpeercert() if isinstance(self._socket, ssl.SSLSocket) else None
 
     def transmitted(self) -> Transmitted | None:
         """See `Stream`."""

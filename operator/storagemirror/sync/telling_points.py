@@ -5,6 +5,7 @@ from __future__ import annotations
 from storagemirror.entry import Size, TimeNs
 from storagemirror.point import End, Names, Object, PointDigest, RecordKind, Zeros, encode
 from storagemirror.sync.channel import Channel
+from storagemirror.sync.pointmaker.turn import Moment
 from storagemirror.wire import messages as m
 from storagemirror.wire.content import data_prefix
 
@@ -38,10 +39,11 @@ class PointTeller:
         self._channel.send(m.Hole(offset, length))
         self._digest.add(RecordKind.ZEROS, encode(Zeros(offset, length)))
 
-    def end(self, at_ns: TimeNs, *, changed_ns: TimeNs = 0, entries: Size = 0) -> bytes:
+    def end(self, at_ns: TimeNs, *, changed_ns: TimeNs = 0, entries: Size = 0, moment: Moment | None = None) -> bytes:
         """That was the point: the state at `at_ns` of the source's clock. Its digest, which is `before` of the next."""
         digest = self._digest.digest()
-        end = End(self._number, self._digest.records, digest, self._before, at_ns, changed_ns, entries)
+        group, group_ns = (moment.group, moment.at_ns) if moment is not None else (0, 0)
+        end = End(self._number, self._digest.records, digest, self._before, at_ns, changed_ns, entries, group, group_ns)
         self._channel.send(m.PointEnd(end))
         return digest
 

@@ -50,6 +50,9 @@ class Promotable:
     number: int
     at_ns: TimeNs
     """Whose state it is: on the source's clock, nanoseconds since the Unix epoch."""
+    group: int = 0
+    """Of the points of several volumes that are of one moment; 0: it is of this volume alone."""
+    group_ns: TimeNs = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
         return NotPromotable(at.spoiled, at.message)
     if not at.number:
         return NotPromotable(NO_POINT, "no point was applied yet")
-    return Promotable(at.number, at.at_ns)
+    return Promotable(at.number, at.at_ns, at.group, at.group_ns)
 
 
 def _changed(at: At, changed: Changed, applying: int = 0) -> At:

@@ -45,6 +45,10 @@ class At(msgspec.Struct, frozen=True, array_like=True):
     """The point that was being applied then; 0: none."""
     changed_since_ns: TimeNs = 0
     """Where somebody else has changed it: no file that they changed has an older ctime; 0: not told."""
+    group: Number = 0
+    """Of the last point: other volumes whose point bears the same are of that moment too; 0: of this volume alone."""
+    group_ns: TimeNs = 0
+    """That moment, on the clock of whoever led the group."""
 
     def after(self, end: End) -> At:
         """Once that point was applied. What had spoiled it is over where its base is a mirror that came later."""
@@ -56,6 +60,8 @@ class At(msgspec.Struct, frozen=True, array_like=True):
             at_ns=end.at_ns,
             changed_ns=end.changed_ns,
             entries=end.entries,
+            group=end.group,
+            group_ns=end.group_ns,
         )
 
 

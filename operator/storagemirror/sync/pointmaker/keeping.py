@@ -16,6 +16,7 @@ from storagemirror.point import Names, Object, PointDigest, RecordKind, Zeros, e
 from storagemirror.sync.pointmaker.line import Teller
 from storagemirror.sync.pointmaker.queue import Queue, QueueFull, Tape
 from storagemirror.sync.pointmaker.repeating import Repeats
+from storagemirror.sync.pointmaker.turn import Moment
 from storagemirror.wire.content import data_prefix
 
 _OFFSET_BYTES = 8
@@ -28,6 +29,11 @@ class _Ending:
     at_ns: TimeNs
     changed_ns: TimeNs
     entries: Size
+    moment: Moment | None
+
+    def tell(self, teller: Teller) -> bytes:
+        """The digest of the point. `Disconnected`."""
+        return teller.end(self.at_ns, changed_ns=self.changed_ns, entries=self.entries, moment=self.moment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class Kept:
         """All of it; its digest. `Disconnected`, `QueueLost`."""
         for tape in self.tapes:
             _retell(tape, teller)
-        return teller.end(self.ending.at_ns, changed_ns=self.ending.changed_ns, entries=self.ending.entries)
+        return self.ending.tell(teller)
 
     def clear(self) -> None:
         """It is not needed any more."""
@@ -140,9 +146,9 @@ class KeepingTeller:
             self._wire.zeros(offset, length)
             self._keep(RecordKind.ZEROS, payload)
 
-    def end(self, at_ns: TimeNs, *, changed_ns: TimeNs = 0, entries: Size = 0) -> bytes:
+    def end(self, at_ns: TimeNs, *, changed_ns: TimeNs = 0, entries: Size = 0, moment: Moment | None = None) -> bytes:
         """See `PointTeller`; it is told by `send`."""
-        self._ending = _Ending(at_ns, changed_ns, entries)
+        self._ending = _Ending(at_ns, changed_ns, entries, moment)
         return self._digest.digest()
 
     def drop(self) -> None:
@@ -166,7 +172,7 @@ class KeepingTeller:
         _retell(self._later, self._wire)
         if self._told is None:
             self._later.clear()
-        return self._wire.end(ending.at_ns, changed_ns=ending.changed_ns, entries=ending.entries)
+        return ending.tell(self._wire)
 
     def flush(self) -> None:
         """It cannot be ended yet: tell what was held back, and go on at once. `Disconnected`, `QueueLost`."""

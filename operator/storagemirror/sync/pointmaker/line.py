@@ -10,6 +10,7 @@ from storagemirror.point import Names
 from storagemirror.sync.channel import Channel
 from storagemirror.sync.inbox import Inbox
 from storagemirror.sync.pointmaker.telling import Tells
+from storagemirror.sync.pointmaker.turn import Moment
 from storagemirror.sync.telling_points import PointTeller
 from storagemirror.wire import messages as m
 
@@ -20,7 +21,7 @@ class Teller(Tells, Protocol):
     """A point that is being told; see `PointTeller`."""
 
     def names(self, told: Names) -> None: ...
-    def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0) -> bytes: ...
+    def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0, moment: Moment | None = None) -> bytes: ...
     def drop(self) -> None: ...
 
 

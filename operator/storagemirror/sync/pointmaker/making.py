@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from storagemirror.clock import Clock
 from storagemirror.entry import View
-from storagemirror.errors import Changed, Passing, StorageMirrorError
+from storagemirror.errors import Changed, Passing, StorageMirrorError, VolumeError
 from storagemirror.fs.source import SourceVolume
 from storagemirror.point import MIRROR
 from storagemirror.sync.freezing import FreezeLost, Freezer, NotFrozen
@@ -27,10 +27,16 @@ from storagemirror.sync.pointmaker.line import Line
 from storagemirror.sync.pointmaker.opened import Opened
 from storagemirror.sync.pointmaker.passing import Passes
 from storagemirror.sync.pointmaker.queue import Queue, QueueLost
-from storagemirror.sync.pointmaker.standstill import Limits, PutOff, Standstill
+from storagemirror.sync.pointmaker.standstill import Limits, PutOff, Standstill, Stood
 from storagemirror.sync.pointmaker.surveying import Survey
-from storagemirror.sync.pointmaker.telling import Read, Reader
+from storagemirror.sync.pointmaker.telling import Reader
+from storagemirror.sync.pointmaker.turn import Go, Moment, Turn
 from storagemirror.wire import messages as m
+
+PATIENCE_SECONDS = 20.0
+"""For so long one that is ready waits for the rest of its group."""
+AGAIN_SECONDS = 0.5
+"""One that waits makes a further pass so often: what changes meanwhile must not be left for the freeze."""
 
 
 class MirrorAgain(Passing):
@@ -53,6 +59,7 @@ class Sent:
     before: bytes
     digest: bytes
     at_ns: int
+    moment: Moment | None
     since: Since
     """From its base to it."""
     bytes: int
@@ -66,6 +73,8 @@ class Durable:
 
     number: int
     at_ns: int
+    moment: Moment | None = None
+    """That of its group; None: it is of this volume alone."""
 
 
 class Maker:
@@ -223,15 +232,16 @@ class Maker:
 
     # -- one point
 
-    def make(self, line: Line) -> bool:
-        """Make a point of what changed, unless nothing did (False).
+    def make(self, line: Line, turn: Turn | None = None) -> bool:
+        """Make a point of what changed, unless nothing did (False). `turn`: together with other volumes; then there is
+        one unless nothing changed on any, and it may be empty.
 
         Raises `PutOff`, `PointRefused`: call it again after a while; `MirrorAgain`; `CannotFreeze`; `Disconnected`;
         OSError when the source's disk fails; `VolumeError`."""
         try:
-            made = self._make(line)
+            made = self._make(line) if turn is None else self._make_together(line, turn)
         except (PutOff, NotFrozen, FreezeLost) as e:
-            self._count(e)
+            self.put_off(e)
             self._begin_anew(line)
             raise
         finally:
@@ -239,29 +249,83 @@ class Maker:
         self.figures.put_off_in_a_row, self.figures.why = 0, ""
         return made
 
-    def _make(self, line: Line) -> bool:
+    def _make_together(self, line: Line, turn: Turn) -> bool:
+        """As `make`; whatever keeps this volume from a point keeps the whole group from it, and is told there."""
+        try:
+            return self._make(line, turn)
+        except StorageMirrorError as e:
+            why = turn.cannot(e)
+            if why is e:
+                raise
+            raise why from e
+        except OSError as e:
+            turn.cannot(VolumeError(f"reading the source failed: {e}"))
+            raise
+
+    def _make(self, line: Line, turn: Turn | None = None) -> bool:
         self.hear(line, 0.0)
         self._passes.look(self.figures, self._at_ns)
-        if not (self._must or self._survey.due or self._catalogue.changed):
-            self.figures.empty += 1
-            self._since = self._clock.monotonic()
-            if self._sent is None:
-                self._see_through(self._passes.through_ns)
-            return False
+        if turn is None:
+            if not self._changed:
+                return self._nothing()
+            opened = self._passed(line)
+            self._passes.look(self.figures, self._at_ns)
+            self._standstill.expect(self.limits)
+        else:
+            if not self._all_ready(line, turn):
+                return self._nothing()
+            opened = self._open(line)
+        stood = self._standstill.freeze(self.limits, opened.teller.frozen, turn, opened.lacks)
+        self.figures.interval, self._since = self.since_seconds, self._clock.monotonic()
+        self._end(opened, stood)
+        return True
+
+    @property
+    def _changed(self) -> bool:
+        return bool(self._must or self._survey.due or self._catalogue.changed)
+
+    def _nothing(self) -> bool:
+        self.figures.empty += 1
+        self._since = self._clock.monotonic()
+        if self._sent is None:
+            self._see_through(self._passes.through_ns)
+        return False
+
+    def _all_ready(self, line: Line, turn: Turn) -> bool:
+        """Make passes until every volume of the group is ready to be frozen; False: nothing has changed anywhere."""
+        end, go = self._clock.monotonic() + PATIENCE_SECONDS, Go.WAIT
+        while go is Go.WAIT:
+            if self._clock.monotonic() >= end:
+                raise turn.give_up(f"the other volumes of the group were not ready within {PATIENCE_SECONDS:g} s")
+            if changed := self._changed:
+                self._passed(line)
+                turn.check()
+                self._passes.look(self.figures, self._at_ns)
+                self._standstill.expect(self.limits)
+            else:
+                self._await_durable(line)
+            go = turn.ready(AGAIN_SECONDS, changed=changed)
+            if go is Go.WAIT:
+                go = turn.unready()
+                if go is Go.WAIT:
+                    self._passes.look(self.figures, self._at_ns)
+        return go is Go.FREEZE
+
+    def _passed(self, line: Line) -> Opened:
+        """Live passes, until little is left to be told. Raises as `make`."""
         opened = self._open(line)
         self.unsent_bytes = self._unsent()  # the disk, and the target, may keep us waiting from here on
         self._passes.run(opened, self._reader, self.figures, self._at_ns)
         if self._passes.sync_seconds > self.limits.max_stall:
             raise PutOff(f"syncfs took {self._passes.sync_seconds:.3f} s", reason="SyncTooSlow")
+        self._await_durable(line)
+        return opened
+
+    def _await_durable(self, line: Line) -> None:
+        """A point is ended only once the one before is durable; `PutOff`."""
         self.hear(line, self.limits.max_stall)
         if self._sent is not None:
             raise PutOff("the target has not made the point before durable yet", reason="TargetBehind")
-        self._passes.look(self.figures, self._at_ns)
-        self._standstill.expect(self.limits)
-        reads, at_ns = self._standstill.freeze(self.limits, opened.teller.frozen)
-        self.figures.interval, self._since = self.since_seconds, self._clock.monotonic()
-        self._end(opened, reads, at_ns)
-        return True
 
     def hear(self, line: Line, seconds: float) -> None:
         """What the target said of points; waits so long for something, where a point is on its way."""
@@ -297,7 +361,7 @@ class Maker:
 
     def _became_durable(self, sent: Sent) -> None:
         self._drop_sent(sent)
-        self.durable = Durable(sent.number, sent.at_ns)
+        self.durable = Durable(sent.number, sent.at_ns, sent.moment)
         self._see_through(sent.at_ns)
 
     def _see_through(self, through_ns: int) -> None:
@@ -332,26 +396,28 @@ class Maker:
             self._opened = Opened(self._number, teller, self._catalogue, line.report)
         return self._opened
 
-    def _end(self, opened: Opened, reads: list[Read], at_ns: int) -> None:
+    def _end(self, opened: Opened, stood: Stood) -> None:
+        at_ns, moment = stood.at_ns, stood.moment
         opened.teller.thawed()
-        for read in reads:
+        for read in stood.reads:
             opened.take(read)
             self._survey.told(read.known, read.ctime_ns)
         try:
-            digest = opened.finish(self._reader, at_ns)
+            digest = opened.finish(self._reader, at_ns, moment)
         except Changed as e:
             opened.teller.flush()
             raise PutOff(e.message, reason=e.reason) from e
         self._passes.narrowing.standing.clear()
         kept, since = opened.teller.kept(), self._catalogue.rebase()
-        sent = Sent(opened.number, self._digest, digest, at_ns, since, opened.bytes, kept)
+        sent = Sent(opened.number, self._digest, digest, at_ns, moment, since, opened.bytes, kept)
         self._opened, self._sent = None, sent
         self._digest, self._at_ns, self._must = digest, at_ns, False
         self.figures.made += 1
         digest = opened.teller.send()
         self._digest, self._sent = digest, replace(sent, digest=digest)
 
-    def _count(self, why: StorageMirrorError) -> None:
+    def put_off(self, why: StorageMirrorError) -> None:
+        """Count that there was no point although its time had come."""
         self.figures.put_off[why.reason] += 1
         self.figures.put_off_in_a_row += 1
         self.figures.why = f"{why.reason}: {why.message}"

@@ -9,6 +9,7 @@ from storagemirror.point import Name, Names, Object
 from storagemirror.sync.pointmaker.catalogue import NEVER, Catalogue, Known
 from storagemirror.sync.pointmaker.keeping import KeepingTeller
 from storagemirror.sync.pointmaker.telling import Read, Reader
+from storagemirror.sync.pointmaker.turn import Moment
 
 _IN_NAMES = 10_000
 _BYTES_IN_NAMES = 1 << 20
@@ -56,16 +57,27 @@ class Opened:
         """It is reported, and left as it was at the base, or left out."""
         self._report(NotKeptKind.UNREADABLE, self._catalogue.path(known) or b"")
 
-    def finish(self, reader: Reader, at_ns: int) -> bytes:
+    def lacks(self, reads: list[Read]) -> str:
+        """What keeps the point from being finished when `reads` are taken, too; empty: nothing does."""
+        told = {*self._told, *(read.known for read in reads)}
+        since = self._catalogue.since
+        listed = {*since.listed, *(known for known in since.new if known.children is not None and known in told)}
+        for directory in listed:
+            for known in self._catalogue.names_of(directory).values():
+                if known not in told and known not in since.new and self._catalogue.has_moved(known):
+                    return "an object that was moved has not been read yet"
+            if self._is_there(directory) and directory not in told:
+                return "a directory whose names changed has not been read yet"
+        return ""
+
+    def finish(self, reader: Reader, at_ns: int, moment: Moment | None = None) -> bytes:
         """Tell the names, and what is not as it was told, and end the point; its digest. `Changed` when something that
-        must be told was never read: nothing is ended then."""
+        must be told was never read (`lacks`): nothing is ended then."""
         catalogue = self._catalogue
         self._leave_out()
+        if missing := self.lacks([]):
+            raise Changed(missing)
         listed = {*catalogue.since.listed, *(known for known in catalogue.since.new if known.children is not None)}
-        for directory in listed:
-            for known in catalogue.names_of(directory).values():
-                if known not in self._told and known not in catalogue.since.new and catalogue.has_moved(known):
-                    raise Changed("an object that was moved has not been read yet")
         for known, told in self._told.items():
             if known.children is None and self._is_there(known):
                 final = reader.final(known, told)
@@ -80,7 +92,7 @@ class Opened:
             self.teller.object(reader.final(directory, told_before))
             if directory in listed:
                 self._names(catalogue.names(directory))
-        return self.teller.end(at_ns, changed_ns=self.changed_ns, entries=len(catalogue) - 1)
+        return self.teller.end(at_ns, changed_ns=self.changed_ns, entries=len(catalogue) - 1, moment=moment)
 
     def _is_there(self, known: Known) -> bool:
         return known.parent is not None or known is self._catalogue.root

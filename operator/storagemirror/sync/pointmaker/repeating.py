@@ -11,6 +11,7 @@ from array import array
 from storagemirror.fs.blocks import BLOCK
 from storagemirror.point import Names, Object, ObjectId
 from storagemirror.sync.pointmaker.line import Teller
+from storagemirror.sync.pointmaker.turn import Moment
 
 ALWAYS_BYTES = 64 << 20
 """So much may be told again in any point."""
@@ -72,9 +73,9 @@ class Repeats:
         self._wire.zeros(offset, length)
         self.again += _RECORD_BYTES
 
-    def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0) -> bytes:
+    def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0, moment: Moment | None = None) -> bytes:
         """See `PointTeller`."""
-        return self._wire.end(at_ns, changed_ns=changed_ns, entries=entries)
+        return self._wire.end(at_ns, changed_ns=changed_ns, entries=entries, moment=moment)
 
     def drop(self) -> None:
         """See `PointTeller`."""

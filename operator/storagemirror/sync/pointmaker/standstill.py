@@ -3,9 +3,11 @@ the queue; nothing is sent meanwhile."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from storagemirror.clock import Clock
+from storagemirror.entry import TimeNs
 from storagemirror.errors import Changed, Passing
 from storagemirror.sync.freezing import Freezer, Frozen
 from storagemirror.sync.pointmaker.figures import Figures, Stall
@@ -14,14 +16,19 @@ from storagemirror.sync.pointmaker.passing import Passes
 from storagemirror.sync.pointmaker.queue import QueueFull
 from storagemirror.sync.pointmaker.surveying import Survey
 from storagemirror.sync.pointmaker.telling import Read, Reader
+from storagemirror.sync.pointmaker.turn import Moment, Turn
 
 MARGIN_SECONDS = 0.01
 """Left for the thaw."""
+WAITING_SHARE = 0.6
+"""Of the longest stall: by then all volumes of a group must stand still. The rest is for looking and reading."""
+HELD_SECONDS = 2.0
+"""Beyond the longest stall: for so long it is waited for the word that all had stood still. Nothing is frozen then."""
 
 
 class PutOff(Passing):
-    """No point this time. `reason`: `SyncTooSlow`, `TooMuchToRead`, `QueueFull`, `TargetBehind`, `Changed`, or as
-    `NotFrozen` and `FreezeLost` say."""
+    """No point this time. `reason`: `SyncTooSlow`, `TooMuchToRead`, `QueueFull`, `TargetBehind`, `Changed`,
+    `GroupNotReady`, `GroupVoid`, or as `NotFrozen` and `FreezeLost` say."""
 
     reason = "PutOff"
 
@@ -37,6 +44,17 @@ class Limits:
     only what is hinted is looked at while frozen."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stood:
+    """What was read while the volume stood still."""
+
+    reads: list[Read]
+    at_ns: TimeNs
+    """The moment that it is of, on the source's clock."""
+    moment: Moment | None = None
+    """That of all volumes of the group; None: it is of this volume alone."""
+
+
 class Standstill:
     """Of one source."""
 
@@ -45,7 +63,7 @@ class Standstill:
         self._clock = clock
         self._figures = figures
         self._freeze_seconds = 0.03
-        """What FIFREEZE takes, about."""
+        """What FIFREEZE takes, about; in a group, until all stand still."""
         self._read_rate = 1e9
         """Bytes a second that are read and compared while frozen, about."""
 
@@ -66,25 +84,34 @@ class Standstill:
                 reason="TooMuchToRead",
             )
 
-    def freeze(self, limits: Limits, aside: Aside) -> tuple[list[Read], int]:
-        """Freeze, look, read to `aside`, thaw: what was read, and the moment that it is of."""
+    def freeze(self, limits: Limits, aside: Aside, turn: Turn | None, lacks: Callable[[list[Read]], str]) -> Stood:
+        """Freeze, look, read to `aside`, thaw. `turn`: of a group; then nothing is read before all of it stand still,
+        and what was read counts once all had. `lacks`: what is missing for a point, if anything."""
+        moment = None
         try:
             with self._freezer.freeze(limits.max_stall) as frozen:
+                if turn is not None:
+                    moment = turn.frozen(frozen.left() - (1 - WAITING_SHARE) * limits.max_stall)
                 at_ns = self._clock.now_ns()
-                self._freeze_seconds += (frozen.freeze_seconds - self._freeze_seconds) / 4
+                waited = frozen.freeze_seconds if turn is None else limits.max_stall - frozen.left()
+                self._freeze_seconds += (waited - self._freeze_seconds) / 4
                 pace = _Pace(frozen)
                 self._look(pace, limits)
                 found = self._read(pace, aside)
                 if self._passes.doubt_pages(self._figures):
                     raise PutOff("a change was not named by the kernel's trace", reason="TraceBroken")
                 frozen.thaw()
+            if turn is not None:
+                if missing := lacks(found):
+                    raise PutOff(missing, reason=Changed.reason)
+                turn.held(limits.max_stall + HELD_SECONDS)
         except BaseException:
             # What was looked at when it stood still, or seemed to, is looked at again.
             self._survey.distrust()
             aside.tape.clear()
             raise
         self._figures.stalls.append(Stall(frozen.freeze_seconds, frozen.stall_seconds))
-        return found, at_ns
+        return Stood(found, at_ns, moment)
 
     def _read(self, pace: _Pace, aside: Aside) -> list[Read]:
         found: list[Read] = []
