@@ -66,6 +66,7 @@ class Agent:
         at = self.api.settings()
         env = {
             **os.environ,
+            "PYTHONPATH": f"{checkout() / 'operator'}:{checkout()}",
             "STORAGEMIRROR_NAMESPACE": self.namespace,
             "STORAGEMIRROR_ORDER": self.name,
             "STORAGEMIRROR_LEASE": self.name,

@@ -58,6 +58,9 @@ class FailoverWorld(World):
     """What the agents that write say of their copy's point."""
     drained_point: CopyPoint | None = None
     """The same once they take in nothing more; None: as before."""
+    copy_points: dict[str, CopyPoint] = field(default_factory=dict)
+    """The same of single volumes, by name; what is not here is as `copy_point` says."""
+    drained_points: dict[str, CopyPoint] = field(default_factory=dict)
     keeps: bool = True
     """Whether what the old side wrote has been kept aside."""
     epoch_on_volume: int = 1
@@ -73,12 +76,23 @@ class FailoverWorld(World):
 
     # what users do
 
-    def protected(self, *, failover: Object | None = None, **spec: Any) -> None:
-        """Two sides, a Service, an application that runs on node-a."""
+    def protected(self, *, failover: Object | None = None, more: tuple[str, ...] = (), **spec: Any) -> None:
+        """Two sides, a Service, an application that runs on node-a; `more`: names of further volumes that it mounts."""
         self.claim("orders-data")
         self.claim("orders-standby")
-        self.workload(SOURCE, 1)
-        self.workload(TARGET, 0)
+        for name in more:
+            self.claim(f"orders-{name}")
+            self.claim(f"standby-{name}")
+        if more:
+            volumes = [
+                {"name": "data", "source": {"claimName": CLAIMS[SOURCE]}, "target": {"claimName": CLAIMS[TARGET]}}
+            ]
+            for name in more:
+                ends = {"source": {"claimName": f"orders-{name}"}, "target": {"claimName": f"standby-{name}"}}
+                volumes.append({"name": name, **ends})
+            spec["volumes"] = volumes
+        self.workload(SOURCE, 1, *(f"orders-{name}" for name in more))
+        self.workload(TARGET, 0, *(f"standby-{name}" for name in more))
         sides = {
             side: {"workloads": [{"kind": "Deployment", "name": name}]}
             for side, name in (("source", SOURCE), ("target", TARGET))
@@ -86,13 +100,16 @@ class FailoverWorld(World):
         services = [{"name": "orders", "ports": [{"port": 80, "targetPort": 8080}]}]
         self.pair(sides=sides, services=services, failover=failover or {}, **spec)
 
-    def workload(self, name: str, replicas: int) -> None:
-        """A Deployment whose pods mount the side's claim."""
+    def workload(self, name: str, replicas: int, *claims: str) -> None:
+        """A Deployment whose pods mount the side's claim, and further ones."""
+        mounted = [("data", CLAIMS[name]), *((claim, claim) for claim in claims)]
         template = {
             "metadata": {"labels": {"app": name}},
             "spec": {
-                "containers": [{"name": "app", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
-                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": CLAIMS[name]}}],
+                "containers": [
+                    {"name": "app", "volumeMounts": [{"name": v, "mountPath": f"/{v}"} for v, _ in mounted]}
+                ],
+                "volumes": [{"name": v, "persistentVolumeClaim": {"claimName": claim}} for v, claim in mounted],
             },
         }
         spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}
@@ -294,7 +311,8 @@ class FailoverWorld(World):
         through = self._contact.get("through", now)
         if order.action is Action.DRAIN:
             drained = _with(told, phase=Phase.DRAINED, peer=peer, peer_connected=False, synced_through=through)
-            return _with(drained, problem=self.doubt, copy_point=self.drained_point or self.copy_point)
+            found = self.drained_points.get(order.volume) or self.drained_point or self._copy_point(order)
+            return _with(drained, problem=self.doubt, copy_point=found)
         if order.action is Action.PROMOTE and self.doubt is not None and self.refuses:
             return _with(told, phase=Phase.FAILED, peer=peer, peer_connected=False, problem=self.doubt)
         if order.action is Action.PROMOTE:
@@ -306,8 +324,11 @@ class FailoverWorld(World):
             kept = KeptAside(
                 epoch=asked.epoch, attempt=asked.attempt, known=True, entries=2, bytes=20, deleted=1, at=now
             )
-        told = _with(told, peer=peer, synced_through=through, kept=kept, copy_point=self.copy_point)
+        told = _with(told, peer=peer, synced_through=through, kept=kept, copy_point=self._copy_point(order))
         return _with(told, problem=self.trouble)
+
+    def _copy_point(self, order: Order) -> CopyPoint | None:
+        return self.copy_points.get(order.volume, self.copy_point)
 
     def _peer(self, order: Order, now: str) -> PeerSeen:
         sources = self.agents(Role.SOURCE)

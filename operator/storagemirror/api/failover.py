@@ -30,7 +30,8 @@ class AcceptLoss(ApiModel):
     no_point: bool = Field(
         default=False,
         description="Go on although the pair's consistency is Point and the copy is at no point: some files may be of "
-        "one moment and some of the next, and a database on them may not start.",
+        "one moment and some of the next, and a database on them may not start. The same where the copies of several "
+        "volumes are at points of different moments.",
     )
 
 

@@ -127,6 +127,9 @@ class Reason(StrEnum):
     SYNC_FAILED = "SyncFailed"
     JOURNAL_DAMAGED = "JournalDamaged"
     AT_NO_POINT = "AtNoPoint"
+    POINTS_DIFFER = "PointsDiffer"
+    GROUP_NOT_READY = "GroupNotReady"
+    GROUP_VOID = "GroupVoid"
     PUT_OFF = "PutOff"
     SYNC_TOO_SLOW = "SyncTooSlow"
     TOO_MUCH_TO_READ = "TooMuchToRead"
@@ -356,6 +359,9 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.SYNC_FAILED: f"See the node's kernel log for errors of the target's disk. {_NO_POINT}",
         Reason.JOURNAL_DAMAGED: f"See the node's kernel log for errors of the target's disk. {_NO_POINT}",
         Reason.AT_NO_POINT: _NO_POINT,
+        Reason.POINTS_DIFFER: "With the source at work the next point of all volumes makes them one by itself, and "
+        "status.volumes[].points.why says what keeps it; a Failover promotes them as they are with "
+        "spec.acceptLoss.noPoint.",
         Reason.FROZEN_BY_ANOTHER: "It goes on by itself when that tool thaws the volume.",
         Reason.VOLUME_UNUSABLE: "See the message for what is wrong with the volume.",
         Reason.NOT_EVERYTHING_KEPT: "See status.volumes[].notKept; spec.agents.privilege Baseline keeps the most.",

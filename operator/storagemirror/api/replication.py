@@ -157,6 +157,14 @@ class CopyPointStatus(ApiModel):
     at: Time | None = Field(
         default=None, description="The moment of the source that it is the state of, on the source's clock."
     )
+    group: Count | None = Field(
+        default=None,
+        description="Volumes of the pair whose copies bear the same are of one moment. Absent: the point is of this "
+        "volume alone.",
+    )
+    group_at: Time | None = Field(
+        default=None, description="That moment, on the clock of the first volume's source agent."
+    )
     synced_through: Time | None = Field(
         default=None,
         description="Everything the source did up to this time is in that point: later than at where nothing changed "
@@ -177,6 +185,9 @@ class PointStatus(ApiModel):
     number: Count | None = Field(default=None, description="Of the latest point that is safe on the target.")
     at: Time | None = Field(
         default=None, description="The moment of the source that this point is the state of, on the source's clock."
+    )
+    group: Count | None = Field(
+        default=None, description="That point's number in the group of all volumes. Absent: it is of this volume alone."
     )
     made: Count = Field(default=0, description="Points that were made.")
     put_off: Count = Field(default=0, description="How often none was made when its time had come.")

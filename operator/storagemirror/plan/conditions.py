@@ -21,6 +21,7 @@ from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.claims import warning
 from storagemirror.plan.decisions import Effect, Verdict
 from storagemirror.plan.freezing import why_not_frozen
+from storagemirror.plan.grouping import grouped
 from storagemirror.plan.times import written
 from storagemirror.plan.volumes import Judged, heard_report
 
@@ -205,6 +206,10 @@ def crash_consistent(whole: Whole) -> Told:
         if volume.points is None or volume.points.number is None:
             why = f": {volume.points.why}" if volume.points is not None and volume.points.why else ""
             return Told(FALSE, Reason.NO_POINTS, f"Volume {volume.name} has no point on the target yet{why}.")
+        if volume.points.group is None and grouped(whole.judged[0].view.observed.pair):
+            why = f": {volume.points.why}" if volume.points.why else ""
+            message = f"Volume {volume.name} has no point yet that is of one moment with those of the others{why}."
+            return Told(FALSE, Reason.NO_POINTS, message)
         if volume.points.missed:
             message = f"Points of volume {volume.name} lacked {volume.points.missed} changes."
             return Told(FALSE, Reason.POINTS_NOT_WHOLE, message)
@@ -216,7 +221,10 @@ def _at_points(volumes: Sequence[VolumeStatus]) -> str:
     found = [(v.name, v.copy_point) for v in volumes]
     told = [f"{name} at point {p.number} of {p.at}" for name, p in found if p is not None and p.promotable]
     applying = [f"{name} while one is applied" for name, p in found if p is None or not p.promotable]
+    groups = {p.group for _, p in found if p is not None and p.promotable}
     each = ", each volume for itself" if len(found) > 1 else ""
+    if each and groups and None not in groups:
+        each = ", the same of all volumes" + (" once each has the latest" if len(groups) > 1 else "")
     return f"The copy is one moment of the source{each}: {'; '.join(told + applying)}."
 
 

@@ -42,6 +42,7 @@ from storagemirror.plan.decisions import (
     Verdict,
     WriteOrder,
 )
+from storagemirror.plan.grouping import group_order
 from storagemirror.plan.mirroring import mirror_order
 from storagemirror.plan.objects import Node, Pod
 from storagemirror.plan.observed import BrokenOrder, OrderSeen, RefusalOf, Unseen
@@ -260,6 +261,7 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
         mirror=mirror_order(view),
         transfer=transfer_order(spec.transfer, len(spec.volumes)) if which is Role.SOURCE else TransferOrder(),
         replication=_replication(view, which),
+        group=group_order(view, which),
         proven=not view.elsewhere and proven_of(pair, which),
     )
     if last is not None and last != wanted:

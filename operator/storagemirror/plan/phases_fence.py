@@ -10,6 +10,7 @@ from storagemirror.contract import ProofStage, Role
 from storagemirror.plan.contact import contact_of, worst_contact
 from storagemirror.plan.course import proven
 from storagemirror.plan.decisions import Action, EndWriter, NudgeWorkload, ScaleWorkload
+from storagemirror.plan.grouping import points_differ
 from storagemirror.plan.objects import Pod, WorkloadObject
 from storagemirror.plan.observed import GateSeen, Unseen
 from storagemirror.plan.operating import SOON, Move, Stage, back, end, go, pace, stay
@@ -254,6 +255,9 @@ def _doubts(stage: Stage) -> str:
         none = why_no_point(view, report, drained=True)
         if none is not None and stage.operation.mode is Mode.UNPLANNED:
             found += f" Accepted (acceptLoss.noPoint): {none.message}"
+    differ = points_differ(stage.views, [heard_report(v, Role.TARGET) for v in stage.views], drained=True)
+    if differ and stage.operation.mode is Mode.UNPLANNED and not stage.operation.homeward:
+        found += f" Accepted (acceptLoss.noPoint): {differ}"
     return found
 
 

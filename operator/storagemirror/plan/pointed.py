@@ -88,7 +88,14 @@ def copy_point_status(view: View, target: Report | None) -> CopyPointStatus | No
     through = later(found.at, _seen_through(view, found.number))
     if before is not None and before.promotable and (before.number, before.at) == (found.number, found.at):
         through = later(through, before.synced_through)
-    return CopyPointStatus(promotable=True, number=found.number, at=found.at, synced_through=through)
+    return CopyPointStatus(
+        promotable=True,
+        number=found.number,
+        at=found.at,
+        group=found.group,
+        group_at=found.group_at,
+        synced_through=through,
+    )
 
 
 def _seen_through(view: View, number: int) -> str | None:

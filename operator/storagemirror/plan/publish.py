@@ -63,12 +63,15 @@ def discrete(status: VolumeStatus) -> VolumeStatus:
     }
     flowing: dict[str, object] = {"synced_through": None, "progress": None}
     # How large a lag is flows; that it is not known any more does not: the last figure would stand for ever.
-    flowing |= {"points": None if status.points is None else PointStatus(number=_known(status.points.number))}
+    made = status.points
+    together = None if made is None else _known(made.group)
+    flowing |= {"points": None if made is None else PointStatus(number=_known(made.number), group=together)}
     if status.queue is not None:
         flowing["queue"] = QueueStatus(level=status.queue.level, overflows=status.queue.overflows)
     if status.copy_point is not None:
         point = status.copy_point
         passing: dict[str, object] = {"number": _known(point.number), "at": None, "synced_through": None}
+        passing |= {"group": _known(point.group), "group_at": None}
         flowing |= {"copy_point": point.model_copy(update=passing)}
     flowing |= {"lag_seconds": _known(status.lag_seconds), "lag_bytes": _known(status.lag_bytes)}
     return status.model_copy(update=flowing | agents)

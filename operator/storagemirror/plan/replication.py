@@ -30,6 +30,7 @@ def point_status(made: PointsMade | None) -> PointStatus | None:
     return PointStatus(
         number=made.number,
         at=made.at,
+        group=made.group,
         made=made.made,
         put_off=made.put_off,
         why=made.why,

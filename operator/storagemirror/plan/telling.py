@@ -37,6 +37,7 @@ _WAITS_FOR_SOMEBODY = frozenset(
         Reason.JOURNAL_DAMAGED,
         Reason.TARGET_CHANGED,
         Reason.AT_NO_POINT,
+        Reason.POINTS_DIFFER,
         Reason.GATE_NOT_IN_FORCE,
         Reason.WORKLOAD_MISSING,
         Reason.STANDBY_MISMATCH,

@@ -20,6 +20,7 @@ from storagemirror.contract import Consistency, Role
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.contact import connected, contact_of, worst_contact
 from storagemirror.plan.decisions import Effect
+from storagemirror.plan.grouping import points_differ
 from storagemirror.plan.living import workloads_of
 from storagemirror.plan.objects import PodSpec, WorkloadObject
 from storagemirror.plan.observed import Observed
@@ -142,7 +143,7 @@ def target_is_heard(asked: Asked) -> Obstacle | None:
 
 
 def at_a_point(asked: Asked, *, drained: bool = False) -> Obstacle | None:
-    """A copy that is to be one moment of the source is promoted as one, or not without a person's word. Planned: both
+    """Copies that are to be one moment of the source are promoted as one, or not without a person's word. Planned: both
     sides are proven equal instead; but a proof reads what is in memory, and says nothing of a disk that failed."""
     if asked.accept_loss.no_point:
         return None
@@ -150,7 +151,10 @@ def at_a_point(asked: Asked, *, drained: bool = False) -> Obstacle | None:
         found = why_no_point(view, heard_report(view, Role.TARGET), drained=drained)
         if found is not None and (asked.mode is Mode.UNPLANNED or found.reason is Reason.SYNC_FAILED):
             return Obstacle(found.reason, found.message)
-    return None
+    if asked.mode is Mode.PLANNED:
+        return None
+    differ = points_differ(asked.views, [heard_report(v, Role.TARGET) for v in asked.views], drained=drained)
+    return Obstacle(Reason.POINTS_DIFFER, differ) if differ else None
 
 
 def source_is_heard(asked: Asked) -> Obstacle | None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from storagemirror.api.agents import Privilege
 from storagemirror.contract import Action, Phase, Role
 from storagemirror.plan.course import elsewhere_action, source_leaves, source_stays
+from storagemirror.plan.grouping import others_are_written
 from storagemirror.plan.objects import Claim, Container, Pod, SecurityContext
 from storagemirror.plan.observed import OrderSeen
 from storagemirror.plan.runs import run_of
@@ -65,7 +66,7 @@ def source_place(view: View) -> Where:
     The agent's own node wins as long as any staying writer is there. A writer that has no node yet is left the choice
     for a while. With no writer at all, the agent lingers until a minute has passed and its copy is whole up to a time
     when nobody wrote any more; its last report stays readable, so it does not come back before a writer does, or a
-    verification or a run is due.
+    verification or a run is due. Where points of several volumes are of one moment, it stays while any is written.
     """
     status = view.observed.pair.status
     if view.resting:
@@ -91,7 +92,7 @@ def source_place(view: View) -> Where:
             return Hesitate("a pod that uses the source is waiting for its node", SCHEDULING_PATIENCE - age)
     due = not view.elsewhere and verify_of(view.observed.pair, Role.SOURCE, view.before.verify, view.now) is not None
     due = due or run_of(view) is not None
-    if nothing_to_mirror(view) and not stays and not due:
+    if nothing_to_mirror(view) and not stays and not due and not others_are_written(view):
         return Leave("no pod uses the source, and its copy is whole")
     return Run(ANYWHERE, traits)
 

@@ -73,6 +73,10 @@ class Standstill:
         self._passes = passes
         self._reader = reader
 
+    def check(self) -> None:
+        """Whether the volume can be frozen: others are not frozen for nothing. `NotFrozen`, `CannotFreeze`."""
+        self._freezer.check()
+
     def expect(self, limits: Limits) -> None:
         """Put the point off where it is known before that reading would take too long."""
         size = self._passes.expected_bytes()
