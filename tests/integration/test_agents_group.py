@@ -206,10 +206,8 @@ def test_a_guard_that_dies_while_all_stand_still_voids_the_round(group: Grouped)
         at = until_midst(group)
         group.guards["wal"].processes[0].kill()
         writes_go_on(group)
-        assert group.group() == at
-        first, second = (number(copy) for copy in group.copies)
-        assert second <= first <= second + 1
-        assert "GroupVoid: volume wal: " in group.lead.source.log()
+        while "GroupVoid: volume wal: " not in group.lead.source.log():
+            stays_at(group, at, 0.1)
         goes_on(group, at)  # the second guard has taken over
         put_off = [made.put_off for made in group.points() if made is not None]
         assert len(put_off) == 2

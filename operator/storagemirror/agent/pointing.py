@@ -174,6 +174,7 @@ class Pointing:
                 self._make(turn)
             except PointRefused as e:
                 self._refused(e)
+                self._due += REFUSED_SECONDS
         elif due and not together.leads:
             self._put_off(together.missed())
             self._due = now + interval

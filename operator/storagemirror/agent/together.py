@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,7 +22,7 @@ from storagemirror.contract import Action, GroupOrder, Order, Peer, Role, peer_n
 from storagemirror.errors import BadInput, Disconnected, StorageMirrorError
 from storagemirror.sync.pointmaker.standstill import PutOff
 from storagemirror.sync.stream import SocketStream
-from storagemirror.sync.together.rounds import NOT_READY, Rounds
+from storagemirror.sync.together.rounds import NOT_READY, Rounds, Said
 from storagemirror.sync.together.seat import Seat
 from storagemirror.wire import group as g
 
@@ -144,6 +145,8 @@ class Together:
 
     def _idle(self) -> str:
         sight = self._context.view.sight
+        if sight.freezing is not None and not sight.freezing.able:
+            return sight.freezing.reason
         return sight.problem.reason if sight.problem is not None else str(sight.phase)
 
 
@@ -158,6 +161,7 @@ class Lead:
         self._lock = threading.RLock()
         """Of what follows; whatever is decided is said before it is let go of, so that all hear it in one order."""
         self._rounds = Rounds(who.members, seat.round)
+        self._unsaid: deque[tuple[str, g.Message]] = deque()
         self._links: dict[str, tuple[int, _Link]] = {}
         self._closed = False
         names = [who.name_of(volume) for volume in who.members[1:]]
@@ -192,12 +196,17 @@ class Lead:
         with self._lock:
             self._tell(self._rounds.heard(volume, message, self._clock.now_ns()))
 
-    def _tell(self, said: list[tuple[str, g.Message]]) -> None:
-        for volume, message in said:
+    def _tell(self, said: Said) -> None:
+        """In the order in which it was decided, also where a seat answers at once. Holds the lock."""
+        begun = bool(self._unsaid)
+        self._unsaid += said
+        while self._unsaid and not begun:
+            volume, message = self._unsaid[0]
             if volume == self._who.volume:
                 self._seat.take(message)
             elif volume in self._links:
                 self._links[volume][1].send(message)
+            self._unsaid.popleft()
 
     def _offer(self, stream: SocketStream) -> None:
         threading.Thread(target=self._serve, args=(_Link(stream),), name="group", daemon=True).start()

@@ -12,6 +12,7 @@ from datetime import timedelta
 from storagemirror.api.durations import seconds
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.contract import Consistency, CopyPoint, GroupOrder, Peer, PeerState, ReplicationMode, Report, Role
+from storagemirror.plan.pointed import by_points
 from storagemirror.plan.times import read
 from storagemirror.plan.view import View
 
@@ -54,7 +55,7 @@ def points_differ(views: Sequence[View], targets: Sequence[Report | None], *, dr
     are about to be.
 
     `targets`: what their agents say now. `drained`: all have taken in what had come, so that nothing more changes."""
-    if not views or not grouped(views[0].observed.pair):
+    if not views or not grouped(views[0].observed.pair) or not all(map(by_points, views)):
         return ""
     points = [report.copy_point if report is not None else None for report in targets]
     known = [point for point in points if point is not None and point.promotable]

@@ -183,7 +183,8 @@ def _container(given: PodInput) -> dict[str, Any]:
         for beside in (guard, tracer):
             mount = {"name": beside.SHARED["name"], "mountPath": beside.DIRECTORY, "readOnly": True}
             found["volumeMounts"].append(mount)
-    if ref.role is Role.TARGET:
+    if ref.role is Role.TARGET or given.guarded:
+        # Of the sources of several volumes one listens, to have all of them stand still together.
         found["ports"] = [{"name": "mirror", "containerPort": AGENT_PORT, "protocol": "TCP"}]
     return found
 
