@@ -159,6 +159,13 @@ def goes_on(group: Grouped, after: int) -> None:
     assert in_order(seen), seen
 
 
+def test_whoever_is_frozen_first_waits_for_the_last_however_far_apart_they_are(group: Grouped) -> None:
+    with writing(group), far_apart(group):
+        seen = group.watch(4)
+        assert in_order(seen), seen
+        assert len({first for _, first, _ in seen}) == 4
+
+
 def test_a_member_that_is_killed_before_all_stand_still_voids_the_round(group: Grouped) -> None:
     with writing(group), far_apart(group) as link:
         at = until_midst(group)
