@@ -11,6 +11,7 @@ from storagemirror.entry import Attributes
 from storagemirror.fs.blocks import BLOCK
 from storagemirror.point import Name, Names, Object, ObjectId
 from storagemirror.sync.pointmaker.repeating import ALWAYS_BYTES, Repeats
+from storagemirror.sync.pointmaker.turn import Moment
 
 MIB = 1 << 20
 SMALL = 2_000
@@ -35,7 +36,7 @@ class Wire:
     def zeros(self, offset: int, length: int) -> None:
         self.told.append("zeros")
 
-    def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0) -> bytes:
+    def end(self, at_ns: int, *, changed_ns: int = 0, entries: int = 0, moment: Moment | None = None) -> bytes:
         return b"digest of %d %d %d" % (at_ns, changed_ns, entries)
 
     def drop(self) -> None:
