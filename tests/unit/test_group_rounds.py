@@ -86,10 +86,11 @@ def test_one_that_is_ready_no_more_is_waited_for_again() -> None:
     assert say(made, g.Frozen, number) == to_all(g.Still(number, NOW + 5))
 
 
-def test_a_round_does_not_begin_while_somebody_is_away_and_the_lead_is_told_who() -> None:
+def test_a_round_does_not_begin_while_somebody_is_away_and_all_are_told_who() -> None:
     made = rounds("wal")
-    ((to, said),) = made.begin(NOW)
-    assert to == "data"
+    told = made.begin(NOW)
+    assert [to for to, _ in told] == ["wal", "data"]
+    said = told[0][1]
     assert isinstance(said, g.Void)
     assert (said.reason, said.message) == (NOT_READY, "not connected: volume log")
     made.come("log")
@@ -313,6 +314,16 @@ def test_a_seat_whose_lead_is_lost_makes_no_point(table: Table) -> None:
     with pytest.raises(PutOff, match="not heard") as put_off:
         made["wal"].held(5.0)
     assert put_off.value.reason == VOID
+
+
+def test_whoever_is_there_hears_why_no_round_began(table: Table) -> None:
+    table.rounds.gone("log")
+    table.begin()
+    for volume in ("data", "wal"):
+        turn = table.seats[volume].join(0.0)
+        assert turn is not None
+        with pytest.raises(PutOff, match="not connected: volume log"):
+            turn.ready(5.0, changed=True)
 
 
 def test_one_that_makes_no_points_just_now_is_named_at_once(table: Table) -> None:

@@ -297,6 +297,7 @@ class Maker:
         while go is Go.WAIT:
             if self._clock.monotonic() >= end:
                 raise turn.give_up(f"the other volumes of the group were not ready within {PATIENCE_SECONDS:g} s")
+            turn.check()
             self._standstill.check()
             if changed := self._changed:
                 self._passed(line)

@@ -77,7 +77,7 @@ class Rounds:
         self._number = number
         if self.away:
             names = ", ".join(self.away)
-            return [*said, (self._members[0], g.Void(number, NOT_READY, f"not connected: volume {names}"))]
+            return said + self._all(g.Void(number, NOT_READY, f"not connected: volume {names}"))
         self._round = _Round(number)
         return said + self._all(g.Prepare(number))
 

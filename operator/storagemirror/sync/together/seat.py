@@ -70,8 +70,8 @@ class Seat:
                 self._round, self._at, self._fresh = message.round, _At.PREPARED, self._engaged
                 declined = not self._engaged
             elif isinstance(message, g.Void) and message.round > self._round:
-                # A round that could not even begin: for the lead alone.
-                self._round, self._fresh = message.round, True
+                # A round that could not even begin.
+                self._round, self._fresh = message.round, self._engaged
                 self._void(message.reason, message.message)
             elif number == self._round and self._at is not _At.VOID:
                 self._follow(message)
@@ -188,7 +188,7 @@ class Turn:
         """See `Turn`."""
         self._seat.say(g.Frozen(self._number))
         if self._seat.wait(self._number, _FREEZE, max(0.0, seconds)) is _At.FREEZE:
-            raise self._too_late(f"not all volumes stood still within {seconds:.3f} s")
+            raise self._too_late(f"not all volumes stood still within {max(0.0, seconds):.3f} s")
         return self._seat.moment(self._number)
 
     def held(self, seconds: float) -> None:
