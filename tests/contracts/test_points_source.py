@@ -103,6 +103,26 @@ def test_a_stall_that_would_be_too_long_is_put_off(run: Run) -> None:
     assert why.value.reason == "TooMuchToRead"
 
 
+@anywhere
+def test_a_freeze_that_was_slow_once_keeps_no_points_away_for_good(run: Run) -> None:
+    (run.root / "here/a").write_bytes(b"a")
+    run.mirror()
+    assert run.point() == []
+    run.maker.limits = Limits(max_stall=0.5)
+    run.maker._standstill._freeze_seconds = 0.6
+    (run.root / "here/a").write_bytes(b"b")
+    reasons = []
+    for _ in range(20):
+        try:
+            assert run.maker.make(run.model)
+            break
+        except PutOff as e:
+            reasons.append(e.reason)
+    else:
+        raise AssertionError("it is never tried again")
+    assert set(reasons) == {"FreezeTooSlow"}
+
+
 HINTS_ALONE = Limits(max_stall=30.0, look_seconds=-1.0)
 """As where there are so many objects that their ctimes cannot all be looked at while frozen."""
 

@@ -80,9 +80,14 @@ class Standstill:
     def expect(self, limits: Limits) -> None:
         """Put the point off where it is known before that reading would take too long."""
         size = self._passes.expected_bytes()
-        room = limits.max_stall - self._freeze_seconds - MARGIN_SECONDS
+        freezing = self._freeze_seconds
+        room = limits.max_stall - freezing - MARGIN_SECONDS
         if size / self._read_rate > room:
-            self._read_rate *= 1.05  # it may have been measured at a bad moment
+            # Both may have been measured at a bad moment, and are measured again by freezing alone.
+            self._read_rate *= 1.05
+            self._freeze_seconds *= 0.95
+            if room <= 0:
+                raise PutOff(f"until it is frozen, about {freezing:.3f} s pass", reason="FreezeTooSlow")
             raise PutOff(
                 f"{size:,} bytes change all the time, and may take {size / self._read_rate:.3f} s to read",
                 reason="TooMuchToRead",
