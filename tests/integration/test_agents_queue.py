@@ -193,7 +193,7 @@ number = 0
 while True:
     os.pwrite(fds[number % 8], os.urandom(1 << 20), number // 8 % 8 << 20)
     number += 1
-    time.sleep(0.01)
+    time.sleep(0.003)
 """
 
 
@@ -229,7 +229,7 @@ def test_an_agent_that_is_killed_with_a_queue_on_disk_leaves_nothing_and_the_nex
         with overwritten(made.path):
             pair.start(replication=with_queue(POINTS, small))
             until_point(pair, seconds=60)
-            wait_for(lambda: on_disk(pair, scratch) > 4 * MIB, "a queue on disk", 40, pair.tell)
+            wait_for(lambda: on_disk(pair, scratch) > MIB // 4, "a queue on disk", 40, pair.tell)
             pair.source.kill()
             assert list(scratch.iterdir()) == [], "its files have no name"
             pair.source.start()
