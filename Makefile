@@ -90,8 +90,8 @@ campaign-postgres: venv ## PostgreSQL under pgbench, replicated by points, cut o
 	@dpkg-query --show postgresql >/dev/null 2>&1 || apt-get install -y -qq postgresql
 	$(BIN)/python -m tests.bench.campaign_postgres --rounds $(or $(ROUNDS),5) --scale $(or $(SCALE),5) --interval $(or $(INTERVAL),1) $(if $(SEED),--seed $(SEED))
 
-campaign-databases: venv ## PostgreSQL and SQLite on points, their node without power, started on the copy (CUTS=50 SEED=)
-	$(BIN)/python -m tests.bench.campaign_databases --cuts $(or $(CUTS),50) $(if $(SEED),--seed $(SEED))
+campaign-databases: venv ## PostgreSQL and SQLite on points, their node without power, started on the copy (CUTS=50 PAIRS=1 SEED=)
+	$(BIN)/python -m tests.bench.campaign_databases --cuts $(or $(CUTS),50) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SEED),--seed $(SEED))
 
 campaign-trace: venv ## copies kept by the kernel's trace, equal at each of so many frozen points (POINTS=200 SEED=)
 	@tests/setup/debian
