@@ -48,6 +48,17 @@ class Narrowed:
     """What differs and was not named is no miss."""
 
 
+@dataclass(slots=True)
+class _Unexplained:
+    """Of one file: blocks that differed and that nobody has named yet."""
+
+    blocks: Ranges
+    differed: int
+    """Stretches that differed, named or not."""
+    lenient: bool
+    """See `Narrowed`."""
+
+
 class Narrowing:
     """Of one source. For one thread."""
 
@@ -58,12 +69,8 @@ class Narrowing:
         self._grain_ns = grain_ns
         self.standing: dict[int, Ranges | None] = {}
         """Of what had only begun when it was named, by inode number, since the last point: see `Hints`."""
-        self._unexplained: dict[int, Ranges] = {}
-        """Blocks that differed and that nobody has named yet."""
-        self._waiting: dict[int, int] = {}
-        """Of files with such blocks: stretches that differed, named or not."""
-        self._lenient: set[int] = set()
-        """Files of which such blocks are no miss."""
+        self._unexplained: dict[int, _Unexplained] = {}
+        """By inode number."""
         self._reads = 0
 
     def drain(self, *, frozen: bool = False) -> Hints:
@@ -144,38 +151,30 @@ class Narrowing:
         if not unexplained or (frozen and not narrowed.lenient):
             self._capture.compared(comparison.named, len(unexplained))
         elif not frozen:
-            self._unexplained[known.inode] = merged([*self._unexplained.get(known.inode, ()), *unexplained])
-            differed = comparison.named + len(unexplained)
-            self._waiting[known.inode] = self._waiting.get(known.inode, 0) + differed
-            if narrowed.lenient:
-                self._lenient.add(known.inode)
+            waiting = self._unexplained.setdefault(known.inode, _Unexplained([], 0, lenient=False))
+            waiting.blocks = merged([*waiting.blocks, *unexplained])
+            waiting.differed += comparison.named + len(unexplained)
+            waiting.lenient |= narrowed.lenient
 
     def _hear(self, hints: Hints) -> None:
         if hints.lost:
-            self._forget()
+            self._unexplained.clear()
         for inode in self._unexplained.keys() & (hints.pages.keys() | hints.whole):
             named = _blocks(hints.pages.get(inode, []))
-            rest = [left for begin, end in self._unexplained.pop(inode) for left in outside(begin, end, named)]
-            if rest and inode not in hints.whole:
-                self._unexplained[inode] = rest
-                continue
-            differed = self._waiting.pop(inode)
-            self._lenient.discard(inode)
-            if not rest:
+            waiting = self._unexplained[inode]
+            waiting.blocks = [left for begin, end in waiting.blocks for left in outside(begin, end, named)]
+            if not waiting.blocks:
                 # All that differed has been named by now: no need to wait for a freeze that may never come.
-                self._capture.compared(differed, 0)
+                self._capture.compared(waiting.differed, 0)
+            if not waiting.blocks or inode in hints.whole:
+                del self._unexplained[inode]
 
     def _conclude(self) -> None:
         """The volume stands still: what is not named by now never will be."""
-        missed = sum(len(rest) for inode, rest in self._unexplained.items() if inode not in self._lenient)
+        missed = sum(len(waiting.blocks) for waiting in self._unexplained.values() if not waiting.lenient)
         if missed:
             self._capture.compared(0, missed)
-        self._forget()
-
-    def _forget(self) -> None:
         self._unexplained.clear()
-        self._waiting.clear()
-        self._lenient.clear()
 
 
 class Comparison:
