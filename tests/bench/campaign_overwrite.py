@@ -30,7 +30,7 @@ from tests.bench.mirror.results import machine
 from tests.bench.overwriter import fill
 from tests.cluster.layout import checkout
 from tests.support.agents import AgentPair, wait_for
-from tests.support.disks import disk
+from tests.support.disks import disk, room_of
 from tests.support.pointpair import pointing, until_point
 
 PREFIX = "sm-over."
@@ -163,19 +163,8 @@ def look(pair: AgentPair, at: float) -> Look:
         report.lag_bytes if report is not None else None,
         points.made if points is not None else 0,
         points.put_off if points is not None else 0,
-        _room_of(pair.target.volume / ".storagemirror"),
+        room_of(pair.target.volume / ".storagemirror"),
     )
-
-
-def _room_of(directory: Path) -> int:
-    total = 0
-    for here, _, names in os.walk(directory):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(here, name)).st_blocks * 512
-            except FileNotFoundError:
-                continue
-    return total
 
 
 @contextmanager

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from storagemirror.fs.journal.journal import Promotable
-from tests.cluster.layout import checkout
 from tests.support.case import Case, Claim
 from tests.support.grouped import Grouped, at_point
 from tests.support.inorder import number
+from tests.support.running import running
 
 pytestmark = pytest.mark.e2e
-
-
-@contextmanager
-def in_order(first: Path, second: Path) -> Iterator[None]:
-    """Something writes A to the one volume, and when that is durable B = A to the other."""
-    env = {**os.environ, "PYTHONPATH": f"{checkout() / 'operator'}:{checkout()}"}
-    command = [sys.executable, "-m", "tests.support.inorder", str(first), str(second)]
-    process = subprocess.Popen(command, cwd=checkout(), env=env)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def seen(copies: list[Claim]) -> tuple[int, int, int] | None:
@@ -58,7 +39,7 @@ def test_copies_of_two_volumes_on_two_nodes_are_of_one_moment(case: Case) -> Non
             replication={"consistency": "Point", "pointInterval": "1s", "maxStall": "2s"},
         )
     )
-    with in_order(*(source.path() for source in sources)):
+    with running("-m", "tests.support.inorder", *(source.path() for source in sources)):
         case.wait("CrashConsistent", "True", seconds=120)
         found: dict[int, tuple[int, int]] = {}
         end = time.monotonic() + 60

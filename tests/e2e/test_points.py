@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import mmap
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from storagemirror.fs.trace.tracefs import PREFIX
-from tests.cluster.layout import checkout
 from tests.support.case import Case, process_of
 from tests.support.ordered import steps, written
+from tests.support.running import running
 from tests.support.tracers import instances
 
 pytestmark = pytest.mark.e2e
 
 PAGES = 4096
 SYS_ADMIN, DAC_READ_SEARCH = 1 << 21, 1 << 2
-
-
-@contextmanager
-def ordered(directory: Path) -> Iterator[None]:
-    """Something writes there in an order, each step durable before the next."""
-    env = {**os.environ, "PYTHONPATH": f"{checkout() / 'operator'}:{checkout()}"}
-    process = subprocess.Popen([sys.executable, "-m", "tests.support.ordered", str(directory)], cwd=checkout(), env=env)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_copy_under_an_ordered_writer_is_one_moment_of_its_source(case: Case) -> None:
@@ -45,7 +29,7 @@ def test_a_copy_under_an_ordered_writer_is_one_moment_of_its_source(case: Case) 
     large.write_bytes(os.urandom(PAGES * mmap.PAGESIZE))
     case.kubectl("annotate", "namespace", case.namespace, "storagemirror.io/privileged-agents=true", "--overwrite")
     case.application("src")
-    with ordered(source.path()):
+    with running("-m", "tests.support.ordered", source.path()):
         case.pair(
             "src",
             "dst",

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +16,10 @@ import pytest
 
 from storagemirror.contract import Action, Drifted, MirrorOrder, Phase, Problem, ReplicationOrder
 from storagemirror.fs.journal.others import CHANGED
-from tests.cluster.layout import checkout
 from tests.support.agents import AgentPair, wait_for
 from tests.support.disks import disk
 from tests.support.pointpair import POINTS, pointing, until_point
+from tests.support.running import running
 
 OFTEN = ReplicationOrder(consistency=POINTS.consistency, interval_seconds=0.2, max_stall_seconds=2.0)
 ANYTHING_GOES = MirrorOrder(max_delete_percent=100)
@@ -79,13 +78,8 @@ def following(pair: AgentPair, directory: Path) -> Iterator[Path]:
 def busy(root: Path) -> Iterator[None]:
     """Somebody writes the source: another point each 0.2 s."""
     (root / "busy").mkdir()
-    words = [sys.executable, "-m", "tests.support.pointstorm", str(root / "busy"), "1", "all"]
-    process = subprocess.Popen(words, cwd=checkout(), env={**os.environ, "PYTHONPATH": "operator"})
-    try:
+    with running("-m", "tests.support.pointstorm", root / "busy", "1", "all"):
         yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def write(root: Path) -> None:

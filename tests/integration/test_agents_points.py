@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from storagemirror.clock import from_rfc3339
 from storagemirror.fs.target import TargetVolume
-from tests.cluster.layout import checkout
 from tests.support.agents import AgentPair, wait_for
 from tests.support.guards import frozen
 from tests.support.ordered import steps
 from tests.support.pointpair import POINTS, pointing, points, until_point
+from tests.support.running import running
 
 KINDS = ("ext4", "xfs", "btrfs")
-
-
-@contextmanager
-def running(module: str, *words: str, said: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A writer, until the end; what it says is in `said`."""
-    command = [sys.executable, "-m", module, *words]
-    env = {**os.environ, "PYTHONPATH": f"{checkout() / 'operator'}:{checkout()}"}
-    with (said or Path(os.devnull)).open("wb") as to:
-        process = subprocess.Popen(command, cwd=checkout(), env=env, stdout=to)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def cut_off(pair: AgentPair) -> None:
@@ -59,7 +40,7 @@ def after_points(pair: AgentPair, count: int, chance: random.Random) -> None:
 def test_what_was_written_first_is_never_missing_where_what_came_later_is_there(
     pair: AgentPair, tmp_path: Path, kind: str
 ) -> None:
-    with pointing(pair, tmp_path, kind) as (made, _), running("tests.support.ordered", str(made.path)):
+    with pointing(pair, tmp_path, kind) as (made, _), running("-m", "tests.support.ordered", str(made.path)):
         pair.start(replication=POINTS)
         done = 0
         for round_ in range(2 if kind == "ext4" else 1):
@@ -84,7 +65,7 @@ def test_a_sqlite_database_starts_on_a_point_with_every_transaction_from_before_
 ) -> None:
     with (
         pointing(pair, tmp_path, "ext4") as (made, _),
-        running("tests.support.sqlitewriter", str(made.path / "db.sqlite"), said=tmp_path / "said"),
+        running("-m", "tests.support.sqlitewriter", str(made.path / "db.sqlite"), said=tmp_path / "said"),
     ):
         pair.start(replication=POINTS)
         after_points(pair, 4, random.Random(1))
@@ -104,7 +85,7 @@ def test_a_sqlite_database_starts_on_a_point_with_every_transaction_from_before_
 
 
 def test_a_broken_connection_goes_on_from_the_point_without_a_mirror(pair: AgentPair, tmp_path: Path) -> None:
-    with pointing(pair, tmp_path, "ext4") as (made, _), running("tests.support.ordered", str(made.path)):
+    with pointing(pair, tmp_path, "ext4") as (made, _), running("-m", "tests.support.ordered", str(made.path)):
         pair.start(replication=POINTS)
         first = until_point(pair)
         report = pair.source.report()
@@ -125,7 +106,7 @@ def test_a_broken_connection_goes_on_from_the_point_without_a_mirror(pair: Agent
 
 def test_a_source_agent_that_is_killed_leaves_its_volume_thawed(pair: AgentPair, tmp_path: Path) -> None:
     with pointing(pair, tmp_path, "ext4") as (made, _):
-        with running("tests.support.ordered", str(made.path)):
+        with running("-m", "tests.support.ordered", str(made.path)):
             pair.start(replication=POINTS)
             after_points(pair, 2, random.Random(3))
             pair.source.kill()

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from tests.support.agents import AgentPair, wait_for
-from tests.support.pointpair import POINTS, pointing, points, until_point
+from tests.support.disks import room_of
+from tests.support.pointpair import POINTS, pointing, points, start_without_trace, until_point
+from tests.support.running import running
 
 MIB = 1 << 20
 FILES, SIZE = 4, 12 * MIB
-WRITER = f"""
+WRITER = f"""# All of it, all the time: no two looks find the same content.
 import os, sys, time
 fds = [os.open(os.path.join(sys.argv[1], f"f{{n}}"), os.O_RDWR | os.O_CREAT) for n in range({FILES})]
 while True:
@@ -29,27 +26,9 @@ BOUND = 2 * FILES * SIZE + 64 * MIB + SIZE + 16 * MIB
 """What docs/consistency.md says, one file that is told to its end, and segments that are begun."""
 
 
-@contextmanager
-def overwriting(directory: Path) -> Iterator[None]:
-    """All of it, all the time: no two looks find the same content."""
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(directory)])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
 def room(pair: AgentPair) -> int:
     """Bytes that our directory takes on the target."""
-    size = 0
-    for at, _, names in os.walk(pair.target.volume / ".storagemirror"):
-        for name in names:
-            try:
-                size += os.lstat(os.path.join(at, name)).st_blocks * 512
-            except FileNotFoundError:
-                continue
-    return size
+    return room_of(pair.target.volume / ".storagemirror")
 
 
 def test_the_room_on_the_target_is_bounded_and_the_copy_stays_at_its_point(pair: AgentPair, tmp_path: Path) -> None:
@@ -57,15 +36,10 @@ def test_the_room_on_the_target_is_bounded_and_the_copy_stays_at_its_point(pair:
         (made.path / "before").write_bytes(b"of the first point")
         hurried = msgspec.structs.replace(POINTS, max_stall_seconds=0.05)
         # Without the trace: with it a point can be made now and then.
-        pair.target.give(replication=hurried)
-        pair.target.start()
-        pair.source.give(replication=hurried)
-        without = ["setpriv", "--bounding-set=-sys_admin", "--"]
-        pair.source.start(program=[*without, sys.executable, "-m", "storagemirror.cli.main", "agent"])
-        pair.introduce()
+        start_without_trace(pair, hurried)
         first = until_point(pair)
         most, end = 0, time.monotonic() + 25
-        with overwriting(made.path):
+        with running("-c", WRITER, made.path):
             while time.monotonic() < end:
                 most = max(most, room(pair))
                 time.sleep(0.05)

@@ -20,7 +20,9 @@ MODES = {mode.value: mode for mode in (Consistency.LIVE, Consistency.POINT)}
 
 
 def begin(pair: AgentPair, mode: Consistency) -> None:
-    """A pair that has its first copy, and its first point."""
+    """A pair that has its first copy of some files, and its first point."""
+    fill(pair.source.volume, 500)
+    (pair.source.volume / "large").write_bytes(os.urandom(4 * MIB))
     pair.start(replication=POINTS if mode is Consistency.POINT else ReplicationOrder(consistency=mode))
     pair.until(Phase.REPLICATING, 60)
     if mode is Consistency.POINT:
@@ -47,8 +49,6 @@ def test_with_50_ms_of_delay_and_1_percent_loss_it_keeps_up_without_a_break(
     pair: AgentPair, tmp_path: Path, mode: Consistency
 ) -> None:
     with pointing(pair, tmp_path, "ext4") as (made, _):
-        fill(made.path, 500)
-        (made.path / "large").write_bytes(os.urandom(4 * MIB))
         begin(pair, mode)
         port = pair.target.port()
         with poor_network(port, 0.05, 0.01) as network:
@@ -77,8 +77,6 @@ def test_a_connection_that_is_reset_every_second_loses_nothing_and_heals(
     pair: AgentPair, tmp_path: Path, mode: Consistency
 ) -> None:
     with pointing(pair, tmp_path, "ext4") as (made, _):
-        fill(made.path, 500)
-        (made.path / "large").write_bytes(os.urandom(4 * MIB))
         begin(pair, mode)
         port = pair.target.port()
         came = resets = 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +31,7 @@ from tests.support.disks import disk
 from tests.support.guards import writer
 from tests.support.pointpair import POINTS, pointing, points, until_point
 from tests.support.relay import Relay
+from tests.support.running import running
 
 MIB = 1 << 20
 SMALL = QueueOrder(memory=8 * MIB, disk=64 * MIB)
@@ -186,7 +185,7 @@ def test_a_link_that_takes_less_than_is_written_slows_nobody_down_and_the_lag_sa
         equal_soon(pair, 90)
 
 
-WRITER = """
+WRITER = """# By other content, all the time: each freeze finds more than a small queue's memory holds.
 import os, sys, time
 fds = [os.open(os.path.join(sys.argv[1], f"f{n}"), os.O_RDWR | os.O_CREAT) for n in range(8)]
 number = 0
@@ -195,17 +194,6 @@ while True:
     number += 1
     time.sleep(0.003)
 """
-
-
-@contextmanager
-def overwritten(volume: Path) -> Iterator[None]:
-    """All the time, by other content: each freeze finds more than a small queue's memory holds."""
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(volume)])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def on_disk(pair: AgentPair, scratch: Path) -> int:
@@ -226,7 +214,7 @@ def test_an_agent_that_is_killed_with_a_queue_on_disk_leaves_nothing_and_the_nex
     pair.source.settings["TMPDIR"] = str(scratch)
     small = QueueOrder(memory=MIB, disk=256 * MIB)
     with pointing(pair, tmp_path, "ext4") as (made, _):
-        with overwritten(made.path):
+        with running("-c", WRITER, made.path):
             pair.start(replication=with_queue(POINTS, small))
             until_point(pair, seconds=60)
             wait_for(lambda: on_disk(pair, scratch) > MIB // 4, "a queue on disk", 40, pair.tell)

@@ -10,7 +10,7 @@ from pathlib import Path
 from storagemirror.contract import Capture, Phase, Report
 from tests.support.agents import AgentPair, wait_for
 from tests.support.guards import until
-from tests.support.pointpair import POINTS, pointing, points, until_point
+from tests.support.pointpair import POINTS, pointing, points, start_without_trace, until_point
 from tests.support.tracers import ENGINE, tracers
 
 MIB = 1 << 20
@@ -43,12 +43,7 @@ def test_an_agent_that_may_uses_the_trace_and_its_copy_is_right(pair: AgentPair,
 def test_an_agent_that_may_not_says_why_and_makes_points(pair: AgentPair, tmp_path: Path) -> None:
     with pointing(pair, tmp_path, "ext4") as (made, _):
         (made.path / "a").write_bytes(b"a")
-        pair.target.give(replication=POINTS)
-        pair.target.start()
-        pair.source.give(replication=POINTS)
-        without = ["setpriv", "--bounding-set=-sys_admin", "--"]
-        pair.source.start(program=[*without, sys.executable, "-m", "storagemirror.cli.main", "agent"])
-        pair.introduce()
+        start_without_trace(pair, POINTS)
         number = until_point(pair).number or 0
         (made.path / "a").write_bytes(b"changed")
         until_point(pair, number)

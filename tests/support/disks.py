@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,3 +105,13 @@ def disk(directory: Path, kind: str, mebibytes: int, name: str = "disk", *option
         made.unmount()
         if made.device:
             subprocess.run(["losetup", "-d", made.device], check=False, capture_output=True)
+
+
+def room_of(directory: Path) -> int:
+    """Bytes on the disk that the files below take, while others write and remove them."""
+    total = 0
+    for here, _, names in os.walk(directory):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(here, name)).st_blocks * 512
+    return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,16 @@ def pointing(
         finally:
             pair.close()
             _sweep()
+
+
+def start_without_trace(pair: AgentPair, order: ReplicationOrder) -> None:
+    """As `AgentPair.start`; the source's agent may not have the kernel's trace."""
+    pair.target.give(replication=order)
+    pair.target.start()
+    pair.source.give(replication=order)
+    without = ["setpriv", "--bounding-set=-sys_admin", "--"]
+    pair.source.start(program=[*without, sys.executable, "-m", "storagemirror.cli.main", "agent"])
+    pair.introduce()
 
 
 def _sweep() -> None:

@@ -6,17 +6,10 @@ from typing import Any
 
 import pytest
 
-from storagemirror.clock import rfc3339
 from storagemirror.contract import ORDER_KEY, CopyPoint, Order, Role, decode
-from tests.support.failover_world import SOURCE, TARGET, FailoverWorld
+from tests.support.failover_world import FailoverWorld
+from tests.support.promoting import AUTOMATIC, BETWEEN, ago, dies, untouched
 from tests.support.world import NAMESPACE, World
-
-AUTOMATIC = {"approval": "Automatic", "sufficientProof": ["Proven", "Attested"]}
-BETWEEN = CopyPoint(promotable=False, reason="BetweenPoints", message="point 8 was not applied to its end yet")
-
-
-def ago(world: World, seconds: float) -> str:
-    return rfc3339(world.clock.now_ns() - int(seconds * 1e9))
 
 
 def at(world: World, group: int | None, *, seconds: float = 2.0) -> CopyPoint:
@@ -44,20 +37,6 @@ def replicating(**failover: Any) -> FailoverWorld:
     world.run(1)
     assert world.condition("Promotable") == ("True", "AtPoint")
     return world
-
-
-def dies(world: FailoverWorld, seconds: int = 30) -> dict[str, Any]:
-    """The source's node dies, and is called dead; what its Failover shows then."""
-    world.power_off("node-a")
-    world.attest("node-a")
-    world.run(seconds)
-    return dict(world.told("orders-1"))
-
-
-def untouched(world: FailoverWorld) -> None:
-    status = world.status()
-    assert (status["activeSide"], status["epoch"], status["closedSides"]) == ("Source", 1, ["Target"])
-    assert (world.replicas(SOURCE), world.replicas(TARGET)) == (1, 0)
 
 
 def message(world: FailoverWorld) -> str:

@@ -10,20 +10,15 @@ import pytest
 from storagemirror.clock import rfc3339
 from storagemirror.contract import CopyPoint, PointsMade, Problem, Role
 from tests.support.failover_world import SOURCE, TARGET, FailoverWorld
+from tests.support.promoting import AUTOMATIC, BETWEEN, ago, dies, untouched
 from tests.support.world import NAMESPACE
 
-AUTOMATIC = {"approval": "Automatic", "sufficientProof": ["Proven", "Attested"]}
-BETWEEN = CopyPoint(promotable=False, reason="BetweenPoints", message="point 8 was not applied to its end yet")
 MIRRORING = CopyPoint(promotable=False, reason="Mirroring", message="changes came since the last point")
 SYNC_FAILED = CopyPoint(promotable=False, reason="SyncFailed", message="the disk failed while a point was applied")
 DAMAGED = CopyPoint(promotable=False, reason="JournalDamaged", message="the journal of point 8 cannot be read")
 CHANGED = CopyPoint(promotable=False, reason="TargetChanged", message="somebody else has changed the copy")
 STRANGE = CopyPoint(promotable=False, reason="OfALaterRelease", message="for a reason of its own")
 FULL = Problem(reason="TargetFull", message="the target volume is full")
-
-
-def ago(world: FailoverWorld, seconds: float) -> str:
-    return rfc3339(world.clock.now_ns() - int(seconds * 1e9))
 
 
 def at_point(world: FailoverWorld, *, seconds: float = 2.0, number: int = 7) -> CopyPoint:
@@ -42,20 +37,6 @@ def replicating(*, consistency: str = "Point", **failover: Any) -> FailoverWorld
         world.copy_point = at_point(world)
         world.run(1)
     return world
-
-
-def dies(world: FailoverWorld, seconds: int = 30) -> dict[str, Any]:
-    """The source's node dies, and is called dead; what its Failover shows then."""
-    world.power_off("node-a")
-    world.attest("node-a")
-    world.run(seconds)
-    return dict(world.told("orders-1"))
-
-
-def untouched(world: FailoverWorld) -> None:
-    status = world.status()
-    assert (status["activeSide"], status["epoch"], status["closedSides"]) == ("Source", 1, ["Target"])
-    assert (world.replicas(SOURCE), world.replicas(TARGET)) == (1, 0)
 
 
 def accept(world: FailoverWorld, **more: Any) -> None:
