@@ -82,8 +82,10 @@ class Campaign:
                 for pair in range(self.pairs)
                 for kind, make in kinds.items()
             ]
+            ready = ended = began
             try:
                 databases.start(stages)
+                ready = time.monotonic()
                 time.sleep(LONGEST_WAIT * self.chance.random())
                 at = databases.cut(stages)
                 for stage in stages:
@@ -91,9 +93,15 @@ class Campaign:
             except Exception as e:
                 self.fail(f"cut {number + 1:2d} {shape.fs:<4}", e)
             finally:
+                ended = time.monotonic()
                 for stage in stages:
                     stage.strike()
-        print(f"cut {number + 1:2d} took {time.monotonic() - began:.0f} s", flush=True)
+        cleaned = time.monotonic()
+        print(
+            f"cut {number + 1:2d} took {cleaned - began:.0f} s: set-up {ready - began:.0f}, cut and judged "
+            f"{ended - ready:.0f}, cleaned up {cleaned - ended:.0f}",
+            flush=True,
+        )
 
     def look(self, stage: Database, at: float, where: str) -> None:
         """At one of them, after the cut."""

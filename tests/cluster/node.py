@@ -85,10 +85,12 @@ class Node:
         return ["nsenter", f"--target={self.require_pid1()}", "--mount", "--net", "--pid", "--uts", "--", *words]
 
     def start(self, volumes: tuple[BootVolume, ...]) -> None:
-        """Boot with these volumes. The node's disk is the one it had; its network starts empty."""
+        """Boot with these volumes. The node's disk is the one it had; its network starts empty, and so do its control
+        groups: a kubelet waits 3 s for each container that it finds by its group and whose task is gone."""
         if self.running():
             return
         self._cgroups.kill(self.group)
+        self._cgroups.remove(self.group)
         self._cgroups.make_kubelet_root(self.group)
         self._cgroups.make(f"{self.group}/init")
         self._lan.connect(self.name)
