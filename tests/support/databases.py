@@ -135,8 +135,11 @@ class Database(Stage, ABC):
     def ready(self, seconds: float = 120) -> None:
         """Until the copy is a point of a time at which a client had written."""
         self.until_written()
-        began = time.time()
-        self.until("a point of what was written", lambda: self.is_point() and self.promised() > began, seconds)
+        self.until_point(time.time(), seconds)
+
+    def until_point(self, after: float, seconds: float) -> None:
+        """Until the copy is a point of a later time than this (Unix), as the status has it: it is told anew each 30 s."""
+        self.until("a point of what was written", lambda: self.is_point() and self.promised() > after, seconds)
 
     def promised(self) -> float:
         """Up to when everything is on the copy, as the pair told it so far: the latest, in seconds since 1970; 0: it
@@ -334,7 +337,10 @@ def start(databases: Iterable[Database], seconds: float = 120) -> None:
         database.watch_pair()
         database.write()
     for database in made:
-        database.ready(seconds)
+        database.until_written()
+    written = time.time()
+    for database in made:
+        database.until_point(written, seconds)
 
 
 def cut(databases: Iterable[Database]) -> float:
