@@ -1,9 +1,10 @@
 """PostgreSQL under pgbench on a volume that is replicated by points: `make campaign-postgres`.
 
-Each round: pgbench alone, with `Live`, and with `Point`, one after the other; at a random moment of the last both
-agents are killed, the copy is brought to its point, and PostgreSQL is started on it. It must start, pg_amcheck must
-find nothing, the balances must be equal, and every transaction that pgbench had counted before the moment of the last
-reported point must be there.
+Each round, on a fresh database: pgbench alone beside pgbench with `Live`, then alone beside `Point`. A database
+becomes slower as it is used, so each is held against the one alone right beside it; in every other round that comes
+after it, in the others before. At a random moment of `Point` both agents are killed, the copy is brought to its point,
+and PostgreSQL is started on it. It must start, pg_amcheck must find nothing, the balances must be equal, and every
+transaction that pgbench had counted before the moment of the last reported point must be there.
 
 As on a cluster, each has the share of the processors that its pod's CPU request gives: PostgreSQL and its clients 1
 CPU (`--request`; 0 lets all compete as they are), each agent what a pair requests by default. The copy lies in memory
@@ -30,9 +31,9 @@ from storagemirror.api.agents import ResourceRequests
 from storagemirror.clock import from_rfc3339
 from storagemirror.contract import Consistency, Phase, PointsMade, ReplicationOrder
 from storagemirror.fs.target import TargetVolume
-from tests.support.agents import AgentPair
+from tests.support.agents import Agent, AgentPair
 from tests.support.disks import disk
-from tests.support.guards import Guards, guards
+from tests.support.guards import guards
 from tests.support.podweight import enter, pod
 from tests.support.pointpair import points, until_point
 from tests.support.postgres import Cluster
@@ -57,7 +58,7 @@ class Bench:
         return found[int(0.99 * len(found))] if found else 0.0
 
 
-def bench(cluster: Cluster, directory: Path, seconds: int) -> Bench:
+def bench(cluster: Cluster, seconds: int) -> Bench:
     """With 4 clients, each transaction logged."""
     prefix = cluster.sockets / f"log{time.monotonic_ns()}"
     cluster.bench("-n", "-c", "4", "-T", str(seconds), "-l", f"--log-prefix={prefix}")
@@ -86,12 +87,21 @@ def fsync_p99(directory: Path) -> float:
 
 @dataclass
 class Round:
-    """What one round came to."""
+    """What one round came to: by mode of replication the run with it, and the one alone beside it."""
 
-    benches: dict[str, Bench]
+    with_us: dict[str, Bench]
+    alone: dict[str, Bench]
     made: PointsMade
     there: int
     promised: int
+
+    def share(self, kind: str) -> float:
+        """Of the throughput alone."""
+        return self.with_us[kind].tps / self.alone[kind].tps
+
+    def times(self, kind: str) -> float:
+        """The p99 of the latency, alone being 1."""
+        return self.with_us[kind].p99 / self.alone[kind].p99
 
 
 @dataclass(frozen=True)
@@ -106,80 +116,138 @@ class Plan:
     target_in: Path | None
 
 
-def weigh(plan: Plan, stack: ExitStack, pair: AgentPair, ours: Guards) -> None:
-    """Each agent, with its guards, gets the share of its pod."""
-    if not plan.request:
-        return
-    request = int(str(ResourceRequests().cpu).removesuffix("m"))
-    guards_too = [guard.pid for guard in ours.processes]
-    for agent, others in ((pair.source, guards_too), (pair.target, [])):
-        group = stack.enter_context(pod(agent.role.value, request))
-        for pid in (agent.running().pid, *others):
-            enter(group, pid)
+class Stage:
+    """A fresh database, and what a round does with it."""
 
-
-def play(directory: Path, plan: Plan, chance: random.Random) -> Round:
-    """One round."""
-    scale, seconds, interval = plan.scale, plan.seconds, plan.interval
-    benches: dict[str, Bench] = {}
-    with ExitStack() as stack:
+    def __init__(self, directory: Path, plan: Plan, stack: ExitStack) -> None:
         elsewhere = directory
         if plan.target_in is not None:
             elsewhere = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=plan.target_in)))
             os.chmod(elsewhere, 0o755)
-        source = stack.enter_context(disk(directory, "ext4", 1500 + 40 * scale, "source"))
-        target = stack.enter_context(disk(elsewhere, "ext4", 3000 + 80 * scale, "target"))
-        ours = stack.enter_context(guards(directory, source.path))
-        ours.both()
+        self.directory, self.plan = directory, plan
+        source = stack.enter_context(disk(directory, "ext4", 1500 + 40 * plan.scale, "source"))
+        self.copy = stack.enter_context(disk(elsewhere, "ext4", 3000 + 80 * plan.scale, "target")).path
+        self._guards = stack.enter_context(guards(directory, source.path))
+        self._guards.both()
         api = SmallApi(directory)
-        pair = AgentPair(directory, "shop", lambda role: api)
-        pair.source.volume, pair.target.volume = source.path, target.path
-        pair.source.settings["STORAGEMIRROR_GUARD_PATH"] = str(ours.shared)
-        cluster = Cluster.make(source.path / "pg", directory / "sockets", 55432, scale)
-        started = int(cluster.ask("SELECT count(*) FROM pgbench_history"))
-        try:
-            print(f"fsync p99 {1000 * fsync_p99(source.path):.1f} ms", flush=True)
-            benches["alone"] = bench(cluster, directory, seconds)
-            pair.start()
-            weigh(plan, stack, pair, ours)
-            pair.until(Phase.REPLICATING, 120)
-            benches["live"] = bench(cluster, directory, seconds)
-            order = ReplicationOrder(consistency=Consistency.POINT, interval_seconds=interval)
-            pair.source.give(replication=order)
-            until_point(pair, 0, 120)
-            cutting = threading.Timer(seconds * (0.6 + 0.4 * chance.random()), lambda: cut(pair, made))
-            made: list[tuple[PointsMade, float]] = []
-            cutting.start()
-            began = time.time()
-            benches["point"] = bench(cluster, directory, seconds)
-            cutting.join()
-        finally:
-            cluster.stop()
-            pair.close()
-            api.stop()
-        point, cut_at = made[0]
-        benches["point"].times = [found for found in benches["point"].times if found[0] < cut_at]
-        benches["point"].seconds = max(1.0, cut_at - began)
-        at = from_rfc3339(point.at or "") / 1e9
-        acknowledged = [when for run in benches.values() for when, _ in run.times if when < at]
-        with TargetVolume.open(str(target.path)) as volume:
+        stack.callback(api.stop)
+        self.pair = AgentPair(directory, "shop", lambda role: api)
+        stack.callback(self.pair.close)
+        self.pair.source.volume, self.pair.target.volume = source.path, self.copy
+        self.pair.source.settings["STORAGEMIRROR_GUARD_PATH"] = str(self._guards.shared)
+        self._pods = self._weights(stack)
+        self.cluster = Cluster.make(source.path / "pg", directory / "sockets", 55432, plan.scale)
+        stack.callback(self.cluster.stop)
+        self.started = int(self.cluster.ask("SELECT count(*) FROM pgbench_history"))
+        print(f"fsync p99 {1000 * fsync_p99(source.path):.1f} ms", flush=True)
+
+    def _weights(self, stack: ExitStack) -> list[Path]:
+        """Cgroups of the source's and the target's pod, with the guards in the first; none where nobody has a share."""
+        if not self.plan.request:
+            return []
+        request = int(str(ResourceRequests().cpu).removesuffix("m"))
+        pods = [stack.enter_context(pod(role, request)) for role in ("source", "target")]
+        for guard in self._guards.processes:
+            enter(pods[0], guard.pid)
+        return pods
+
+    def alone(self) -> Bench:
+        """Without agents."""
+        self.pair.close()
+        return self._bench()
+
+    def live(self) -> Bench:
+        """With `Live`."""
+        self._replicate(ReplicationOrder())
+        self._look()
+        found = self._bench()
+        print(f"Live: {self._used()}", flush=True)
+        return found
+
+    def point(self, chance: random.Random) -> tuple[Bench, PointsMade]:
+        """With `Point`, until both agents are killed; what the source had told of its points last."""
+        seconds = self.plan.seconds
+        self._replicate(ReplicationOrder(consistency=Consistency.POINT, interval_seconds=self.plan.interval))
+        until_point(self.pair, 0, 120)
+        made: list[tuple[PointsMade, float, str]] = []
+        cutting = threading.Timer(seconds * (0.6 + 0.4 * chance.random()), lambda: made.append(self._cut()))
+        cutting.start()
+        self._look()
+        began = time.time()
+        found = self._bench()
+        cutting.join()
+        point, cut_at, used = made[0]
+        print(f"Point: {used}", flush=True)
+        found.times = [one for one in found.times if one[0] < cut_at]
+        found.seconds = max(1.0, cut_at - began)
+        return found, point
+
+    @property
+    def _agents(self) -> tuple[Agent, Agent]:
+        return self.pair.source, self.pair.target
+
+    def _bench(self) -> Bench:
+        return bench(self.cluster, self.plan.seconds)
+
+    def _replicate(self, order: ReplicationOrder) -> None:
+        self.pair.close()
+        self.pair.start(replication=order)
+        for agent, group in zip(self._agents, self._pods, strict=False):
+            enter(group, agent.running().pid)
+        self.pair.until(Phase.REPLICATING, 120)
+
+    def _look(self) -> None:
+        """A run begins: what the agents use counts from now on."""
+        self._began = time.monotonic()
+        self._spent = [agent.cpu_seconds() for agent in self._agents]
+
+    def _used(self) -> str:
+        """Of the processors since the last look."""
+        took = time.monotonic() - self._began
+        used = (agent.cpu_seconds() - before for agent, before in zip(self._agents, self._spent, strict=True))
+        source, target = (100 * seconds / took for seconds in used)
+        return f"source agent {source:.0f} % of a core, target agent {target:.0f} %"
+
+    def _cut(self) -> tuple[PointsMade, float, str]:
+        """Kill both agents; what the source had told last of its points, and when."""
+        found, used, at = points(self.pair), self._used(), time.time()
+        assert found is not None
+        self.pair.target.kill()
+        self.pair.source.kill()
+        return found, at, used
+
+    def judge(self) -> int:
+        """Start PostgreSQL on the copy; how many transactions are there. AssertionError."""
+        with TargetVolume.open(str(self.copy)) as volume:
             volume.claim()
-        copy = Cluster(target.path / "pg", directory / "sockets", 55433)
+        copy = Cluster(self.copy / "pg", self.directory / "sockets", 55433)
         (copy.data / "postmaster.pid").unlink(missing_ok=True)
         copy.start()
         try:
-            return Round(benches, point, copy.judge() - started, len(acknowledged))
+            return copy.judge() - self.started
         finally:
             copy.stop()
 
 
-def cut(pair: AgentPair, made: list[tuple[PointsMade, float]]) -> None:
-    """Kill both agents; what the source had told last of its points, and when."""
-    found = points(pair)
-    assert found is not None
-    made.append((found, time.time()))
-    pair.target.kill()
-    pair.source.kill()
+def play(directory: Path, plan: Plan, chance: random.Random, *, alone_first: bool) -> Round:
+    """One round."""
+    alone: dict[str, Bench] = {}
+    with ExitStack() as stack:
+        stage = Stage(directory, plan, stack)
+        if alone_first:
+            alone["live"] = stage.alone()
+        live = stage.live()
+        if not alone_first:
+            alone["live"] = stage.alone()
+        else:
+            alone["point"] = stage.alone()
+        pointed, made = stage.point(chance)
+        if not alone_first:
+            alone["point"] = stage.alone()
+        stage.cluster.stop()
+        at = from_rfc3339(made.at or "") / 1e9
+        acknowledged = [when for run in (*alone.values(), live, pointed) for when, _ in run.times if when < at]
+        return Round({"live": live, "point": pointed}, alone, made, stage.judge(), len(acknowledged))
 
 
 def main() -> int:
@@ -207,21 +275,26 @@ def rounds(number_of: int, plan: Plan, chance: random.Random) -> int:
     for number in range(number_of):
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
             os.chmod(directory, 0o755)
-            one = play(Path(directory), plan, chance)
+            one = play(Path(directory), plan, chance, alone_first=number % 2 == 0)
         found.append(one)
         made = one.made
+        both = ", ".join(f"{kind} {one.with_us[kind].tps:.0f} of {one.alone[kind].tps:.0f} tps" for kind in one.alone)
         print(
-            f"round {number + 1}: starts, clean; {one.there} transactions there, {one.promised} promised; "
+            f"round {number + 1}: {both}; starts, clean; {one.there} transactions there, {one.promised} promised; "
             f"points {made.made}, put off {made.put_off} ({made.why or 'none lately'}); stall ms p50 "
             f"{1000 * (made.stall_p50 or 0):.0f} p99 {1000 * (made.stall_p99 or 0):.0f}, beyond FIFREEZE p50 "
             f"{1000 * (made.beyond_p50 or 0):.0f} p99 {1000 * (made.beyond_p99 or 0):.0f}; missed {made.missed}",
             flush=True,
         )
         assert one.there >= one.promised, "a transaction that was acknowledged before the point is not there"
-    for kind in ("alone", "live", "point"):
-        tps = statistics.median(one.benches[kind].tps for one in found)
-        p99 = statistics.median(one.benches[kind].p99 for one in found)
-        print(f"{kind:6} {tps:7.0f} tps, p99 {1000 * p99:6.1f} ms (medians of {len(found)})")
+    for kind in ("live", "point"):
+        alone = statistics.median(one.alone[kind].tps for one in found)
+        shares, times = [one.share(kind) for one in found], [one.times(kind) for one in found]
+        print(
+            f"{kind:6} {100 * statistics.median(shares):5.1f} % of the throughput alone ({alone:.0f} tps), min "
+            f"{100 * min(shares):.1f}, max {100 * max(shares):.1f}; p99 {statistics.median(times):.2f} times "
+            f"(medians of {len(found)} pairs)"
+        )
     return 0
 
 
