@@ -4,8 +4,8 @@ On the real cluster, with the product from its image and chart. In each cut two 
 with points each second: PostgreSQL (Debian's, data checksums) under pgbench, and SQLite (WAL, synchronous=FULL) under a
 writer. At a random moment their node loses its power and is called out-of-service; the automatic failover starts the
 standbys on the copies. Then pg_amcheck and integrity_check must find nothing, each transaction that was acknowledged
-before the last point that the pair told of must be there, and none in part. Every other cut is on XFS, the others are
-on ext4. A cut that does not hold is printed with its reason, and the next one goes on; ends with 1 when there was one.
+before the last point that the pair told of must be there, and none in part. The file systems (ext4, XFS, btrfs) take
+turns. A cut that does not hold is printed with its reason, and the next one goes on; ends with 1 when there was one.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Campaign:
     def one(self, number: int) -> None:
         """The next power cut, of both databases."""
         began = time.monotonic()
-        shape = replace(SHAPE, fs=(FileSystem.EXT4, FileSystem.XFS)[number % 2])
+        shape = replace(SHAPE, fs=list(FileSystem)[number % 3])
         with self.bench.case("cut") as case:
             nodes = choose(case, "nobody")
             kinds = {"postgres": Postgres, "sqlite": SqliteBank}
@@ -89,9 +89,9 @@ class Campaign:
                 time.sleep(LONGEST_WAIT * self.chance.random())
                 at = databases.cut(stages)
                 for stage in stages:
-                    self.look(stage, at, f"cut {number + 1:2d} {shape.fs:<4}")
+                    self.look(stage, at, f"cut {number + 1:2d} {shape.fs:<5}")
             except Exception as e:
-                self.fail(f"cut {number + 1:2d} {shape.fs:<4}", e)
+                self.fail(f"cut {number + 1:2d} {shape.fs:<5}", e)
             finally:
                 ended = time.monotonic()
                 for stage in stages:

@@ -1,4 +1,4 @@
-"""File systems in files: loop devices, making, growing, thawing, and the shutdown that loses what was not synced."""
+"""File systems in files: loop devices, making, growing, thawing, and losing what was not synced."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ _NO_LOG_FLUSH = 2  # FSOP_GOING_FLAGS_NOLOGFLUSH: neither data nor journal reach
 
 
 class FileSystem(StrEnum):
-    """What a volume can be formatted with. Both know FS_IOC_SHUTDOWN."""
+    """What a volume can be formatted with. All but btrfs know FS_IOC_SHUTDOWN."""
 
     EXT4 = "ext4"
     XFS = "xfs"
+    BTRFS = "btrfs"
 
 
-MINIMUM_SIZE = {FileSystem.EXT4: 8 << 20, FileSystem.XFS: 32 << 20}
+MINIMUM_SIZE = {FileSystem.EXT4: 8 << 20, FileSystem.XFS: 32 << 20, FileSystem.BTRFS: 32 << 20}
 _XFS_SUPPORTED = 300 << 20
+_BTRFS_APART = 256 << 20
+"""A smaller btrfs keeps data and metadata in the same groups of blocks: else each has too little."""
 
 
 def make_image(path: Path, size: int, fs: FileSystem) -> None:
@@ -40,6 +43,8 @@ def make_image(path: Path, size: int, fs: FileSystem) -> None:
         file.truncate(size)
     if fs is FileSystem.EXT4:
         run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", fresh)
+    elif fs is FileSystem.BTRFS:
+        run("mkfs.btrfs", *(["--mixed"] if size < _BTRFS_APART else []), "-q", "-f", fresh)
     else:
         small = ["--unsupported"] if size < _XFS_SUPPORTED else []  # its makers support none so small; tests may
         run("mkfs.xfs", *small, "-q", "-f", "-m", "reflink=1", fresh)
@@ -110,6 +115,23 @@ def shut_down(mount: Path) -> None:
                 fcntl.ioctl(descriptor, _FITHAW, 0)
     except OSError as e:
         raise Unsupported(f"the file system at {mount} cannot be shut down: {e}") from e
+
+
+def keep_state(image: Path) -> None:
+    """Put by what is on the disk now, for `put_back`: a file system that knows no shutdown writes on when it is
+    unmounted. Whoever writes it must stand still; its own threads may be at it, which a copy from the first byte on
+    survives: the superblock comes first, and btrfs overwrites nothing that it leads to before the next but one."""
+    run("cp", "--sparse=always", image, _kept(image))
+
+
+def put_back(image: Path) -> None:
+    """After `keep_state`, once nothing has the device: that is what the disk holds. Nothing where none was put by."""
+    if _kept(image).exists():
+        _kept(image).rename(image)
+
+
+def _kept(image: Path) -> Path:
+    return image.with_name(image.name + ".at-power-off")
 
 
 @contextlib.contextmanager

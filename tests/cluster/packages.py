@@ -28,6 +28,7 @@ NEEDED = {
     "mkfs.ext4": "e2fsprogs",
     "resize2fs": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs",
     "sysctl": "procps",
     "rsync": "rsync",
 }

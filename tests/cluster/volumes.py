@@ -17,7 +17,17 @@ from tests.cluster.boot import BootVolume
 from tests.cluster.command import run, say
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.errors import BadName, CommandFailed, NoSuchVolume, Unsupported, VolumeExists, VolumeInUse
-from tests.cluster.filesystems import FileSystem, attach, detach, loop_devices, make_image, shut_down
+from tests.cluster.filesystems import (
+    FileSystem,
+    attach,
+    detach,
+    keep_state,
+    loop_devices,
+    make_image,
+    put_back,
+    shut_down,
+    thaw,
+)
 from tests.cluster.layout import Layout, check_volume_name
 from tests.cluster.node import Node
 from tests.cluster.pki import write_private
@@ -51,6 +61,8 @@ class Volumes:
             split_claim(volume.claim)
         if self._layout.volume_record(volume.name).exists():
             raise VolumeExists(f"a volume {volume.name!r} is there already", hint="remove it, or take another name")
+        if volume.node is None and volume.fs is FileSystem.BTRFS:
+            raise Unsupported("a btrfs cannot lose its power on one node and stay on another", hint="use ext4 or xfs")
         make_image(self.image(volume), volume.size, volume.fs)
         self._write(volume)
         for node in nodes:
@@ -156,7 +168,11 @@ class Volumes:
                     continue
                 for other in others:
                     self.unmount(volume, other)
-            shut_down(place)
+            if volume.fs is FileSystem.BTRFS:
+                keep_state(self.image(volume))
+                thaw(place)  # so that those who wait for it can end
+            else:
+                shut_down(place)
 
     def after_power_off(self, others: list[Node]) -> None:
         """Let go of devices that no running node uses; mount what moved away again on the others."""
@@ -166,6 +182,7 @@ class Volumes:
                 continue
             if not any(self._on(device, node) for node in others):
                 detach(device)
+                put_back(self.image(volume))
             if volume.node is None:
                 for node in others:
                     self.mount(volume, node)
@@ -178,6 +195,9 @@ class Volumes:
         for node in nodes[:1]:
             if volume.fs is FileSystem.XFS:
                 run(*node.enter("xfs_growfs", volume.path))
+                return
+            if volume.fs is FileSystem.BTRFS:
+                run(*node.enter("btrfs", "filesystem", "resize", "max", volume.path))
                 return
             done = run(*node.enter("resize2fs", device), check=False)
             if done.returncode == 0:

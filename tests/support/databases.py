@@ -138,7 +138,7 @@ class Database(Stage, ABC):
         self.until_point(time.time(), seconds)
 
     def until_point(self, after: float, seconds: float) -> None:
-        """Until the copy is a point of a later time than this (Unix), as the status has it: it is told anew each 30 s."""
+        """Until the copy is a point of a later time than this, as the status has it, which is told each 30 s."""
         self.until("a point of what was written", lambda: self.is_point() and self.promised() > after, seconds)
 
     def promised(self) -> float:
