@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -261,6 +262,7 @@ def main() -> int:
     parser.add_argument("--target-in", type=Path, default=Path("/dev/shm"), help="directory of the target's disk")
     parser.add_argument("--seed", type=int, default=None, help="default: the time")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ctrl-C: what it made goes
     chance = random.Random(given.seed if given.seed is not None else time.time_ns())
     plan = Plan(given.scale, given.seconds, given.interval, given.request, given.target_in)
     with pod("application", plan.request) if plan.request else nullcontext() as group:
