@@ -84,7 +84,7 @@ class Campaign:
             ]
             ready = ended = began
             try:
-                databases.start(stages)
+                databases.start(stages, told=False)
                 ready = time.monotonic()
                 time.sleep(LONGEST_WAIT * self.chance.random())
                 at = databases.cut(stages)

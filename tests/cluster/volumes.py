@@ -256,9 +256,16 @@ class Volumes:
 def mounts(pid: int) -> list[tuple[str, str]]:
     """Device number ("7:3") and place of every mount that a process sees."""
     with contextlib.suppress(OSError):
-        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-        return [(line.split()[2], line.split()[4]) for line in lines]
+        return [_mount(line) for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
     return []
+
+
+def _mount(line: str) -> tuple[str, str]:
+    """Of a line of mountinfo. A btrfs has a number of its own there; its disk's is told by the source's name."""
+    words, _, rest = line.partition(" - ")
+    kind, source, *_ = rest.split()
+    number, place = words.split()[2], words.split()[4]
+    return (_number(source) if kind == FileSystem.BTRFS and Path(source).exists() else number), place
 
 
 def _holds(pid: int, number: str) -> bool:

@@ -25,6 +25,8 @@ from tests.support.operations import ENDED, seconds_of
 BOX = Path(__file__).parent / "testbox"
 SHAPE = Shape(size="400Mi")
 POINT_INTERVAL = "1s"
+SETTLED = 4.0
+"""Seconds of writing in which there are some points, where nothing runs but this."""
 BANK_RATE = 50
 PGBENCH_SCALE, PGBENCH_CLIENTS, PGBENCH_RATE = 1, 4, 100
 
@@ -324,8 +326,9 @@ def environment(**values: str) -> list[Json]:
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def start(databases: Iterable[Database], seconds: float = 120) -> None:
-    """Make them beside each other, on nodes that they share, and let them be written; until each copy is a point."""
+def start(databases: Iterable[Database], seconds: float = 120, *, told: bool = True) -> None:
+    """Make them beside each other, on nodes that they share, and let them be written; until each copy is a point, and
+    (`told`) the status tells of one that is younger than what was written."""
     made = list(databases)
     case = made[0].case
     case.kubectl("annotate", "namespace", case.namespace, "storagemirror.io/privileged-agents=true", "--overwrite")
@@ -340,7 +343,9 @@ def start(databases: Iterable[Database], seconds: float = 120) -> None:
         database.until_written()
     written = time.time()
     for database in made:
-        database.until_point(written, seconds)
+        database.until_point(written if told else 0.0, seconds)
+    if not told:
+        time.sleep(max(0.0, written + SETTLED - time.time()))
 
 
 def cut(databases: Iterable[Database]) -> float:
