@@ -2,7 +2,7 @@
 
 Writes through a shared memory map and Linux native asynchronous I/O (libaio) raise no inotify event while the file is
 open; they move its ctime. So the source's files are looked at again and again, in slices between changes that are told,
-for `SHARE` of the time: some 2 s after the last look for 1,000 files, 16 s for 10,000.
+for `SHARE` of the time: 1,000 files each 2 s, 10,000 each 20 s.
 
 Whether nothing told of a change is known only after the next drain: until then it is a suspicion. And a page that is
 dirty already moves no time when it is written once more. So what was found is synced before it is named: what is
