@@ -6,6 +6,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def followed(pair: AgentPair, tmp_path: Path) -> Iterator[AgentPair]:
             pair.close()
 
 
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        yield memory
+
+
 def reaches(pair: AgentPair, name: str, content: bytes, seconds: float = 30) -> float:
     """Until the target's file begins so; how long that took."""
     began = time.monotonic()
@@ -54,13 +61,12 @@ def reaches(pair: AgentPair, name: str, content: bytes, seconds: float = 30) -> 
 
 def test_writes_through_a_map_that_stays_open_reach_the_target_each_time(followed: AgentPair) -> None:
     root = followed.source.volume
-    with (root / "small").open("r+b") as small, (root / "large").open("r+b") as large:
-        with mmap.mmap(small.fileno(), 0) as one, mmap.mmap(large.fileno(), 0) as other:
-            for number in range(3):
-                words = b"write %d" % number
-                one[: len(words)] = other[: len(words)] = words
-                reaches(followed, "small", words)
-                reaches(followed, "large", words)
+    with mapped(root / "small") as one, mapped(root / "large") as other:
+        for number in range(3):
+            words = b"write %d" % number
+            one[: len(words)] = other[: len(words)] = words
+            reaches(followed, "small", words)
+            reaches(followed, "large", words)
     assert "was written without an event" in followed.source.log()
 
 
