@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storagemirror.agent.drifting import Drifting
+from storagemirror.agent.rescan import NoRescan
 from storagemirror.agent.view import View
 from storagemirror.clock import Clock
 from storagemirror.contract import Capture, CompareBy, Phase, Problem
@@ -103,6 +104,14 @@ class Checks(Protocol):
     def advance(self) -> Want | None: ...
 
 
+class Rescans(Protocol):
+    """What is needed of a `Rescan`."""
+
+    def compared(self, started_ns: int) -> None: ...
+    def drained(self, changes: Drained) -> None: ...
+    def advance(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Ends:
     """What one connection works with."""
@@ -116,6 +125,8 @@ class Ends:
     queueing: Queues
     remirror: Callable[[], CompareBy | None] = lambda: None
     """How files are judged after names were dropped, as the order says it."""
+    rescan: Rescans = NoRescan()  # noqa: RUF009 - it holds nothing
+    """Finds what was written without an event."""
 
 
 class Following:
@@ -139,6 +150,7 @@ class Following:
         self._queueing, self._remirror = ends.queueing, ends.remirror
         self._watch, self._unsettled = ends.watch, ends.unsettled
         self._prover = ends.prover
+        self._rescan = ends.rescan
         self._view = view
         self._clock = clock
         self._compare_seconds = compare_seconds
@@ -156,6 +168,8 @@ class Following:
         log.info("everything is compared and on the target; changes follow")
         while wanted():
             most = self._prove()
+            if most is None and self._watch.capture is Capture.WATCH:
+                self._rescan.advance()
             due = ANSWER_SECONDS if self._marking is not None else self._mark_due()
             self._step(max(0.0, due if most is None else min(due, most)))
 
@@ -249,6 +263,7 @@ class Following:
     def _drain(self, timeout: float) -> Drained:
         changes = self._unsettled.drain(timeout)
         self._drifting.drained(changes)
+        self._rescan.drained(changes)
         return changes
 
     def _compare(self, unsent: Drained = NOTHING) -> None:
@@ -264,6 +279,7 @@ class Following:
         since = self._drifting.since(trusted=named and not network)
         result = self._session.mirror(MirrorOptions(self._by, sync_source=True, settled_ns=since))
         self._drifting.compared(result, unsent)
+        self._rescan.compared(result.started_ns)
         self._see_left()
         if by_content:
             self._checker.begin()

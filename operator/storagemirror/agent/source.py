@@ -31,6 +31,7 @@ from storagemirror.agent.lag import Unsettled
 from storagemirror.agent.pointing import Pointing, Points
 from storagemirror.agent.prove import Prover
 from storagemirror.agent.queueing import Queueing, disk_queue
+from storagemirror.agent.rescan import Rescan
 from storagemirror.agent.runs import Runs
 from storagemirror.agent.together import Together
 from storagemirror.agent.verify import Verifier
@@ -371,7 +372,10 @@ class SourceAgent:
             self._checks.connect(session, volume)
             context = self._context
             checker = Checker(session, volume, context.clock)
-            ends = Ends(session, volume, watch, unsettled, self._checks, checker, queueing, self._remirror)
+            rescan = Rescan(
+                volume.tree, selection_of(terms.rules), context.clock, watch.put_back, grain_ns=volume.grain_ns
+            )
+            ends = Ends(session, volume, watch, unsettled, self._checks, checker, queueing, self._remirror, rescan)
             follow = Following(ends, self._view, context.clock, context.settings.compare_seconds, order.mirror.compare)
             self._replicate(order, session, follow)
         finally:

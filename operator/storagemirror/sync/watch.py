@@ -5,9 +5,9 @@ queue (16,384 events by default), and keeps the names in sets, so that a file wr
 
 What is promised: once `drain` has returned `Drained` with `through_ns`, every path whose content or attributes were
 changed before that moment, by anything inotify tells of, is named in it or was named before. What inotify does not
-tell is found by the periodic full comparison of the caller: writes through a shared mapping and by libaio before the
-file is closed, files written through a descriptor whose name was unlinked and linked again elsewhere, and on network
-file systems what other nodes do.
+tell is for the caller to find (`storagemirror.agent.rescan`, a periodic full comparison): writes through a shared
+mapping and by libaio before the file is closed, files written through a descriptor whose name was unlinked and linked
+again elsewhere, and on network file systems what other nodes do.
 
 Hard links: a change is told under the name it was made by. The other names of that inode are not told; the target
 must keep them one inode.
