@@ -25,8 +25,8 @@ from tests.support.operations import ENDED, seconds_of
 BOX = Path(__file__).parent / "testbox"
 SHAPE = Shape(size="400Mi")
 POINT_INTERVAL = "1s"
-SETTLED = 4.0
-"""Seconds of writing in which there are some points, where nothing runs but this."""
+SETTLED = 8.0
+"""In which there are some points."""
 BANK_RATE = 50
 PGBENCH_SCALE, PGBENCH_CLIENTS, PGBENCH_RATE = 1, 4, 100
 
@@ -124,6 +124,11 @@ class Database(Stage, ABC):
         history = self.watches[0].history if self.watches else []
         found: Json = history[-1].object.get("status") or {} if history else {}
         return found
+
+    def follows(self) -> bool:
+        """Whether everything was mirrored, and the source could be fenced; points come from then on."""
+        held = {c["type"] for c in self.seen().get("conditions") or [] if c["status"] == "True"}
+        return {"Replicating", "Fenceable"} <= held
 
     def is_point(self) -> bool:
         """Whether the copy is a point, and could be promoted. Promotable is so too while the first one is applied; the
@@ -327,8 +332,8 @@ def environment(**values: str) -> list[Json]:
 
 
 def start(databases: Iterable[Database], seconds: float = 120, *, told: bool = True) -> None:
-    """Make them beside each other, on nodes that they share, and let them be written; until each copy is a point, and
-    (`told`) the status tells of one that is younger than what was written."""
+    """Make them beside each other, on nodes that they share, and let them be written; until the status tells of a point
+    of each that is younger than that. It tells each 30 s: `told=False` waits `SETTLED` seconds instead."""
     made = list(databases)
     case = made[0].case
     case.kubectl("annotate", "namespace", case.namespace, "storagemirror.io/privileged-agents=true", "--overwrite")
@@ -343,9 +348,12 @@ def start(databases: Iterable[Database], seconds: float = 120, *, told: bool = T
         database.until_written()
     written = time.time()
     for database in made:
-        database.until_point(written if told else 0.0, seconds)
+        if told:
+            database.until_point(written, seconds)
+        else:
+            database.until("its copy to follow", database.follows, seconds)
     if not told:
-        time.sleep(max(0.0, written + SETTLED - time.time()))
+        time.sleep(SETTLED)
 
 
 def cut(databases: Iterable[Database]) -> float:
