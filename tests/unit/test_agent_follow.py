@@ -102,6 +102,7 @@ class World:
             self.view.event(Event(EventKind.FAILED_ENTRY, "file: Denied: no"))
 
     left: tuple[LeftAlone, ...] = ()
+    disturbed: int = 0
 
     def begin_mark(self, through_ns: int) -> None:
         assert not self.asked, "one at a time"

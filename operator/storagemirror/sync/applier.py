@@ -69,6 +69,8 @@ class Applier:
     _new: NewFiles | None = None
     """Makes files in the directory that is entered, when that is a new one."""
     _skip: bool = False
+    _watched: bool = False
+    """Somebody is to be told what we touch, in the pack that is applied."""
     _incoming: IncomingFile | IncomingDelta | None = None
     _digest: ContentDigest = field(default_factory=ContentDigest)
     _dropped: bool = False
@@ -122,6 +124,7 @@ class Applier:
     def pack(self, pack: Pack) -> None:
         """All that is in it, in order."""
         self.changed = True
+        self._watched = self.volume.others.armed
         try:
             for record, content in pack:
                 if isinstance(record, Enter):
@@ -130,6 +133,10 @@ class Applier:
                 if self._skip:
                     continue
                 try:
+                    if self._watched:
+                        self.volume.others.touch(
+                            self._path if isinstance(record, Leave) else join(self._path, record.name)
+                        )
                     if self._new is not None and type(record) is File:  # nearly all of a first copy
                         self._put_new(self._new, record, content)
                     else:
@@ -190,6 +197,7 @@ class Applier:
             self.fail(record.path, e)
             return
         if record.fresh and not self._made and not record.path:
+            self.volume.others.touch(b"")
             self.volume.placer.bare(self._fd)  # nobody made the root
         if self.live and self._made:
             self.deletions.created(record.path)
@@ -256,6 +264,7 @@ class Applier:
         if not self.deletions.delete(path):
             self.guarded(path)
             return False
+        self.volume.others.touch(path)  # it is changed once more
         return True
 
     def _close_directory(self) -> None:
@@ -349,6 +358,7 @@ class Applier:
         coming = self._coming
         sums = coming.sums(message.size) if coming is not None else None
         try:
+            self.volume.others.touch(incoming.path)
             if isinstance(incoming, IncomingDelta):
                 incoming.complete(message.size, in_place=self.sparing is None)
             if self.sparing is not None and message.mtime_ns is not None:

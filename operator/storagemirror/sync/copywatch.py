@@ -1,12 +1,14 @@
-"""Seeing what somebody else changes on a copy that is kept by points, with inotify.
+"""Seeing what somebody else changes on a copy, with inotify.
 
-Our own agent writes to the volume's own files only while it applies a point, and says beforehand of each path that it
-touches it (`Others.touch`). The kernel queues an event before the call that caused it returns. So what is queued while
-nothing is applied is somebody else's; while a point is applied, what is not about a path touched just before.
+Our own agent writes to the volume's own files only while it applies a point, or what the source has just sent, and says
+beforehand of each path that it touches it (`Others.touch`). The kernel queues an event before the call that caused it
+returns. So what is queued while nothing is applied is somebody else's; while something is applied, what is not about a
+path touched just before.
 
-Not seen: what somebody else does to a path in the very moment in which a point changes it; what is done within a
-directory while a point moves it; content that is changed through a shared mapping, before the file is closed; and what
-inotify never tells (`storagemirror.fs.inotify`). A file that was opened for writing and closed counts as changed.
+Not seen: what somebody else does to a path in the very moment in which we change it; what is done within a directory
+while we move it, or in a new one before it is watched; content that is changed through a shared mapping, before the
+file is closed; and what inotify never tells (`storagemirror.fs.inotify`). A file that was opened for writing and closed
+counts as changed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.pending import IGNORED
 from storagemirror.sync.watchtree import Directory, WatchedTree
+from storagemirror.terms import Rules
 
 log = logging.getLogger("storagemirror.agent")
 
@@ -38,6 +41,8 @@ AGAIN_SECONDS = 60.0
 """Where there were no watches to be had they are tried again after so long."""
 REST_SECONDS = 0.02
 """Somebody who writes causes many events: let some come together."""
+LONGEST_SECONDS = 0.5
+"""What takes longer to be applied is looked at meanwhile too."""
 
 _numbers = itertools.count(1)
 _STRUCTURE = int(Mask.CREATE | Mask.MOVED_TO)
@@ -73,6 +78,8 @@ class CopyWatch:
         self._since_ns = 0
         self._number = 0
         self._tried: float | None = None
+        self._mending = False
+        """What was found before is noted, and not mended yet."""
         self._quiet_since = clock.monotonic()
         self.reason = ""
         """Why it cannot watch: a CamelCase word, `: `, a sentence. Empty: it can, or was not asked to."""
@@ -83,6 +90,10 @@ class CopyWatch:
     def armed(self) -> bool:
         """See `Others`."""
         return self._tree is not None
+
+    def armed_under(self, selection: Selection | None) -> bool:
+        """See `Others`."""
+        return self.armed and _rules(self._selection) == _rules(selection)
 
     def arm(self, selection: Selection | None) -> None:
         """See `Others`. What cannot be watched is told in `reason`, and tried again later."""
@@ -109,6 +120,7 @@ class CopyWatch:
             return
         with self._lock:
             self._tried, self.reason, self._quiet_since = None, "", self._clock.monotonic()
+            self._mending = False
             if tree.unreadable:
                 self.reason = f"Unreadable: {tree.unreadable} directories may not be read by the agent"
             self._selection, self._inotify, self._tree = selection, inotify, tree
@@ -126,8 +138,6 @@ class CopyWatch:
         """See `Others`."""
         with self._lock:
             self._pump()
-            if not self._count and not self._applying:
-                self._since_ns = max(self._since_ns, self._clock.now_ns() - MARGIN_NS)
         return self._tell()
 
     def applying(self) -> None:
@@ -138,15 +148,17 @@ class CopyWatch:
             self._applying = self.armed
         self._tell()
 
+    def through(self) -> None:
+        """See `Others`."""
+        if self._applying:
+            self.applying()
+
     def touch(self, path: bytes) -> None:
         """See `Others`."""
         if not self._applying:
             return
         if len(self._touched) >= TOUCHED:
-            with self._lock:
-                self._pump()
-                self._touched.clear()
-            self._tell()
+            self.applying()
         self._touched.add(path)
 
     def applied(self) -> Changed | None:
@@ -156,14 +168,34 @@ class CopyWatch:
             self._touched.clear()
             self._applying = False
             self._lock.notify_all()
-        return self.changed()
+        return self._tell()
+
+    def renew(self) -> Changed | None:
+        """See `Others`."""
+        with self._lock:
+            began = self._clock.now_ns()
+            self._pump()
+            changed, news = self._sum(), self._count > self._told
+            if changed is not None:
+                self._forget()
+                self._mending, self._number, self._since_ns = True, next(_numbers), began - MARGIN_NS
+        if changed is not None and news:
+            self._found(changed)
+        return changed
+
+    def mended(self) -> None:
+        """See `Others`."""
+        with self._lock:
+            if self._mending:
+                self._mending, self._quiet_since = False, self._clock.monotonic()
 
     # -- for whoever reports
 
     def quiet_seconds(self) -> float | None:
         """For how long it has watched and seen nothing of others; None: it does not watch, or what it saw is not
         mended. Never waits."""
-        return self._clock.monotonic() - self._quiet_since if self.armed and not self._count else None
+        mended = self.armed and not self._count and not self._mending
+        return self._clock.monotonic() - self._quiet_since if mended else None
 
     def idle_seconds(self) -> float | None:
         """For how long there has been nothing to watch; None: there is, or it cannot be watched. Never waits."""
@@ -212,14 +244,16 @@ class CopyWatch:
         """The thread: takes events while nobody else does."""
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: not self._applying)
+                self._lock.wait_for(lambda: not self._applying, LONGEST_SECONDS)
+                long = self._applying
                 if self._inotify is not inotify:
                     return
             # A descriptor that is closed meanwhile is noticed with the next look.
             with contextlib.suppress(OSError, ValueError):
                 inotify.wait(1.0, self._wake)
             with self._lock:
-                if self._inotify is inotify and not self._applying:
+                # What is ours has been touched by then: nobody forgets what was but who touches.
+                if self._inotify is inotify and (long or not self._applying):
                     self._pump()
             self._tell()
             self._clock.sleep(REST_SECONDS)
@@ -243,7 +277,7 @@ class CopyWatch:
         inotify, tree = self._inotify, self._tree
         if inotify is None or tree is None:
             return
-        before = self._count
+        before, began = self._count, self._clock.now_ns()
         try:
             if os.fstat(self._volume.root).st_nlink == 0:
                 raise OSError(_GONE)  # of a directory that we hold open no event tells that
@@ -258,6 +292,9 @@ class CopyWatch:
             self._give_up(e)
         if self._count != before:
             self._quiet_since = self._clock.monotonic()
+        elif not self._count:
+            # All that they had done before has been seen, and it was nothing.
+            self._since_ns = max(self._since_ns, began - MARGIN_NS)
 
     def _note(self, tree: WatchedTree, watch: int, mask: int, name: bytes, paths: dict[int, bytes | None]) -> None:
         """One event. `paths`: of watched directories, as far as nothing has moved since."""
@@ -306,3 +343,7 @@ class CopyWatch:
             found = self._volume.lstat(path)
             if found is not None:
                 self._since_ns = min(self._since_ns, found.st_ctime_ns)
+
+
+def _rules(selection: Selection | None) -> Rules:
+    return selection.rules if selection is not None else ()
