@@ -243,8 +243,8 @@ def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def data_extents(fd: int, size: int, start: int = 0) -> list[tuple[int, int]]:
-    """Where the file `fd` holds data from `start` to `size`, which may be in its midst: (begin, end), without its holes.
-    All of it where the file system cannot say."""
+    """Where the file `fd` holds data, from `start` to `size`, which may be in its midst: (begin, end), without its
+    holes. All of it where the file system cannot say."""
     extents: list[tuple[int, int]] = []
     at = start
     while at < size:
