@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from storagemirror.contract import Action, Drifted, MirrorOrder, Phase, Problem,
 from storagemirror.fs.target import TargetVolume
 from tests.support.agents import AgentPair, wait_for
 from tests.support.disks import disk
-from tests.support.drifting import CHANGES, drifted, make, same, until_drifted, write, write_unseen
+from tests.support.drifting import CHANGES, drifted, make, same, start_unwatched, until_drifted, write, write_unseen
 from tests.support.running import running
 
 ANYTHING_GOES = MirrorOrder(max_delete_percent=100)
@@ -26,7 +25,6 @@ QUIET = "5"
 """Seconds without a finding after which the word of it ends."""
 NEVER = "3600"
 """Seconds between two comparisons that nobody asks for."""
-AGENT = f"exec {sys.executable} -m storagemirror.cli.main agent"
 
 
 @contextmanager
@@ -267,13 +265,8 @@ def test_a_changed_copy_that_is_promoted_all_the_same_is_in_doubt(pair: AgentPai
 def test_without_watches_it_says_so_and_comparisons_have_the_word(pair: AgentPair, tmp_path: Path) -> None:
     with volumes(pair, tmp_path) as source:
         pair.source.settings["STORAGEMIRROR_COMPARE_SECONDS"] = "1"
-        limited = f"echo 0 > /proc/sys/user/max_inotify_instances && {AGENT}"
         time.sleep(2.2)  # what is older than a comparison is told from what the source changes
-        pair.target.give(mirror=ANYTHING_GOES)
-        pair.target.start(program=["unshare", "--user", "--map-root-user", "sh", "-c", limited])
-        pair.source.give(mirror=ANYTHING_GOES)
-        pair.source.start()
-        pair.introduce()
+        start_unwatched(pair, mirror=ANYTHING_GOES)
         until_following(pair)
         found = wait_for(lambda: drifted(pair), "a word of it", 10, pair.tell)
         assert found is not None

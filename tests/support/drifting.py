@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from storagemirror.contract import Drifted
 from tests.support.agents import AgentPair, wait_for
+
+_LIMITED = f"echo 0 > /proc/sys/user/max_inotify_instances && exec {sys.executable} -m storagemirror.cli.main agent"
+UNWATCHED = ["unshare", "--user", "--map-root-user", "sh", "-c", _LIMITED]
+"""An agent that gets no watches from its node."""
+
+
+def start_unwatched(pair: AgentPair, **order: Any) -> None:
+    """As `AgentPair.start`; the target cannot watch its copy."""
+    pair.target.give(**order)
+    pair.target.start(program=UNWATCHED)
+    pair.source.give(**order)
+    pair.source.start()
+    pair.introduce()
 
 
 def drifted(pair: AgentPair) -> Drifted | None:

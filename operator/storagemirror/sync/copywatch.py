@@ -71,6 +71,8 @@ class CopyWatch:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._applying = False
         self._touched: set[bytes] = set()
+        self._within: bytes | None = None
+        """A directory of which all that is directly in it counts as touched."""
         self._names: dict[bytes, None] = {}
         self._count = 0
         self._told = 0
@@ -144,7 +146,7 @@ class CopyWatch:
         """See `Others`."""
         with self._lock:
             self._pump()
-            self._touched.clear()
+            self._done()
             self._applying = self.armed
         self._tell()
 
@@ -161,11 +163,16 @@ class CopyWatch:
             self.applying()
         self._touched.add(path)
 
+    def touch_within(self, directory: bytes) -> None:
+        """See `Others`."""
+        if self._applying:
+            self._within = directory
+
     def applied(self) -> Changed | None:
         """See `Others`."""
         with self._lock:
             self._pump()
-            self._touched.clear()
+            self._done()
             self._applying = False
             self._lock.notify_all()
         return self._tell()
@@ -220,10 +227,14 @@ class CopyWatch:
 
     # -- inside; all but `_run` and `_tell` hold the lock
 
+    def _done(self) -> None:
+        self._touched.clear()
+        self._within = None
+
     def _let_go(self) -> None:
         inotify, self._inotify, self._tree = self._inotify, None, None
         self._applying = False
-        self._touched.clear()
+        self._done()
         if inotify is not None:
             inotify.close()
         self._lock.notify_all()
@@ -283,10 +294,7 @@ class CopyWatch:
                 raise OSError(_GONE)  # of a directory that we hold open no event tells that
             paths: dict[int, bytes | None] = {}
             for data in inotify.read_raw():
-                for watch, mask, name in parse_names(data):
-                    if mask & _MOVES or not name:
-                        paths.clear()
-                    self._note(tree, watch, mask, name, paths)
+                self._read(tree, data, paths)
             tree.sweep()
         except (WatchLimit, OSError) as e:
             self._give_up(e)
@@ -295,6 +303,16 @@ class CopyWatch:
         elif not self._count:
             # All that they had done before has been seen, and it was nothing.
             self._since_ns = max(self._since_ns, began - MARGIN_NS)
+
+    def _read(self, tree: WatchedTree, data: bytes, paths: dict[int, bytes | None]) -> None:
+        """The events in what one read gave. Nearly all are about files that we have touched."""
+        touched = self._touched
+        for watch, mask, name in parse_names(data):
+            if mask & _MOVES or not name:
+                paths.clear()
+            elif (base := paths.get(watch)) and base + b"/" + name in touched:
+                continue
+            self._note(tree, watch, mask, name, paths)
 
     def _note(self, tree: WatchedTree, watch: int, mask: int, name: bytes, paths: dict[int, bytes | None]) -> None:
         """One event. `paths`: of watched directories, as far as nothing has moved since."""
@@ -313,7 +331,7 @@ class CopyWatch:
         if base is None or (not base and name in IGNORED):
             return
         path = base + b"/" + name if base else name
-        if path not in self._touched:
+        if path not in self._touched and base != self._within:
             self._others_did(path, base, name, is_directory=bool(mask & _ISDIR))
         if mask & _ISDIR and mask & _STRUCTURE:
             tree.cover(directory, name)

@@ -71,6 +71,9 @@ class Others(Protocol):
     def touch(self, path: bytes) -> None:
         """It is about to change what is at `path`, and is through with what it touched before."""
 
+    def touch_within(self, directory: bytes) -> None:
+        """As `touch`, of all that is directly in a directory that it has just made."""
+
     def through(self) -> None:
         """It is through with all that it touched, and goes on. Needed after a directory was renamed, before the next
         one is: places are known by their paths."""
@@ -108,6 +111,9 @@ class Nobody:
         """See `Others`."""
 
     def touch(self, path: bytes) -> None:
+        """See `Others`."""
+
+    def touch_within(self, directory: bytes) -> None:
         """See `Others`."""
 
     def through(self) -> None:
