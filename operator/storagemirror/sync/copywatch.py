@@ -64,6 +64,7 @@ class CopyWatch:
         self._clock = clock
         self._found = found
         self._lock = threading.Condition()  # guards everything below
+        self._telling = threading.Lock()  # taken before the other one, and held while `found` is called
         self._inotify: Inotify | None = None
         self._tree: WatchedTree | None = None
         self._selection: Selection | None = None
@@ -179,15 +180,16 @@ class CopyWatch:
 
     def renew(self) -> Changed | None:
         """See `Others`."""
-        with self._lock:
-            began = self._clock.now_ns()
-            self._pump()
-            changed, news = self._sum(), self._count > self._told
-            if changed is not None:
-                self._forget()
-                self._mending, self._number, self._since_ns = True, next(_numbers), began - MARGIN_NS
-        if changed is not None and news:
-            self._found(changed)
+        with self._telling:
+            with self._lock:
+                began = self._clock.now_ns()
+                self._pump()
+                changed, news = self._sum(), self._count > self._told
+                if changed is not None:
+                    self._forget()
+                    self._mending, self._number, self._since_ns = True, next(_numbers), began - MARGIN_NS
+            if changed is not None and news:
+                self._found(changed)
         return changed
 
     def mended(self) -> None:
@@ -271,11 +273,12 @@ class CopyWatch:
 
     def _tell(self) -> Changed | None:
         """All of it; to `found` as well, where there is more than it knows."""
-        with self._lock:
-            changed = self._sum()
-            news, self._told = self._count > self._told, self._count
-        if changed is not None and news:
-            self._found(changed)
+        with self._telling:  # whoever asks has it told when the answer comes, whoever saw it
+            with self._lock:
+                changed = self._sum()
+                news, self._told = self._count > self._told, self._count
+            if changed is not None and news:
+                self._found(changed)
         return changed
 
     def _sum(self) -> Changed | None:
