@@ -506,7 +506,7 @@ class RunDone(_Wire, frozen=True, kw_only=True):
 
 class Drifted(_Wire, frozen=True, kw_only=True):
     """What was changed on the target by somebody else. Source: what its latest full comparison found; it was made equal
-    again. Target that is kept by points: what its watch saw; it is made equal by the mirror that follows."""
+    again. Target: what its watch saw; it is made equal by the mirror that follows."""
 
     at: str = ""
     """When that comparison ended, or the first of it was seen, on the agent's clock; empty where nothing was found."""

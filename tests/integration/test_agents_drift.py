@@ -1,4 +1,5 @@
-"""What somebody changes on the target: found and told by name, and told apart from what changed on the source."""
+"""What somebody changes on a copy that cannot be watched: found by full comparisons, told by name, and told apart from
+what changed on the source."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import pytest
 from storagemirror.contract import BeatOrder, Drifted, Phase, ReplicationMode, ReplicationOrder, RunDone
 from tests.support.agents import AgentPair, fill, wait_for
 from tests.support.disks import disk
+from tests.support.drifting import start_unwatched
 
 QUICK = BeatOrder(interval_seconds=0.5, missed=4)
 OLD = 2.2
@@ -42,7 +44,7 @@ def run(pair: AgentPair, name: str) -> RunDone:
 def settled(pair: AgentPair) -> None:
     fill(pair.source.volume, 100)
     time.sleep(OLD)
-    pair.start(beat=QUICK, replication=ReplicationOrder(mode=ReplicationMode.MANUAL))
+    start_unwatched(pair, beat=QUICK, replication=ReplicationOrder(mode=ReplicationMode.MANUAL))
     run(pair, "one")
     assert pair.equal()
 
@@ -107,7 +109,7 @@ def test_a_copy_that_follows_is_looked_at_by_each_full_comparison(pair: AgentPai
     fill(pair.source.volume, 50)
     pair.source.settings["STORAGEMIRROR_COMPARE_SECONDS"] = "1"
     time.sleep(OLD)
-    pair.start(beat=QUICK)
+    start_unwatched(pair, beat=QUICK)
     pair.until(Phase.REPLICATING)
     wait_for(lambda: drifted(pair) == Drifted(), "the second comparison", 20, pair.tell)
     (pair.target.volume / "d1/sub/f1").write_text("by somebody")

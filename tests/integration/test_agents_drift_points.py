@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from storagemirror.contract import Action, Drifted, MirrorOrder, Phase, Problem,
 from storagemirror.fs.journal.others import CHANGED
 from tests.support.agents import AgentPair, wait_for
 from tests.support.disks import disk
+from tests.support.drifting import CHANGES, drifted, same, until_drifted, write, write_unseen
 from tests.support.pointpair import POINTS, pointing, until_point
 from tests.support.running import running
 
@@ -25,21 +26,6 @@ OFTEN = ReplicationOrder(consistency=POINTS.consistency, interval_seconds=0.2, m
 ANYTHING_GOES = MirrorOrder(max_delete_percent=100)
 QUIET = "2"
 """Seconds without a finding after which the word of it ends."""
-
-
-def drifted(pair: AgentPair) -> Drifted | None:
-    report = pair.target.report()
-    return report.drifted if report is not None else None
-
-
-def until_drifted(pair: AgentPair, *names: str, seconds: float = 5.0) -> Drifted:
-    def told() -> Drifted | None:
-        found = drifted(pair)
-        return found if found is not None and set(names) <= set(found.first) else None
-
-    found = wait_for(told, f"a word of {names}", seconds, pair.tell)
-    assert found is not None
-    return found
 
 
 def until_promotable(pair: AgentPair, promotable: bool, seconds: float = 20.0) -> str:
@@ -82,52 +68,6 @@ def busy(root: Path) -> Iterator[None]:
         yield
 
 
-def write(root: Path) -> None:
-    with (root / "d1/f1").open("r+b") as file:
-        file.write(b"by somebody")
-
-
-def write_unseen(root: Path) -> None:
-    """An equal size and time: no comparison by these finds it."""
-    file = root / "d1/f5"
-    found = file.stat()
-    write_to = os.open(file, os.O_WRONLY)
-    os.pwrite(write_to, b"by somebody", 100)
-    os.close(write_to)
-    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
-
-
-def make(root: Path) -> None:
-    (root / "d2/mine").write_text("by somebody")
-
-
-def delete(root: Path) -> None:
-    (root / "d2/f2").unlink()
-
-
-def rename(root: Path) -> None:
-    (root / "d3").rename(root / "d0/away")
-
-
-def chmod(root: Path) -> None:
-    (root / "d0/f4").chmod(0o600)
-
-
-def chmod_directory(root: Path) -> None:
-    (root / "d0").chmod(0o700)
-
-
-CHANGES: dict[Callable[[Path], None], tuple[str, ...]] = {
-    write: ("d1/f1",),
-    write_unseen: ("d1/f5",),
-    make: ("d2/mine",),
-    delete: ("d2/f2",),
-    rename: ("d3", "d0/away"),
-    chmod: ("d0/f4",),
-    chmod_directory: ("d0",),
-}
-
-
 @pytest.mark.parametrize("flow", [False, True], ids=["idle", "busy"])
 def test_each_kind_of_change_is_told_at_once_and_mended(pair: AgentPair, tmp_path: Path, flow: bool) -> None:
     with following(pair, tmp_path) as source:
@@ -153,13 +93,6 @@ def test_each_kind_of_change_is_told_at_once_and_mended(pair: AgentPair, tmp_pat
                 subprocess.run(["rm", "-rf", source / "busy"], check=True)
                 wait_for(lambda: not (pair.target.volume / "busy").exists(), "the rest to go", 10, pair.tell)
         wait_for(lambda: drifted(pair) == Drifted(), "no word of what is over", 20, pair.tell)
-
-
-def same(source: Path, target: Path) -> bool:
-    """By content of each file."""
-    words = ["rsync", "-acniHAX", "--delete", "--exclude=/.storagemirror", "--exclude=/lost+found"]
-    done = subprocess.run([*words, f"{source}/", f"{target}/"], check=False, capture_output=True)
-    return not done.returncode and not done.stdout
 
 
 def test_the_copy_is_no_point_until_it_is_mended(pair: AgentPair, tmp_path: Path) -> None:

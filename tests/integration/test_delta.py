@@ -108,6 +108,21 @@ def test_holes_stay_and_become_holes(sides: tuple[Path, Path]) -> None:
     assert os.stat(target / "sparse").st_blocks * 512 < 6 * MIB
 
 
+def test_what_is_written_into_a_hole_leaves_what_comes_after_it(sides: tuple[Path, Path]) -> None:
+    """Found by a storm: what is copied of the old file ends within its hole, and data comes beyond."""
+    source, target = sides
+    for name in ("file", "end"):
+        trees.write(source / name, os.urandom(MIB))
+        os.truncate(source / name, 5 * MIB)
+        overwrite(source / name, 4 * MIB, os.urandom(MIB))
+    mirror(source, target)
+    overwrite(source / "file", 2 * MIB + 5, b"changed")
+    os.truncate(source / "end", 2 * MIB)
+    overwrite(source / "end", 5, b"changed")
+    mirror(source, target)
+    equal(source, target)
+
+
 def test_attributes_change_with_the_content(sides: tuple[Path, Path]) -> None:
     source, target = sides
     trees.write(source / "file", os.urandom(LARGE))

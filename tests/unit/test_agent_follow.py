@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
 
-from storagemirror.agent.follow import IDLE_SECONDS, MARK_SECONDS, OPEN_NAMES, RETRY_SECONDS, Ends, Following
+from storagemirror.agent.follow import (
+    DISTURBED_SHARE,
+    IDLE_SECONDS,
+    MARK_SECONDS,
+    OPEN_NAMES,
+    RETRY_SECONDS,
+    Ends,
+    Following,
+)
 from storagemirror.agent.view import View
 from storagemirror.contract import Capture, CompareBy, Phase, Problem
 from storagemirror.errors import Held, VolumeError, VolumeFull
@@ -67,6 +76,7 @@ class World:
     def __post_init__(self) -> None:
         self.view = View(1, "uid", self)
         self.marks: list[float] = []
+        self.options: list[tuple[float, MirrorOptions]] = []
         self.asked = False
         self.noted: list[Drained] = []
         self.wants: list[Want] = []
@@ -91,6 +101,7 @@ class World:
     def mirror(self, options: MirrorOptions) -> MirrorResult:
         assert options.sync_source
         self.done.append("mirror")
+        self.options.append((self.now, options))
         self.view.event(Event(EventKind.MIRROR_STARTED))
         started = self.now_ns()
         self.now += self.mirror_takes
@@ -102,6 +113,9 @@ class World:
             self.view.event(Event(EventKind.FAILED_ENTRY, "file: Denied: no"))
 
     left: tuple[LeftAlone, ...] = ()
+    disturbed: int = 0
+    disturbs: tuple[float, ...] = ()
+    """When somebody else changes the target."""
 
     def begin_mark(self, through_ns: int) -> None:
         assert not self.asked, "one at a time"
@@ -132,6 +146,7 @@ class World:
         found = self.script.pop(0) if self.script else PAUSE
         if found is PAUSE:
             self.now += timeout
+        self.disturbed = sum(at <= self.now for at in self.disturbs)
         return Drained(found.paths, found.trees, found.renames, self.now_ns())
 
     @property
@@ -284,6 +299,36 @@ def test_a_full_comparison_comes_when_it_is_due() -> None:
     world = World()
     world.follow(25, compare_seconds=10.0)
     assert world.done.count("mirror") == 3
+
+
+def test_a_target_that_somebody_else_has_changed_is_compared_at_once() -> None:
+    world = World()
+    began = world.now
+    world.disturbs = (began + 20.5,)
+    world.follow(30)
+    assert [round(at - began) for at, _ in world.options] == [0, 21]
+    assert all(options.follows for _, options in world.options), "the target shall tell the next one too"
+    assert world.options[1][1].settled_ns is None, "what its watch has seen the target tells, and by name"
+
+
+def test_one_that_is_changed_again_and_again_is_compared_again_after_a_while() -> None:
+    world = World(mirror_takes=3.0)
+    began = world.now
+    world.disturbs = tuple(began + 20 + number for number in range(40))
+    world.follow(70)
+    starts = [at - began for at, _ in world.options]
+    gaps = [b - a - 3.0 for a, b in itertools.pairwise(starts[1:])]
+    assert len(gaps) >= 2
+    assert all(DISTURBED_SHARE * 3.0 <= gap <= DISTURBED_SHARE * 3.0 + 2 for gap in gaps), (
+        "most of the time is for changes"
+    )
+
+
+def test_before_points_nobody_is_to_tell_what_others_change() -> None:
+    world = World()
+    ends = Ends(world, world, world, world, world, NoChecks(None), world)
+    Following(ends, world.view, world, 600.0).settle_down()
+    assert [options.follows for _, options in world.options] == [False]
 
 
 def test_comparing_takes_at_most_a_twentieth_of_the_time() -> None:

@@ -120,6 +120,36 @@ def test_a_finding_is_told_with_its_time_and_the_volume_is_no_point(world: World
     assert world.woken == 1, "and the connection is ended once"
 
 
+def test_what_a_session_has_noted_is_not_noted_once_more_when_it_has_ended(world: World) -> None:
+    """By then it may be mended."""
+    world.begin()
+    (world.target / "a").write_text("by somebody")
+    changed = world.volume.others.changed()
+    assert changed is not None
+    assert world.watching.unsettled
+    world.watching.noted(changed)
+    assert not world.watching.unsettled
+    world.settle()
+    assert isinstance(world.volume.promotable(), Promotable)
+
+
+def test_what_is_about_to_be_mended_stays_told_until_it_is_and_for_some_time_after(world: World) -> None:
+    world.begin()
+    (world.target / "a").write_text("by somebody")
+    world.settle()
+    told = world.watching.report()
+    assert world.volume.others.renew() is not None
+    assert world.volume.others.changed() is None, "it counts anew"
+    world.clock.now += 2 * QUIET
+    assert world.watching.report() == told, "the mirror that mends it may take long"
+    world.volume.others.mended()
+    assert world.watching.report() == told
+    world.clock.now += QUIET
+    assert world.watching.report() == Drifted()
+    world.volume.others.mended()
+    assert world.watching.report() == Drifted(), "it is once mended"
+
+
 def test_it_stays_told_while_nobody_mends_it_and_for_some_time_after(world: World) -> None:
     world.begin()
     (world.target / "a").write_text("by somebody")

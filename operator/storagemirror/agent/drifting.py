@@ -46,8 +46,10 @@ class Drifting:
         self._judging = trusted and self._settled is not None and self._clock_stood()
         return self._settled[0] if self._judging and self._settled is not None else None
 
-    def compared(self, result: MirrorResult, unsent: Drained) -> None:
-        """A full comparison has ended. `unsent`: what the watch had told before, and is not sent yet."""
+    def compared(self, result: MirrorResult, unsent: Drained, *, told: bool = False) -> None:
+        """A full comparison has ended. `unsent`: what the watch had told before, and is not sent yet. `told`: the
+        target has told meanwhile what was changed there."""
+        self._judging = self._judging and not told
         self._compared = result.started_ns, self._ahead()
         self._found = (result, unsent) if self._judging else None
 

@@ -27,6 +27,9 @@ MARK_SECONDS = 0.5
 """While there is something to send, at least so long between two marks: each costs the target an fsync of all."""
 OPEN_NAMES = 10_000
 """While the target syncs, changes are sent on until so many are not settled; more wait in the watch, up to a limit."""
+DISTURBED_SECONDS, DISTURBED_SHARE = 5.0, 4
+"""Where somebody else changes the target again and again: so long, and so many times what it took, until the comparison
+after one that mended that. The first one is made at once."""
 RETRY_SECONDS = 30.0
 """Entries that the target could not write are tried again after so long, by a full comparison."""
 NETWORK_SECONDS = 60.0
@@ -47,6 +50,8 @@ class Sends(Protocol):
     def apply(self, changes: Changes) -> None: ...
     def begin_mark(self, through_ns: int) -> None: ...
     def marked(self, seconds: float | None) -> bool: ...
+    @property
+    def disturbed(self) -> int: ...
     @property
     def left(self) -> tuple[LeftAlone, ...]: ...
 
@@ -155,6 +160,11 @@ class Following:
         self._clock = clock
         self._compare_seconds = compare_seconds
         self._compare_due = 0.0
+        self._mended = 0
+        """What `disturbed` was when the last full comparison began."""
+        self._mend_due = 0.0
+        self._follows = False
+        """Changes follow as they come: no points are made."""
         self._whole_ns = 0
         self._marked = 0.0
         self._marking: int | None = None
@@ -164,7 +174,7 @@ class Following:
 
     def run(self, wanted: Callable[[], bool]) -> None:
         """Mirror, then follow, as long as the connection is `wanted`. Raises what ends it."""
-        self.settle_down()
+        self.settle_down(follows=True)
         log.info("everything is compared and on the target; changes follow")
         while wanted():
             most = self._prove()
@@ -173,8 +183,10 @@ class Following:
             due = ANSWER_SECONDS if self._marking is not None else self._mark_due()
             self._step(max(0.0, due if most is None else min(due, most)))
 
-    def settle_down(self) -> int:
-        """Mirror, and send what changed meanwhile; when the mirror began, in nanoseconds since the Unix epoch."""
+    def settle_down(self, *, follows: bool = False) -> int:
+        """Mirror, and send what changed meanwhile; when the mirror began, in nanoseconds since the Unix epoch.
+        `follows`: no points come after that."""
+        self._follows = follows
         self._begin()
         self._compare()
         self.settle()
@@ -184,6 +196,7 @@ class Following:
     def once(self) -> bool:
         """A run: everything that the source holds now is compared, sent and made durable; True then. Raises as
         `run`."""
+        self._follows = True
         before = self._drain(0.0)
         self._prover.note(before)
         if self._view.sight.mirrored_ns is None:
@@ -251,7 +264,7 @@ class Following:
             self._session.apply(changes)
             self._dirty = True
             self._see_left()
-        if changes.whole or self._clock.monotonic() >= self._compare_due:
+        if changes.whole or self._clock.monotonic() >= self._compare_due or self._to_mend():
             self._compare(changes if changes.whole else NOTHING)
         self._hear_mark(None if settle else 0.0)
         if settle or (self._marking is None and self._mark_due() <= 0):
@@ -259,6 +272,10 @@ class Following:
             # With nothing to sync the answer comes at once.
             self._hear_mark(None if settle else ANSWER_SECONDS)
         self._step_took = self._clock.monotonic() - began
+
+    def _to_mend(self) -> bool:
+        """Whether somebody else has changed the target, and it is time to make it equal again."""
+        return self._session.disturbed > self._mended and self._clock.monotonic() >= self._mend_due
 
     def _drain(self, timeout: float) -> Drained:
         changes = self._unsettled.drain(timeout)
@@ -276,9 +293,14 @@ class Following:
             log.warning("more changed than could be queued: both sides are compared by %s", remirror)
         network = self._volume.facts().fs_type in NETWORK_FILE_SYSTEMS
         named = self._watch.capture is Capture.WATCH and not unsent.whole
-        since = self._drifting.since(trusted=named and not network)
-        result = self._session.mirror(MirrorOptions(self._by, sync_source=True, settled_ns=since))
-        self._drifting.compared(result, unsent)
+        # What its watch has seen the target itself tells; and it takes more for changed than is.
+        disturbed = self._session.disturbed
+        mends, self._mended = disturbed > self._mended, disturbed
+        since = self._drifting.since(trusted=named and not network and not mends)
+        result = self._session.mirror(
+            MirrorOptions(self._by, sync_source=True, settled_ns=since, follows=self._follows)
+        )
+        self._drifting.compared(result, unsent, told=self._session.disturbed > disturbed)
         self._rescan.compared(result.started_ns)
         self._see_left()
         if by_content:
@@ -287,6 +309,9 @@ class Following:
         self._whole_ns = result.started_ns
         self._dirty = True
         now = self._clock.monotonic()
+        if mends:
+            log.info("somebody else had changed the target: it was compared")
+            self._mend_due = now + max(DISTURBED_SECONDS, DISTURBED_SHARE * (now - start))
         period = NETWORK_SECONDS if network else self._compare_seconds
         # It reads all names of the source: at most a twentieth of the time goes into it.
         self._compare_due = now + max(period, 20 * (now - start))

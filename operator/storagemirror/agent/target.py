@@ -243,6 +243,7 @@ class TargetAgent:
             session = TargetSession(
                 volume, stream, self._expect(order), hearing, self._context.clock, known=self._known
             )
+            session.noted = self._watching.noted
             self._served = (session, stream, order)
         self.reconsider()
         return session
@@ -270,7 +271,7 @@ class TargetAgent:
         """Somebody else has changed the copy: the source shall mirror it anew. From any thread."""
         with self._door:
             if self._served is not None:
-                self._served[0].finish()
+                self._served[0].others_changed()
             self._door.notify_all()
 
     def _settle_others(self, volume: TargetVolume, order: Order) -> None:

@@ -1,7 +1,8 @@
-"""What somebody else changes on a copy that is kept by points: seen at once, told, and the copy is no point then.
+"""What somebody else changes on a copy: seen at once, told, and a copy that was at a point is at none then.
 
-The watch is of the volume that is open, with or without a source: from when the copy is found to be at a point, or the
-first point after a mirror begins to come, to when the copy is changed by us otherwise than by points.
+The watch is of the volume that is open, with or without a source. Where points are made: from when the copy is found to
+be at a point, or the first point after a mirror begins to come, to when the copy is changed by us otherwise than by
+points. Where changes follow as they come: from the end of the first mirror on (`storagemirror.sync.disturbed`).
 """
 
 from __future__ import annotations
@@ -76,6 +77,12 @@ class Watching:
         if watch.armed:
             log.info("the copy is at a point: %d directories of it are watched", watch.watches)
 
+    def noted(self, changed: Changed) -> None:
+        """The volume knows of it: there is nothing to `settle` of that."""
+        pending = self._pending
+        if pending is not None and pending[1].watch == changed.watch:
+            self._pending = None
+
     @property
     def unsettled(self) -> bool:
         """Whether something was found that the volume does not know of. For any thread."""
@@ -105,7 +112,7 @@ class Watching:
             drifted = Drifted()
         idle = watch.idle_seconds()
         if idle is not None and idle >= self._quiet_seconds:
-            drifted = None  # it is kept otherwise than by points: the source's comparisons have the word
+            drifted = None  # nobody watches it: the source's comparisons have the word
         why = watch.reason
         if not why and self._network and watch.armed:
             why = f"NetworkFileSystem: what other nodes do on {self._network} is not told to this one"
@@ -123,6 +130,6 @@ class Watching:
         self._told = changed.watch, Drifted(at=at, count=changed.count, first=first)
         self._view.wake()
         if new:
-            log.warning("%s: it is no point any more, and will be mirrored anew", changed.sentence)
+            log.warning("%s: it will be mirrored anew", changed.sentence)
             self._pending = self._identity, changed
             self._found()

@@ -32,8 +32,8 @@ CONDITION_MEANINGS = {
     ConditionType.SEPARATE_NODES: "The two sides are on different nodes, so that one node's death leaves a copy.",
     ConditionType.EVERYTHING_KEPT: "Nothing was left out of the copy, and no owner, mode or attribute was lost.",
     ConditionType.CRASH_CONSISTENT: "The copy is a point in time of the source, as a power cut would leave it.",
-    ConditionType.DRIFTED: "Somebody else has changed the copy: seen as it happened where points are made, else by the "
-    "latest full comparison (only where that was ever found, or cannot be seen).",
+    ConditionType.DRIFTED: "Somebody else has changed the copy: seen as it happened, or, where it cannot be watched, "
+    "by the latest full comparison (only where that was ever found, or cannot be seen).",
     ConditionType.QUEUE_ALERT: "So much waits at the source for the target (spec.replication.queue) that somebody "
     "should look, or names were dropped.",
     ConditionType.ON_SCHEDULE: "Every run that was due was done, and whole, or is going on (only with "

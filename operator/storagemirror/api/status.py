@@ -131,7 +131,7 @@ class DriftStatus(ApiModel):
     count: Count = Field(
         default=0,
         description="How many entries: that the latest full comparison found, or that were changed since the copy was "
-        "last at a point.",
+        "last at a point, or last mended.",
     )
     first: tuple[Word, ...] = Field(
         default=(),
@@ -141,8 +141,8 @@ class DriftStatus(ApiModel):
     )
     unwatched: Message | None = Field(
         default=None,
-        description="Why somebody else's changes of a copy that is kept by points are not all seen as they happen: a "
-        "word, and a sentence. Absent: they are, or full comparisons look for them.",
+        description="Why somebody else's changes of the copy are not all seen as they happen: a word, and a sentence. "
+        "Absent: they are, or full comparisons look for them.",
     )
 
 

@@ -147,7 +147,7 @@ class Inotify:
         fcntl.ioctl(self._fd, termios.FIONREAD, queued)
         left = queued[0]
         while left > 0:
-            data = os.read(self._fd, _BUFFER)
+            data = os.read(self._fd, min(_BUFFER, left))  # room that is not needed costs more than the read
             left -= len(data)
             yield data
 

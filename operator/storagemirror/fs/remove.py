@@ -77,9 +77,20 @@ def _down(here: Descent, names: list[tuple[bytes, int]]) -> int | None:
     return None
 
 
-def remove_entry(tree: Tree, path: bytes, let_us_in: Callable[[int], None], selection: Selection | None = None) -> int:
+def _nothing(path: bytes) -> None:
+    """Nobody asks."""
+
+
+def remove_entry(
+    tree: Tree,
+    path: bytes,
+    let_us_in: Callable[[int], None],
+    selection: Selection | None = None,
+    touch: Callable[[bytes], None] = _nothing,
+) -> int:
     """Delete `path` with all that is below; how many entries went. What `selection` leaves out stays, and the
-    directories that lead to it. OSError when something could not be deleted."""
+    directories that lead to it. `touch` is told of each before it is changed. OSError when something could not be
+    deleted."""
     directory, name = split(path)
     try:
         fd = tree.open_directory(directory)
@@ -94,14 +105,21 @@ def remove_entry(tree: Tree, path: bytes, let_us_in: Callable[[int], None], sele
         if selection is not None and selection.leaves_out(path, is_directory=is_directory):
             return 0
         if not is_directory:
+            touch(path)
             os.unlink(name, dir_fd=fd)
             return 1
-        return _remove_tree(tree, path, let_us_in, selection)
+        return _remove_tree(tree, path, let_us_in, selection, touch)
     finally:
         os.close(fd)
 
 
-def _remove_tree(tree: Tree, path: bytes, let_us_in: Callable[[int], None], selection: Selection | None) -> int:
+def _remove_tree(
+    tree: Tree,
+    path: bytes,
+    let_us_in: Callable[[int], None],
+    selection: Selection | None,
+    touch: Callable[[bytes], None],
+) -> int:
     """Depth first, without recursion, and with two descriptors however deep it is."""
     count = 0
     directory, name = split(path)
@@ -113,6 +131,7 @@ def _remove_tree(tree: Tree, path: bytes, let_us_in: Callable[[int], None], sele
             if left[-1].names:
                 entered.append(left[-1].names.pop()[0])
                 here.down(entered[-1])
+                touch(here.path)
                 let_us_in(here.fd)
                 left.append(_Level())
                 for name, _, is_directory in names_in(here.fd):
@@ -121,6 +140,7 @@ def _remove_tree(tree: Tree, path: bytes, let_us_in: Callable[[int], None], sele
                     elif is_directory:
                         left[-1].names.append((name, 1))
                     else:
+                        touch(join(here.path, name))
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(name, dir_fd=here.fd)
                             count += 1
@@ -133,6 +153,7 @@ def _remove_tree(tree: Tree, path: bytes, let_us_in: Callable[[int], None], sele
             if needed:
                 left[-1].needed = True
             else:
+                touch(join(here.path, name))
                 os.rmdir(name, dir_fd=here.fd)
                 count += 1
 

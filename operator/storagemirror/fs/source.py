@@ -243,7 +243,8 @@ def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def data_extents(fd: int, size: int, start: int = 0) -> list[tuple[int, int]]:
-    """Where the file `fd` holds data: (begin, end), without its holes. All of it where the file system cannot say."""
+    """Where the file `fd` holds data, from `start` to `size`, which may be in its midst: (begin, end), without its
+    holes. All of it where the file system cannot say."""
     extents: list[tuple[int, int]] = []
     at = start
     while at < size:
@@ -254,6 +255,8 @@ def data_extents(fd: int, size: int, start: int = 0) -> list[tuple[int, int]]:
             if e.errno == errno.ENXIO:  # nothing but a hole up to the end
                 break
             return [(start, size)]
+        if begin >= size:
+            break  # what comes next is beyond what was asked for
         extents.append((begin, min(end, size)))
         at = end
     return extents

@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, split
+from storagemirror.entry import LOST_AND_FOUND, STATE_DIRECTORY, Attributes, Identity, NotKeptKind, View, join, split
 from storagemirror.errors import VolumeError
 from storagemirror.fs import marker as state
 from storagemirror.fs import partial, redo
@@ -65,7 +65,7 @@ class TargetVolume:
         """SELinux's; known after `claim`."""
         self.locks = Locks(tree)
         self.others: Others = Nobody()
-        """Who watches what somebody else does to it, while it is kept by points."""
+        """Who watches what somebody else does to it."""
         self.shortfall = Shortfall()
         """What an earlier session could not keep; read by the session."""
         self.unsynced = False
@@ -322,16 +322,22 @@ class TargetVolume:
                 raise
             fd, made = self._make(path)
         if not self.view.owner:
+            self.others.touch(path)
             self._let_us_in(fd)
         return fd, made
 
     def _make(self, path: bytes) -> tuple[int, bool]:
         """As `enter`, name by name: a path may have thousands of them."""
         fd, made = os.dup(self.tree.root), False
+        watched, at = self.others.armed, b""
         try:
             for name in path.split(b"/"):
                 if not self.view.owner:
+                    self.others.touch(at)
                     self._let_us_in(fd)
+                if watched:
+                    at = join(at, name)
+                    self.others.touch(at)
                 try:
                     deeper = self.tree.open_child(fd, name)
                 except FileNotFoundError:
@@ -383,6 +389,7 @@ class TargetVolume:
         """Give it its attributes and its name; OSError EISDIR when a directory has it."""
         directory, name = split(incoming.path)
         fd, _ = self.enter(directory)
+        self.others.touch(incoming.path)
         try:
             incoming.finish(fd, name, size)
         finally:
@@ -396,6 +403,7 @@ class TargetVolume:
         leader_fd = self.tree.open_directory(leader_directory)
         try:
             fd, _ = self.enter(directory)
+            self.others.touch(path)
             try:
                 self.placer.link(leader_fd, leader_name, fd, name)
             finally:
@@ -433,6 +441,7 @@ class TargetVolume:
             if not self.locks.yields(e, old, new):
                 raise
             self._rename(old, new)
+        self.others.through()
 
     def _rename(self, old: bytes, new: bytes) -> None:
         old_directory, old_name = split(old)
@@ -440,6 +449,8 @@ class TargetVolume:
         old_fd = self.tree.open_directory(old_directory)
         try:
             new_fd = self.tree.open_directory(new_directory)
+            self.others.touch(old)
+            self.others.touch(new)
             try:
                 os.rename(old_name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
             finally:
@@ -456,11 +467,11 @@ class TargetVolume:
         """Delete `path` with all that is below, but for what is left out; how many entries that were (0: nothing was
         there)."""
         try:
-            return remove_entry(self.tree, path, self._let_us_in, self.selection)
+            return remove_entry(self.tree, path, self._let_us_in, self.selection, self.others.touch)
         except PermissionError:
             if not self.locks.unlock_tree(path):
                 raise
-            return remove_entry(self.tree, path, self._let_us_in, self.selection)
+            return remove_entry(self.tree, path, self._let_us_in, self.selection, self.others.touch)
 
 
 def _not_writable(error: OSError, hint: str = "") -> VolumeError:

@@ -69,6 +69,8 @@ class Applier:
     _new: NewFiles | None = None
     """Makes files in the directory that is entered, when that is a new one."""
     _skip: bool = False
+    _inside: bool = False
+    """Of the directory that is entered: it was made just now, and all in it counts as touched."""
     _incoming: IncomingFile | IncomingDelta | None = None
     _digest: ContentDigest = field(default_factory=ContentDigest)
     _dropped: bool = False
@@ -122,6 +124,8 @@ class Applier:
     def pack(self, pack: Pack) -> None:
         """All that is in it, in order."""
         self.changed = True
+        others = self.volume.others
+        touch = others.touch if others.armed else None
         try:
             for record, content in pack:
                 if isinstance(record, Enter):
@@ -130,6 +134,8 @@ class Applier:
                 if self._skip:
                     continue
                 try:
+                    if touch is not None and not self._inside:
+                        touch(self._path if isinstance(record, Leave) else join(self._path, record.name))
                     if self._new is not None and type(record) is File:  # nearly all of a first copy
                         self._put_new(self._new, record, content)
                     else:
@@ -155,7 +161,8 @@ class Applier:
             case File() if self._new is not None:
                 self._put_new(self._new, record, content)
             case Leave():
-                self._new = None
+                self._new, self._inside = None, False
+                self.volume.others.touch(self._path)
                 placer.leave(self._fd, self._path, record.attributes, fresh=self._made and bool(self._path))
             case _:
                 self._put(record, content)
@@ -174,7 +181,7 @@ class Applier:
 
     def _enter(self, record: Enter) -> None:
         self._close_directory()
-        self._path, self._fresh, self._skip = record.path, record.fresh, False
+        self._path, self._fresh, self._skip, self._inside = record.path, record.fresh, False, False
         locks = self.volume.locks
         try:
             try:
@@ -190,7 +197,11 @@ class Applier:
             self.fail(record.path, e)
             return
         if record.fresh and not self._made and not record.path:
+            self.volume.others.touch(b"")
             self.volume.placer.bare(self._fd)  # nobody made the root
+        if self._made:
+            self._inside = True
+            self.volume.others.touch_within(record.path)
         if self.live and self._made:
             self.deletions.created(record.path)
         # A directory that an earlier pack of this mirror made is as new as one made now.
@@ -253,9 +264,11 @@ class Applier:
                 self.deletions.created(join(self._path, name))
 
     def _make_way(self, path: bytes) -> bool:
+        self._inside = False  # what was touched may be forgotten
         if not self.deletions.delete(path):
             self.guarded(path)
             return False
+        self.volume.others.touch(path)  # it is changed once more
         return True
 
     def _close_directory(self) -> None:
@@ -349,6 +362,7 @@ class Applier:
         coming = self._coming
         sums = coming.sums(message.size) if coming is not None else None
         try:
+            self.volume.others.touch(incoming.path)
             if isinstance(incoming, IncomingDelta):
                 incoming.complete(message.size, in_place=self.sparing is None)
             if self.sparing is not None and message.mtime_ns is not None:

@@ -1,12 +1,14 @@
-"""Seeing what somebody else changes on a copy that is kept by points, with inotify.
+"""Seeing what somebody else changes on a copy, with inotify.
 
-Our own agent writes to the volume's own files only while it applies a point, and says beforehand of each path that it
-touches it (`Others.touch`). The kernel queues an event before the call that caused it returns. So what is queued while
-nothing is applied is somebody else's; while a point is applied, what is not about a path touched just before.
+Our own agent writes to the volume's own files only while it applies a point, or what the source has just sent, and says
+beforehand of each path that it touches it (`Others.touch`). The kernel queues an event before the call that caused it
+returns. So what is queued while nothing is applied is somebody else's; while something is applied, what is not about a
+path touched just before.
 
-Not seen: what somebody else does to a path in the very moment in which a point changes it; what is done within a
-directory while a point moves it; content that is changed through a shared mapping, before the file is closed; and what
-inotify never tells (`storagemirror.fs.inotify`). A file that was opened for writing and closed counts as changed.
+Not seen: what somebody else does to a path in the very moment in which we change it; what is done within a directory
+while we move it, or in a new one before it is watched; content that is changed through a shared mapping, before the
+file is closed; and what inotify never tells (`storagemirror.fs.inotify`). A file that was opened for writing and closed
+counts as changed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from storagemirror.fs.selection import Selection
 from storagemirror.fs.tree import Tree
 from storagemirror.sync.pending import IGNORED
 from storagemirror.sync.watchtree import Directory, WatchedTree
+from storagemirror.terms import Rules
 
 log = logging.getLogger("storagemirror.agent")
 
@@ -38,6 +41,8 @@ AGAIN_SECONDS = 60.0
 """Where there were no watches to be had they are tried again after so long."""
 REST_SECONDS = 0.02
 """Somebody who writes causes many events: let some come together."""
+LONGEST_SECONDS = 0.5
+"""What takes longer to be applied is looked at meanwhile too."""
 
 _numbers = itertools.count(1)
 _STRUCTURE = int(Mask.CREATE | Mask.MOVED_TO)
@@ -59,6 +64,7 @@ class CopyWatch:
         self._clock = clock
         self._found = found
         self._lock = threading.Condition()  # guards everything below
+        self._telling = threading.Lock()  # taken before the other one, and held while `found` is called
         self._inotify: Inotify | None = None
         self._tree: WatchedTree | None = None
         self._selection: Selection | None = None
@@ -66,6 +72,8 @@ class CopyWatch:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._applying = False
         self._touched: set[bytes] = set()
+        self._within: bytes | None = None
+        """A directory of which all that is directly in it counts as touched."""
         self._names: dict[bytes, None] = {}
         self._count = 0
         self._told = 0
@@ -73,6 +81,8 @@ class CopyWatch:
         self._since_ns = 0
         self._number = 0
         self._tried: float | None = None
+        self._mending = False
+        """What was found before is noted, and not mended yet."""
         self._quiet_since = clock.monotonic()
         self.reason = ""
         """Why it cannot watch: a CamelCase word, `: `, a sentence. Empty: it can, or was not asked to."""
@@ -83,6 +93,10 @@ class CopyWatch:
     def armed(self) -> bool:
         """See `Others`."""
         return self._tree is not None
+
+    def armed_under(self, selection: Selection | None) -> bool:
+        """See `Others`."""
+        return self.armed and _rules(self._selection) == _rules(selection)
 
     def arm(self, selection: Selection | None) -> None:
         """See `Others`. What cannot be watched is told in `reason`, and tried again later."""
@@ -109,6 +123,7 @@ class CopyWatch:
             return
         with self._lock:
             self._tried, self.reason, self._quiet_since = None, "", self._clock.monotonic()
+            self._mending = False
             if tree.unreadable:
                 self.reason = f"Unreadable: {tree.unreadable} directories may not be read by the agent"
             self._selection, self._inotify, self._tree = selection, inotify, tree
@@ -126,44 +141,70 @@ class CopyWatch:
         """See `Others`."""
         with self._lock:
             self._pump()
-            if not self._count and not self._applying:
-                self._since_ns = max(self._since_ns, self._clock.now_ns() - MARGIN_NS)
         return self._tell()
 
     def applying(self) -> None:
         """See `Others`."""
         with self._lock:
             self._pump()
-            self._touched.clear()
+            self._done()
             self._applying = self.armed
         self._tell()
+
+    def through(self) -> None:
+        """See `Others`."""
+        if self._applying:
+            self.applying()
 
     def touch(self, path: bytes) -> None:
         """See `Others`."""
         if not self._applying:
             return
         if len(self._touched) >= TOUCHED:
-            with self._lock:
-                self._pump()
-                self._touched.clear()
-            self._tell()
+            self.applying()
         self._touched.add(path)
+
+    def touch_within(self, directory: bytes) -> None:
+        """See `Others`."""
+        if self._applying:
+            self._within = directory
 
     def applied(self) -> Changed | None:
         """See `Others`."""
         with self._lock:
             self._pump()
-            self._touched.clear()
+            self._done()
             self._applying = False
             self._lock.notify_all()
-        return self.changed()
+        return self._tell()
+
+    def renew(self) -> Changed | None:
+        """See `Others`."""
+        with self._telling:
+            with self._lock:
+                began = self._clock.now_ns()
+                self._pump()
+                changed, news = self._sum(), self._count > self._told
+                if changed is not None:
+                    self._forget()
+                    self._mending, self._number, self._since_ns = True, next(_numbers), began - MARGIN_NS
+            if changed is not None and news:
+                self._found(changed)
+        return changed
+
+    def mended(self) -> None:
+        """See `Others`."""
+        with self._lock:
+            if self._mending:
+                self._mending, self._quiet_since = False, self._clock.monotonic()
 
     # -- for whoever reports
 
     def quiet_seconds(self) -> float | None:
         """For how long it has watched and seen nothing of others; None: it does not watch, or what it saw is not
         mended. Never waits."""
-        return self._clock.monotonic() - self._quiet_since if self.armed and not self._count else None
+        mended = self.armed and not self._count and not self._mending
+        return self._clock.monotonic() - self._quiet_since if mended else None
 
     def idle_seconds(self) -> float | None:
         """For how long there has been nothing to watch; None: there is, or it cannot be watched. Never waits."""
@@ -188,10 +229,14 @@ class CopyWatch:
 
     # -- inside; all but `_run` and `_tell` hold the lock
 
+    def _done(self) -> None:
+        self._touched.clear()
+        self._within = None
+
     def _let_go(self) -> None:
         inotify, self._inotify, self._tree = self._inotify, None, None
         self._applying = False
-        self._touched.clear()
+        self._done()
         if inotify is not None:
             inotify.close()
         self._lock.notify_all()
@@ -212,25 +257,28 @@ class CopyWatch:
         """The thread: takes events while nobody else does."""
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: not self._applying)
+                self._lock.wait_for(lambda: not self._applying, LONGEST_SECONDS)
+                long = self._applying
                 if self._inotify is not inotify:
                     return
             # A descriptor that is closed meanwhile is noticed with the next look.
             with contextlib.suppress(OSError, ValueError):
                 inotify.wait(1.0, self._wake)
             with self._lock:
-                if self._inotify is inotify and not self._applying:
+                # What is ours has been touched by then: nobody forgets what was but who touches.
+                if self._inotify is inotify and (long or not self._applying):
                     self._pump()
             self._tell()
             self._clock.sleep(REST_SECONDS)
 
     def _tell(self) -> Changed | None:
         """All of it; to `found` as well, where there is more than it knows."""
-        with self._lock:
-            changed = self._sum()
-            news, self._told = self._count > self._told, self._count
-        if changed is not None and news:
-            self._found(changed)
+        with self._telling:  # whoever asks has it told when the answer comes, whoever saw it
+            with self._lock:
+                changed = self._sum()
+                news, self._told = self._count > self._told, self._count
+            if changed is not None and news:
+                self._found(changed)
         return changed
 
     def _sum(self) -> Changed | None:
@@ -243,21 +291,31 @@ class CopyWatch:
         inotify, tree = self._inotify, self._tree
         if inotify is None or tree is None:
             return
-        before = self._count
+        before, began = self._count, self._clock.now_ns()
         try:
             if os.fstat(self._volume.root).st_nlink == 0:
                 raise OSError(_GONE)  # of a directory that we hold open no event tells that
             paths: dict[int, bytes | None] = {}
             for data in inotify.read_raw():
-                for watch, mask, name in parse_names(data):
-                    if mask & _MOVES or not name:
-                        paths.clear()
-                    self._note(tree, watch, mask, name, paths)
+                self._read(tree, data, paths)
             tree.sweep()
         except (WatchLimit, OSError) as e:
             self._give_up(e)
         if self._count != before:
             self._quiet_since = self._clock.monotonic()
+        elif not self._count:
+            # All that they had done before has been seen, and it was nothing.
+            self._since_ns = max(self._since_ns, began - MARGIN_NS)
+
+    def _read(self, tree: WatchedTree, data: bytes, paths: dict[int, bytes | None]) -> None:
+        """The events in what one read gave. Nearly all are about files that we have touched."""
+        touched = self._touched
+        for watch, mask, name in parse_names(data):
+            if mask & _MOVES or not name:
+                paths.clear()
+            elif (base := paths.get(watch)) and base + b"/" + name in touched:
+                continue
+            self._note(tree, watch, mask, name, paths)
 
     def _note(self, tree: WatchedTree, watch: int, mask: int, name: bytes, paths: dict[int, bytes | None]) -> None:
         """One event. `paths`: of watched directories, as far as nothing has moved since."""
@@ -276,7 +334,7 @@ class CopyWatch:
         if base is None or (not base and name in IGNORED):
             return
         path = base + b"/" + name if base else name
-        if path not in self._touched:
+        if path not in self._touched and base != self._within:
             self._others_did(path, base, name, is_directory=bool(mask & _ISDIR))
         if mask & _ISDIR and mask & _STRUCTURE:
             tree.cover(directory, name)
@@ -306,3 +364,7 @@ class CopyWatch:
             found = self._volume.lstat(path)
             if found is not None:
                 self._since_ns = min(self._since_ns, found.st_ctime_ns)
+
+
+def _rules(selection: Selection | None) -> Rules:
+    return selection.rules if selection is not None else ()

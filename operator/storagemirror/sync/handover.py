@@ -21,7 +21,7 @@ import msgspec
 from storagemirror.errors import BadInput, StorageMirrorError, VolumeError
 from storagemirror.fs import manifest
 from storagemirror.fs.journal.journal import BETWEEN_POINTS, NO_POINT, SYNC_FAILED, NotPromotable
-from storagemirror.fs.journal.others import Changed
+from storagemirror.fs.journal.others import CHANGED, Changed
 from storagemirror.fs.marker import Marker, Synced
 from storagemirror.fs.selection import selection_of
 from storagemirror.fs.target import TargetVolume
@@ -167,6 +167,8 @@ def _at_no_point(volume: TargetVolume, expect: Expectation) -> str:
     at = volume.promotable()
     if not isinstance(at, NotPromotable) or at.reason == NO_POINT or (expect.proven and at.reason != SYNC_FAILED):
         return ""
+    if at.reason == CHANGED and not volume.journal.at.number:  # it is kept otherwise
+        return f"{at.message}, and that was not mended"
     return f"it is at no point ({at.reason}): {at.message}"
 
 

@@ -70,6 +70,8 @@ class Inbox:
         self._moved: deque[m.Moved] = deque()
         self._moves = 0
         self._points: deque[m.PointDurable | m.PointApplied | m.PointRefused] = deque()
+        self.disturbed = 0
+        """So often the target has said that somebody else has changed it."""
         self.orphans: dict[bytes, m.DirectoryDigest] = {}
         """Directories that nobody asked about, as far as they were told and remembered."""
         self._reports: deque[m.Failed | m.NotKept] = deque()
@@ -155,6 +157,8 @@ class Inbox:
                 self._report_bytes += size
                 if len(self._reports) > _REPORTS or self._report_bytes > _REPORT_BYTES:
                     raise ProtocolError(f"more than {_REPORTS} failures, or {_REPORT_BYTES} bytes of them, at once")
+            case m.Disturbed():
+                self.disturbed += 1
             case m.Hold():
                 raise Held(event.message, reason=event.reason.value, token=event.token, hint=event.hint)
             case m.Abort():

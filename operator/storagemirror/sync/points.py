@@ -58,9 +58,11 @@ class Points:
         if self._lived:
             self._journal.spoil(WAS_LIVE.reason, WAS_LIVE.message)
 
-    def before_change(self) -> None:
-        """Something is about to be changed that is no point. `VolumeFull`, OSError."""
-        self._watch_no_more()
+    def before_change(self, *, follows: bool = False) -> None:
+        """Something is about to be changed that is no point; `follows`: and `Disturbances` watches that. `VolumeFull`,
+        OSError."""
+        if not follows:
+            self._watch_no_more()
         self._journal.spoil(MIRRORING, "changes came since the last point that belong to no point yet")
 
     def _watch_no_more(self) -> None:
@@ -68,9 +70,11 @@ class Points:
             self._note_others()
             self._volume.others.disarm()
 
-    def mirroring(self) -> None:
-        """A mirror of everything begins. What others have changed is noted, and mended by it. `VolumeFull`, OSError."""
-        self._watch_no_more()
+    def mirroring(self, *, follows: bool = False) -> None:
+        """A mirror of everything begins. What others have changed is noted, and mended by it. `follows`: by
+        `Disturbances`. `VolumeFull`, OSError."""
+        if not follows:
+            self._watch_no_more()
 
     def mirrored(self) -> None:
         """A mirror of everything has ended, and nothing failed."""
@@ -114,7 +118,7 @@ class Points:
         self._journal.spoil_changed(changed)
         doubt(self._volume)
         self._mirrored = False
-        return changed.sentence
+        return changed.since_point
 
     def _why_not(self, message: m.Point) -> tuple[m.FailureReason | None, str]:
         """Why a point cannot be taken, whatever is in it."""

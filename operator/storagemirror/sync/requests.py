@@ -42,6 +42,9 @@ class MirrorOptions:
     settled_ns: int | None = None
     """When the last full comparison began whose end is durable on the target: what differs although the source has not
     changed it since was changed there, and is told. None: nothing is told."""
+    follows: bool = False
+    """Changes follow as they come: the target shall tell what somebody else changes there (`SourceSession.disturbed`).
+    """
 
 
 @dataclass(frozen=True, slots=True)

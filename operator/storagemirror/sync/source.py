@@ -270,6 +270,11 @@ class SourceSession:
 
     # -- work
 
+    @property
+    def disturbed(self) -> int:
+        """So often the target has said that somebody else has changed it. It only grows."""
+        return self._inbox.disturbed
+
     def mirror(self, options: MirrorOptions) -> MirrorResult:
         """One full comparison, and all that follows from it. Blocks; progress goes to the observer.
 
@@ -580,7 +585,7 @@ class SourceSession:
             meter.room = welcome.capacity if has_entries else welcome.free
             meter.too_large = self._too_large
         self._inbox.expect_mirror(digests=has_entries)
-        self._channel.send(m.Mirror(welcome.view, scopes, has_entries))
+        self._channel.send(m.Mirror(welcome.view, scopes, has_entries, full and self._options.follows))
         scanner = self._volume.scanner(welcome.view, self._not_kept, self._groups)
         flagging, started = sender.flagging, self._clock.now_ns()
         if flagging is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -17,6 +18,7 @@ from storagemirror.errors import (
     VolumeError,
     VolumeFull,
 )
+from storagemirror.fs.journal.others import Changed
 from storagemirror.fs.scan import Scanner
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.admission import Admitted, NotAdmitted, admit, welcome
@@ -26,6 +28,7 @@ from storagemirror.sync.applier import Applier
 from storagemirror.sync.bases import Bases
 from storagemirror.sync.channel import GREETING_SECONDS, Channel
 from storagemirror.sync.deletions import Deletions
+from storagemirror.sync.disturbed import Disturbances
 from storagemirror.sync.durability import Durability
 from storagemirror.sync.inbox import aborted
 from storagemirror.sync.keeping import Keeping, is_kept
@@ -83,6 +86,11 @@ class TargetSession:
         self._marking: tuple[m.Marked, int | None] | None = None
         """The answer to a mark that is being made durable, and up to when the target has everything then; None: as
         before."""
+        self._synced = False
+        """The sync of a mark has ended."""
+        self._disturbances: Disturbances | None = None
+        self.noted: Callable[[Changed], None] = lambda changed: None
+        """Told what others have changed once the volume knows of it."""
         self.goodbye = False
         """The source has said that it goes."""
 
@@ -98,6 +106,16 @@ class TargetSession:
     def finish(self) -> None:
         """Apply what has come whole, and end: `serve` raises `Disconnected` then. For any thread."""
         self._channel.finish()
+
+    def others_changed(self) -> None:
+        """Somebody else has changed the volume. While changes follow the source is told, and compares; else as
+        `finish`. For any thread."""
+        disturbances = self._disturbances
+        if disturbances is None or not disturbances.follows:
+            self.finish()
+            return
+        disturbances.found()
+        self._ahead.nudge()
 
     def serve(self) -> None:
         """Returns when the source has said goodbye.
@@ -204,6 +222,10 @@ class TargetSession:
         )
         self._points.let_in()
         restore = self._expect.restore
+        self._disturbances = Disturbances(
+            self._volume, admitted.terms, self._channel.send, self.noted, restoring=restore is not None
+        )
+        self._disturbances.let_in()
         if restore is not None and is_kept(self._volume, restore) is None:
             self._keeping = Keeping(self._volume, restore, self._clock, same_volume=admitted.same_volume)
         elif restore is not None:
@@ -234,9 +256,18 @@ class TargetSession:
         """Wait for what is next, and do it; False when that was all."""
         event = self._ahead.receive()
         if event is not None:
-            return self._take(event)
-        self._end_mark()
+            with self._disturbed.writing():
+                return self._take(event)
+        self._disturbed.take()
+        if self._synced:
+            self._end_mark()
         return True
+
+    @property
+    def _disturbed(self) -> Disturbances:
+        if self._disturbances is None:
+            raise AssertionError("nobody was let in")
+        return self._disturbances
 
     def _take(self, event: WireEvent) -> bool:
         """Do what the source says; False when that was all."""
@@ -253,6 +284,7 @@ class TargetSession:
             case m.Drop() if self._points.coming:
                 self._points.drop()
             case m.Point():
+                self._disturbed.follows = False
                 self._points.begin(event)
             case m.PointEnd():
                 self._points.end(event)
@@ -301,7 +333,7 @@ class TargetSession:
         return True
 
     def _before_change(self) -> None:
-        self._points.before_change()
+        self._points.before_change(follows=self._disturbed.follows)
         self._durability.before_change()
 
     def _keep(self, keeping: Keeping, event: WireEvent) -> None:
@@ -376,7 +408,8 @@ class TargetSession:
             self._walker.stop()
         self._whole = message.scopes == (b"",)
         if self._whole:
-            self._points.mirroring()
+            self._points.mirroring(follows=message.follows)
+            self._disturbed.mirroring(follows=message.follows)
             self._applier.forget_failures()
         self._applier.live = not self._whole
         self._deletions.begin_mirror()
@@ -416,6 +449,7 @@ class TargetSession:
             self._durability.compared(message.entries)
             if first is None:
                 self._points.mirrored()
+                self._disturbed.mirrored()
         self._lacking.end_mirror(whole=full)
         self._applier.live = True
         why = f"{printable(first.path)}: {first.message}" if first is not None else ""
@@ -446,14 +480,22 @@ class TargetSession:
         )
         through_ns = None if behind else message.through_ns
         self._marking = (answer, through_ns)
-        self._durability.begin_mark(through_ns, self._ahead.nudge)
+        self._disturbed.marking()
+        self._durability.begin_mark(through_ns, self._sync_ended)
+
+    def _sync_ended(self) -> None:
+        """From any thread."""
+        self._synced = True
+        self._ahead.nudge()
 
     def _end_mark(self) -> None:
         """Answer the mark that was begun, if there is one."""
+        self._synced = False
         if self._marking is None:
             return
         (answer, through_ns), self._marking = self._marking, None
         self._durability.end_mark()
+        self._disturbed.marked()
         if through_ns is not None:
             self._observer.event(Event(EventKind.MARKED, through_ns=through_ns))
         self._channel.send(answer)

@@ -252,6 +252,9 @@ class Mirror(Message, frozen=True, array_like=True):
     scopes: tuple[bytes, ...] = (b"",)
     """Directories that are compared, with all below; `(b"",)` is a full mirror."""
     digests: bool = True
+    follows: bool = False
+    """Of a full one: changes follow as they come. What somebody else changes on the target from then on is told by
+    `Disturbed`."""
 
 
 class DirectoryDigest(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -674,6 +677,10 @@ class PointRefused(Message, frozen=True, array_like=True):
     path: bytes = b""
 
 
+class Disturbed(Message, frozen=True, array_like=True):
+    """Target: somebody else has changed what is here. Compare soon. Only to a source that said `Mirror.follows`."""
+
+
 class FrameType(IntEnum):
     """The first byte of a frame."""
 
@@ -738,3 +745,4 @@ class FrameType(IntEnum):
     POINT_DURABLE = 100
     POINT_APPLIED = 101
     POINT_REFUSED = 102
+    DISTURBED = 103

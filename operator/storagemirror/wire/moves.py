@@ -103,7 +103,7 @@ TARGET: Moves = {
     State.IDLE: {
         **_stay(State.IDLE, F.PING, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT, F.SUMMED, F.TALLIED),
         **_stay(State.IDLE, F.MANIFEST_WANT, F.KEPT, F.BLOCK_SUMS, F.EXAMINED),
-        **_stay(State.IDLE, F.POINT_DURABLE, F.POINT_APPLIED, F.POINT_REFUSED),
+        **_stay(State.IDLE, F.POINT_DURABLE, F.POINT_APPLIED, F.POINT_REFUSED, F.DISTURBED),
         F.HOLD: State.DONE,
         F.ABORT: State.DONE,
     },
@@ -113,7 +113,7 @@ TARGET: Moves = {
             *(F.PING, F.DIGESTS, F.LISTING, F.CLEARED, F.LOOKED, F.MARKED, F.FAILED, F.NOT_KEPT),
             *(F.SUMMED, F.TALLIED, F.EXAMINED),  # asked for before the mirror was read
             *(F.BLOCK_SUMS, F.MOVED, F.MANIFEST_WANT, F.KEPT),
-            *(F.POINT_DURABLE, F.POINT_APPLIED, F.POINT_REFUSED),
+            *(F.POINT_DURABLE, F.POINT_APPLIED, F.POINT_REFUSED, F.DISTURBED),
         ),
         F.MIRRORED: State.IDLE,
         F.HOLD: State.DONE,

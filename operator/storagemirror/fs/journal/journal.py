@@ -95,7 +95,8 @@ def _changed(at: At, changed: Changed, applying: int = 0) -> At:
     at = msgspec.structs.replace(at, changed_since_ns=since)
     if at.spoiled not in ("", MIRRORING):
         return at
-    return msgspec.structs.replace(at, spoiled=CHANGED, message=changed.sentence, spoiled_in=applying)
+    message = changed.since_point if at.number else changed.sentence
+    return msgspec.structs.replace(at, spoiled=CHANGED, message=message, spoiled_in=applying)
 
 
 class Journal:
@@ -144,6 +145,18 @@ class Journal:
         at = _changed(self.at, changed, self._being_applied())
         if at != self.at:
             self._write(at)
+
+    def mended(self, still: Changed | None) -> None:
+        """A mirror that sent all that they may have written has ended, and is durable. The volume is at no point all
+        the same. `still`: what they have changed since it began. OSError, `VolumeFull`."""
+        at = self.at
+        if not at.changed_since_ns:
+            return
+        at = msgspec.structs.replace(at, changed_since_ns=0)
+        if at.spoiled == CHANGED:
+            mirrored = (MIRRORING, "it was mirrored, and no point has come since") if at.number else ("", "")
+            at = msgspec.structs.replace(at, spoiled=mirrored[0], message=mirrored[1])
+        self._write(at if still is None else _changed(at, still))
 
     @property
     def changed_since_ns(self) -> TimeNs | None:

@@ -1,4 +1,4 @@
-"""What somebody else does to a volume that is kept by points: how whoever watches it is told what is ours."""
+"""What somebody else does to a copy: how whoever watches it is told what is ours."""
 
 from __future__ import annotations
 
@@ -31,9 +31,18 @@ class Changed:
     @property
     def sentence(self) -> str:
         """For people; at most a few hundred bytes."""
+        return f"somebody else has changed the copy ({self._which})"
+
+    @property
+    def since_point(self) -> str:
+        """The same of a copy that was at a point."""
+        return f"somebody else has changed the copy since its last point ({self._which})"
+
+    @property
+    def _which(self) -> str:
         first = f", the first: {brief(self.first[0])[:_LONGEST]}" if self.first else ""
         count = f"at least {self.count}" if self.lost else str(self.count)
-        return f"somebody else has changed the copy since its last point ({count} entries{first})"
+        return f"{count} entries{first}"
 
 
 class Others(Protocol):
@@ -43,6 +52,9 @@ class Others(Protocol):
     def armed(self) -> bool:
         """Whether it watches: all that is done to the volume's own files is somebody else's then, but what is told by
         `touch` between `applying` and `applied`. For any thread."""
+
+    def armed_under(self, selection: Selection | None) -> bool:
+        """Whether it does under these rules."""
 
     def arm(self, selection: Selection | None) -> None:
         """From now on. Nothing where it watches already, or cannot (that is told elsewhere)."""
@@ -54,19 +66,36 @@ class Others(Protocol):
         """All that others have done up to now, since `arm`; None: nothing. For any thread."""
 
     def applying(self) -> None:
-        """A point is about to be applied."""
+        """A point, or something else of the source's, is about to be applied."""
 
     def touch(self, path: bytes) -> None:
         """It is about to change what is at `path`, and is through with what it touched before."""
 
+    def touch_within(self, directory: bytes) -> None:
+        """As `touch`, of all that is directly in a directory that it has just made."""
+
+    def through(self) -> None:
+        """It is through with all that it touched, and goes on. Needed after a directory was renamed, before the next
+        one is: places are known by their paths."""
+
     def applied(self) -> Changed | None:
         """It was. As `changed`."""
+
+    def renew(self) -> Changed | None:
+        """What was found up to now, as `changed`; it is about to be mended, and from here on is counted anew."""
+
+    def mended(self) -> None:
+        """What was found before `renew` is mended."""
 
 
 class Nobody:
     """Does not watch."""
 
     armed = False
+
+    def armed_under(self, selection: Selection | None) -> bool:
+        """See `Others`."""
+        return False
 
     def arm(self, selection: Selection | None) -> None:
         """See `Others`."""
@@ -84,6 +113,19 @@ class Nobody:
     def touch(self, path: bytes) -> None:
         """See `Others`."""
 
+    def touch_within(self, directory: bytes) -> None:
+        """See `Others`."""
+
+    def through(self) -> None:
+        """See `Others`."""
+
     def applied(self) -> Changed | None:
         """See `Others`."""
         return None
+
+    def renew(self) -> Changed | None:
+        """See `Others`."""
+        return None
+
+    def mended(self) -> None:
+        """See `Others`."""
