@@ -141,6 +141,10 @@ class Model:
     """The connection breaks just before the end of the next point, and the source notices."""
     lose: bool = False
     """The connection breaks before the next point has come whole."""
+    held: bool = False
+    """Whether it says that it holds its point back."""
+    released: list[tuple[int, bool]] = field(default_factory=list)
+    """What was said of points that it holds back: number, and whether to drop it."""
 
     @property
     def point(self) -> tuple[int, bytes]:
@@ -152,6 +156,9 @@ class Model:
     def begin(self, number: int, before: bytes) -> Point:
         self.forget()
         return Point(self, number, before)
+
+    def release(self, number: int, *, drop: bool = False) -> None:
+        self.released.append((number, drop))
 
     def answers(self, seconds: float) -> list[Any]:
         said, self.said = self.said, []

@@ -98,6 +98,7 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.POINT_DURABLE: m.PointDurable,
     FrameType.POINT_APPLIED: m.PointApplied,
     FrameType.POINT_REFUSED: m.PointRefused,
+    FrameType.POINT_RELEASE: m.PointRelease,
 }
 
 _TYPE_OF = {message: kind for kind, message in MESSAGES.items()}

@@ -90,6 +90,7 @@ LIMITS: dict[FrameType, int] = {
     FrameType.POINT_DURABLE: 64,
     FrameType.POINT_APPLIED: 16,
     FrameType.POINT_REFUSED: 2 * CONTROL_LIMIT,
+    FrameType.POINT_RELEASE: 16,
 }
 """Bytes of payload, at most."""
 

@@ -3,6 +3,7 @@
     applying-<point>-<step>
 
 Made once the commit is durable, and before the point is acknowledged: who finds it knows that this point was promised.
+Of a point that is held back (`Journal.held`) it is made once it is said that it is to be applied.
 Renamed from step to step, each time after everything of the step before was synced: what a step does may be done again
 from its beginning, but not once the next one has begun. Removed when the slots tell that the point was applied.
 """
