@@ -72,11 +72,15 @@ def common_group(views: Sequence[View], targets: Sequence[Report | None]) -> int
     is no group. `targets` as for `points_differ`."""
     if not views or not grouped(views[0].observed.pair) or not all(map(by_points, views)):
         return None
-    points = [report.copy_point if report is not None else None for report in targets]
-    each = [_reached(point) for point in points if point is not None]
-    common = set.intersection(*each) if len(each) == len(views) else set()
-    held = {point.held_group for point in points if point is not None}
-    # Of two that all can be at, one is held on all: that is the later one, whatever a clock was set to between.
+    points = [report.copy_point for report in targets if report is not None and report.copy_point is not None]
+    return latest_common(points) if len(points) == len(views) else None
+
+
+def latest_common(points: Sequence[CopyPoint]) -> int | None:
+    """Number of the latest point of the group that all of these copies are at, or can be brought to."""
+    common = set.intersection(*map(_reached, points)) if points else set()
+    held = {point.held_group for point in points}
+    # Of two that all can be at, one is held by all: that is the later one, whatever a clock was set to between.
     return max(common, key=lambda group: (group in held, group), default=None)
 
 
