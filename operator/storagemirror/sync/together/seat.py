@@ -94,8 +94,8 @@ class Seat:
             elif isinstance(message, g.Release | g.Drop):
                 self._decided(message)
             elif isinstance(message, g.Void) and message.round > self._round:
-                # A round that could not even begin.
-                self._round, self._fresh = message.round, self._engaged
+                # A round that could not even begin; the one before it may have been committed.
+                self._round, self._fresh, self._at = message.round, self._engaged, _At.VOID
                 self._void(message.reason, message.message)
             elif number == self._round and self._at is not _At.VOID:
                 self._follow(message)
@@ -167,7 +167,7 @@ class Seat:
         """The target has its point of that round. What becomes of it, as far as is known."""
         self._tell_of(g.Durable(number))
         with self._news:
-            return self._fate if number == self._hand else Fate.RELEASED
+            return self._fate if number == self._hand else Fate.UNKNOWN
 
     def lacks(self, number: int, why: StorageMirrorError) -> None:
         """The target has not got its point of that round, and will not."""
