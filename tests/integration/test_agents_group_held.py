@@ -17,7 +17,7 @@ from tests.integration.test_agents_group import goes_on, in_order, writing
 from tests.support.agents import wait_for
 from tests.support.grouped import Grouped, grouped
 from tests.support.guards import until
-from tests.support.holding import drained, held_on, promoted, reported, through
+from tests.support.holding import drained, held_on, promoted, reported, through, together
 from tests.support.inorder import number
 from tests.support.pointpair import POINTS
 from tests.support.slowlink import SlowLink
@@ -89,6 +89,24 @@ def test_a_source_that_dies_after_one_target_has_the_point_leaves_copies_of_one_
     assert before in (at[late].group, at[late].held_group)
     assert promoted(group, list(at.values())) == before
     of_one_moment(group)
+
+
+def test_at_every_moment_there_is_a_point_that_all_copies_can_be_brought_to(group: Grouped) -> None:
+    """One target gets everything a second later than the other. Without holding back the copies are at different points
+    for that second, and nothing can be done about it."""
+    looks = ahead = 0
+    with apart(group, "wal"):
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            time.sleep(0.01)
+            seen = together(group)
+            if seen is None:
+                continue
+            looks += 1
+            ahead += len({one.applying or one.at for one in seen}) > 1
+            assert set.intersection(*(one.reached for one in seen)), seen
+    assert looks > 200
+    assert ahead > 20, "never was one ahead of the other: it proves nothing"
 
 
 def test_a_source_that_dies_when_all_have_the_point_and_none_was_told_so_loses_nothing_of_it(group: Grouped) -> None:

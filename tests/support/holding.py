@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storagemirror.contract import Action, CopyPoint, Peer, Phase, Report, SettleOrder
@@ -20,23 +21,53 @@ def through(group: Grouped, volume: str, link: Relay) -> None:
     pair.source.give(peer=Peer(address="127.0.0.1", port=link.port))
 
 
-def held_on(volume: Path) -> int:
-    """Group of the point that is held back on a target, as its disk says it while its agent works on it; 0: none is."""
+@dataclass(frozen=True)
+class OnDisk:
+    """Of the group's points on a target, as its disk says it while its agent works on it. 0: there is none."""
+
+    at: int = 0
+    held: int = 0
+    applying: int = 0
+
+    @property
+    def reached(self) -> set[int]:
+        """What the copy can be brought to, whatever is killed now."""
+        return ({self.applying} if self.applying else {self.at, self.held}) - {0}
+
+
+def on_disk(volume: Path) -> OnDisk | None:
+    """None where something was taken away while we looked."""
     try:
         journal = os.open(volume / ".storagemirror/journal", os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
-        return 0
+        return OnDisk()
     try:
-        at = slots.read(journal)
+        at, mark = slots.read(journal) or slots.At(), steps.read(journal)
+        found = OnDisk(at.group if at.number and not at.spoiled else 0)
         for point in segments.segments(journal):
-            commit = segments.committed(journal, point) if steps.read(journal) is None else None
-            if commit is not None and commit.end.group and (at is None or point > at.number):
-                return commit.end.group
-        return 0
+            commit = segments.committed(journal, point) if point > at.number else None
+            if commit is not None and mark is not None and mark.point == point:
+                found = replace(found, applying=commit.end.group)
+            elif commit is not None:
+                found = replace(found, held=commit.end.group)
+        return None if mark is not None and not found.applying else found
     except OSError:
-        return 0  # it was taken away while we looked
+        return None
     finally:
         os.close(journal)
+
+
+def held_on(volume: Path) -> int:
+    """Group of the point that is held back on a target; 0: none is."""
+    found = on_disk(volume)
+    return found.held if found is not None and not found.applying else 0
+
+
+def together(group: Grouped) -> list[OnDisk] | None:
+    """All copies at one moment; None where one of them changed while the others were looked at."""
+    before = [on_disk(copy) for copy in group.copies]
+    after = [on_disk(copy) for copy in group.copies]
+    return [one for one in before if one is not None] if before == after and None not in before else None
 
 
 def reported(group: Grouped, volume: str) -> CopyPoint:

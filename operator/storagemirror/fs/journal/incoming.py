@@ -4,7 +4,7 @@ records appended; what is new made aside, links and blocks taken   (a kill leave
 names looked at, plan appended, room set aside                      (as above)
 fdatasync of the last segment (those before are), fsync of journal/
 commit record → fdatasync                                           (from here on the point will be applied)
-mark `applying-<point>-1` → fsync of journal/                       (not of one that is held back)
+mark `applying-<point>-1`, or `held-<point>` → fsync of journal/
 acknowledged
 """
 
@@ -164,8 +164,7 @@ class Incoming:
         work.set_aside(self._journal, room)
         self._writer.sync()
         commit = self._writer.commit(end, positions[0], room)
-        if not hold:
-            steps.begin(self._journal, self.number)
+        (steps.hold if hold else steps.begin)(self._journal, self.number)
         self._let_go()
         return commit
 

@@ -244,8 +244,10 @@ class Journal:
         if apply and self._fits(held.end):
             steps.begin(self._directory, held.end.number)
             self._held = None
+            steps.unhold(self._directory)
             self.apply(held)
             return True
+        steps.unhold(self._directory)  # first: without its journal it would be a promise that is broken
         segments.remove(self._directory, held.end.number)
         os.fsync(self._directory)  # whoever looks after a power cut must not find it again
         self._held = None
@@ -334,21 +336,16 @@ class Journal:
         if mark is not None and mark.point <= self.at.number:
             self._applied(mark)
             mark = None
-        held: Commit | None = None
-        for point in segments.segments(self._journal):
-            if mark is not None and point == mark.point:
-                continue
-            fresh = mark is None and held is None and point > self.at.number
-            commit = committed(self._journal, point) if fresh else None
-            if commit is not None and commit.end.group and self._fits(commit.end):
-                held = commit
-            elif commit is not None and not commit.end.group and commit.end.before in (self.base, MIRROR):
-                mark = steps.begin(self._journal, point)
-            else:
-                segments.remove(self._journal, point)
-        self._held = held
         if mark is None:
-            if held is None:
+            mark = self._recover_committed(self._journal)
+        else:
+            self._held = None
+            steps.unhold(self._journal)
+            for point in segments.segments(self._journal):
+                if point != mark.point:
+                    segments.remove(self._journal, point)
+        if mark is None:
+            if self._held is None:
                 work.clear(self._journal)
             return
         commit = committed(self._journal, mark.point)
@@ -357,6 +354,42 @@ class Journal:
             return
         log.info("applying point %d, which was committed before", mark.point)
         self.apply(commit)
+
+    def _recover_committed(self, journal: int) -> Mark | None:
+        """Of points that nobody has begun to apply: what is to be held is held, of what is to be applied it is the mark
+        that was made, and all else is dropped."""
+        held: Commit | None = None
+        mark: Mark | None = None
+        promised, found = steps.held(journal), False
+        if promised <= self.at.number:
+            steps.unhold(journal)
+            promised = 0
+        for point in segments.segments(journal):
+            fresh = mark is None and held is None and point > self.at.number
+            commit = committed(journal, point) if fresh else None
+            found = found or (commit is not None and point == promised)
+            if commit is not None and commit.end.group and self._fits(commit.end):
+                held = commit
+            elif commit is not None and not commit.end.group and commit.end.before in (self.base, MIRROR):
+                mark = steps.begin(journal, point)
+            elif point != promised or found:
+                if point == promised:
+                    steps.unhold(journal)
+                segments.remove(journal, point)
+        self._held = held
+        if promised and not found:
+            self._broken(promised)
+        if held is None:
+            steps.unhold(journal)
+        return mark
+
+    def _broken(self, point: int) -> None:
+        """A point that was promised, and held back, cannot be read."""
+        message = f"the journal of point {point}, which was acknowledged and held back, cannot be read"
+        log.error("%s", message)
+        self._write(msgspec.structs.replace(self.at, spoiled="JournalDamaged", message=message, spoiled_in=point))
+        steps.unhold(self._directory)
+        segments.remove(self._directory, point)
 
     def _damaged(self, mark: Mark) -> str:
         """It was promised, and cannot be read: that, as a sentence."""
