@@ -318,10 +318,10 @@ class Member:
     def _follow(self, link: _Link, backoff: Backoff) -> None:
         try:
             link.send(self._who.hello())
-            if (word := self._seat.word) is not None:
-                link.send(word)
-            link.beat()
             self._link = link
+            if (word := self._seat.word) is not None:
+                link.send(word)  # what was said while nobody listened
+            link.beat()
             for message in link.messages():
                 backoff.reset()
                 self._seat.take(message)
