@@ -324,6 +324,14 @@ class GroupOrder(_Wire, frozen=True, kw_only=True):
         return self.members[0]
 
 
+class SettleOrder(_Wire, frozen=True, kw_only=True):
+    """Target, with Promote: what becomes of a point that it holds back."""
+
+    group: int | None = None
+    """The copy is to be at the point of the group with this number: the one that is held, or the one it is at. None:
+    there is no such that all copies can be at, or need be; what is held is applied."""
+
+
 class Order(_Wire, frozen=True, kw_only=True):
     """What one agent must do now. Written by the operator alone; `revision` grows by one with each change."""
 
@@ -355,6 +363,8 @@ class Order(_Wire, frozen=True, kw_only=True):
     proven: bool = False
     """Target, with Promote: both sides were proven equal while nobody wrote, so the copy is what the source was,
     whatever its journal of points says."""
+    settle: SettleOrder | None = None
+    """Target, with Promote. None: of an operator that knows of no held points, and judged the one that was applied."""
 
 
 class Problem(_Wire, frozen=True, kw_only=True):
@@ -420,6 +430,13 @@ class CopyPoint(_Wire, frozen=True, kw_only=True):
     reason: str = ""
     """Why it is none: BetweenPoints (while a point is applied, too), Mirroring, SyncFailed, JournalDamaged."""
     message: str = ""
+    held_number: int = 0
+    """Of the point that is held back beside it: durable, and applied once all volumes of the group have theirs, or by a
+    promotion. Also where the copy is none without it (the first one after a mirror). 0: there is none."""
+    held_at: str | None = None
+    held_group: int | None = None
+    held_group_at: str | None = None
+    """These as `at`, `group` and `group_at`."""
 
 
 class PeerState(StrEnum):

@@ -12,7 +12,7 @@ from storagemirror.fs.journal import segments, slots, steps
 from storagemirror.fs.journal.journal import NotPromotable, Promotable
 from storagemirror.fs.target import TargetVolume
 from storagemirror.point import MIRROR
-from tests.support.points import Look, Told, commit, copy, difference, end_of, equal, feed, look, take
+from tests.support.points import Look, Told, commit, copy, difference, end_of, equal, feed, hold, look, take
 from tests.support.trees import picture
 
 
@@ -227,3 +227,38 @@ def test_a_mark_is_one_step_after_the_other(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
     assert segments.segments(fd) == {}
     os.close(fd)
+
+
+@pytest.mark.parametrize("promised", [True, False])
+def test_a_point_that_is_held_and_cannot_be_read_any_more_is_told_where_it_was_promised(
+    stage: Stage, promised: bool
+) -> None:
+    with stage.claimed() as volume:
+        hold(volume.journal, stage.records, 2, 7)
+    mark = stage.journal / "held-0000000000000002"
+    assert mark.exists()
+    if not promised:
+        mark.unlink()
+    path = sorted(stage.journal.glob("0*-*"))[1]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    found = stage.recovered()
+    if promised:
+        assert isinstance(found, NotPromotable)
+        assert found.reason == "JournalDamaged"
+    else:
+        assert found == Promotable(1, 1_000_000_000)
+    assert picture(stage.target) == stage.before
+    assert sorted(p.name for p in stage.journal.iterdir() if p.is_file()) == ["slots"]
+    assert stage.recovered() == found, "it is found out once"
+
+
+def test_a_held_point_of_which_nothing_is_left_is_told(stage: Stage) -> None:
+    with stage.claimed() as volume:
+        hold(volume.journal, stage.records, 2, 7)
+    for path in stage.journal.glob("0*-*"):
+        path.unlink()
+    found = stage.recovered()
+    assert isinstance(found, NotPromotable)
+    assert found.reason == "JournalDamaged"

@@ -237,6 +237,18 @@ def test_a_member_whose_guards_are_gone_keeps_the_whole_group_from_points_and_sa
         goes_on(group, at)
 
 
+def test_a_member_that_dies_between_two_rounds_leaves_no_volume_to_make_points_alone(group: Grouped) -> None:
+    with writing(group):
+        group.start()
+        group.until_group(group.until_group())
+        time.sleep(0.2)
+        group.pairs["wal"].source.kill()
+        assert "not connected: volume wal" in group.until_why("data", lambda why: "connected" in why)
+        at = group.group()
+        assert at, group.tell()
+        stays_at(group, at)
+
+
 def test_a_member_that_never_comes_is_named(group: Grouped) -> None:
     with writing(group):
         group.pairs["data"].start(replication=POINTS, group=GroupOrder(members=group.members))

@@ -113,9 +113,13 @@ class Point:
             self._target.said.append(m.PointRefused(self._number, self._target.refuse, "no"))
             self._target.refuse = None
             return b"refused".ljust(16)
-        self._target.apply(self._objects)
+        self._target.base = self._target.digest
         self._target.digest = self._number.to_bytes(16, "little")
         self._target.said.append(m.PointDurable(self._number, self._target.digest))
+        if self._target.holds and moment is not None:
+            self._target.held, self._target.objects = True, self._objects
+        else:
+            self._target.apply(self._objects)
         self._target.at_ns.append(at_ns)
         return self._target.digest
 
@@ -141,6 +145,15 @@ class Model:
     """The connection breaks just before the end of the next point, and the source notices."""
     lose: bool = False
     """The connection breaks before the next point has come whole."""
+    holds: bool = False
+    """Whether it holds points of a group back."""
+    held: bool = False
+    base: bytes = MIRROR
+    objects: dict[ObjectId, Told] = field(default_factory=dict)
+    released: list[tuple[int, bool]] = field(default_factory=list)
+    """What was said of points that it holds back: number, and whether to drop it."""
+    deaf: bool = False
+    """The next of these words is lost."""
 
     @property
     def point(self) -> tuple[int, bytes]:
@@ -150,8 +163,21 @@ class Model:
         ignore(kind, path)
 
     def begin(self, number: int, before: bytes) -> Point:
+        assert not self.held, "the next point builds on the one that is held"
         self.forget()
         return Point(self, number, before)
+
+    def release(self, number: int, *, drop: bool = False) -> None:
+        self.released.append((number, drop))
+        if self.deaf or not self.held or self.digest != number.to_bytes(16, "little"):
+            self.deaf = False
+            return
+        self.held = False
+        if drop:
+            self.forget()
+            self.digest = self.base
+        else:
+            self.apply(self.objects)
 
     def answers(self, seconds: float) -> list[Any]:
         said, self.said = self.said, []

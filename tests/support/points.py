@@ -159,12 +159,13 @@ def _blocks(old: bytes, new: bytes) -> Iterator[Told]:
         yield RecordKind.CONTENT, at.to_bytes(8, "little") + piece, (at, piece)
 
 
-def end_of(records: list[Told], number: int, before: bytes) -> End:
-    """As the source tells it."""
+def end_of(records: list[Told], number: int, before: bytes, group: int = 0) -> End:
+    """As the source tells it; `group`: of the point of several volumes that it is of."""
     digest = PointDigest(before)
     for kind, payload, _ in records:
         digest.add(kind, payload)
-    return End(number, len(records), digest.digest(), before, 1_000_000_000 * number)
+    at_ns = 1_000_000_000 * number
+    return End(number, len(records), digest.digest(), before, at_ns, group=group, group_ns=at_ns if group else 0)
 
 
 def feed(incoming: Incoming, records: list[Told]) -> None:
@@ -189,6 +190,13 @@ def commit(journal: Journal, records: list[Told], number: int, before: bytes | N
     incoming = journal.begin(1, number, base)
     feed(incoming, records)
     return journal.commit(end_of(records, number, base), lambda gone, new: None)
+
+
+def hold(journal: Journal, records: list[Told], number: int, group: int, before: bytes | None = None) -> Commit:
+    """As `commit`, of a group: it is held back."""
+    base = journal.base if before is None else before
+    feed(journal.begin(1, number, base), records)
+    return journal.commit(end_of(records, number, base, group), lambda gone, new: None, hold=True)
 
 
 def take(journal: Journal, records: list[Told], number: int, before: bytes | None = None) -> None:

@@ -326,6 +326,29 @@ def test_whoever_is_there_hears_why_no_round_began(table: Table) -> None:
             turn.ready(5.0, changed=True)
 
 
+def test_a_round_that_cannot_begin_after_one_that_was_committed_is_no_point_either(table: Table) -> None:
+    """Somebody dies between two rounds. The naive seat is still at `Committed`, and its volume makes a point alone."""
+    made = turns(table)
+    for turn in made.values():
+        turn.ready(0.0, changed=True)
+    for kind in (g.Frozen, g.Held):
+        for volume in MEMBERS:
+            table.say(volume)(kind(table.seats["data"].round))
+    for turn in made.values():
+        turn.held(0.0)
+    for volume in MEMBERS:
+        table.say(volume)(g.Durable(table.seats["data"].round))
+    table.rounds.gone("log")
+    table.begin()
+    for volume in ("data", "wal"):
+        alone = table.seats[volume].join(0.0)
+        assert alone is not None
+        with pytest.raises(PutOff, match="not connected: volume log"):
+            alone.check()
+        with pytest.raises(PutOff, match="not connected: volume log"):
+            alone.ready(0.0, changed=True)
+
+
 def test_one_that_makes_no_points_just_now_is_named_at_once(table: Table) -> None:
     table.seats["log"]._engaged = False
     table.begin()

@@ -22,6 +22,7 @@ from storagemirror.sync.pointmaker.making import Maker, PointRefused
 from storagemirror.sync.pointmaker.standstill import Limits, PutOff
 from storagemirror.sync.pointmaker.turn import Turn
 from storagemirror.sync.source import SourceSession
+from storagemirror.sync.together.seat import Fate
 
 log = logging.getLogger("storagemirror.agent")
 
@@ -31,8 +32,10 @@ REFUSED_SECONDS = 10.0
 """After a point that the target could not take: it is full, mostly."""
 GRACE_SECONDS = 25.0
 """So much longer than the interval one that does not lead waits for a round, before it says that there was none."""
+DURABLE_SECONDS = 0.05
+"""So often it is looked what the group says while the target is waited for."""
 LAST_SECONDS = 5.0
-"""How long the last point of a good end may take to become durable."""
+"""How long the last point of a good end may take to become durable, and that of a group to be released."""
 LONGEST_WHY = 300
 
 
@@ -88,6 +91,7 @@ class Pointing:
     def _attempt(self, wanted: Callable[[], bool]) -> bool:
         """Whether a point of now is durable; where not, some time has passed."""
         self._limit()
+        self._agree()
         rest = min(self._points.order().interval_seconds, REFUSED_SECONDS)
         try:
             made = self._make()
@@ -122,6 +126,7 @@ class Pointing:
             mirrored_ns -= max(0, passed - (self._clock.now_ns() - wall))
             self._line = self._points.session.line()
             self._maker.begin(self._line, mirrored_ns)
+            self._points.together.seat.anew()
             log.info("everything is compared and on the target; points follow")
         self._begun = True
 
@@ -133,7 +138,14 @@ class Pointing:
         """A last point, before a good end; none where it would be of this volume alone. Raises as `run`."""
         if not self._points.together.wanted:
             self._make()
-        self._maker.hear(self._line, LAST_SECONDS)
+        end = self._clock.monotonic() + LAST_SECONDS
+        while (self._maker.waits or self._in_hand) and self._clock.monotonic() < end:
+            self._maker.hear(self._line, TURN_SECONDS)
+            self._agree()
+            if not self._maker.waits and self._in_hand:
+                if not self._points.together.connected:
+                    break  # nobody is left to say it
+                self._clock.sleep(DURABLE_SECONDS)
         self._see()
         self._maker.let_go(self._line)
 
@@ -141,6 +153,7 @@ class Pointing:
         if self._points.together.wanted:
             self._turn_together()
             return
+        self._agree()
         now = self._clock.monotonic()
         if now >= self._due:
             self._limit()
@@ -163,10 +176,15 @@ class Pointing:
         """The lead begins a round when a point is due; whoever else there is takes part as soon as one begins."""
         together, now = self._points.together, self._clock.monotonic()
         due = now >= self._due or (not together.connected and now >= self._due - GRACE_SECONDS)
-        if due and together.leads:
-            together.begin()
-        turn = together.seat.join(0.0 if together.leads and due else min(TURN_SECONDS, max(0.01, self._due - now)))
         interval = self._points.order().interval_seconds
+        seconds = min(TURN_SECONDS, max(0.01, self._due - now))
+        if due and together.leads and together.lacking and now < self._due + interval:
+            seconds = TURN_SECONDS  # it begins as soon as it is known what becomes of the point before
+        elif due and together.leads:
+            together.begin()
+            seconds = 0.0
+        turn = together.seat.join(0.0 if self._maker.waits else seconds, self._in_hand)
+        self._agree()
         if turn is not None:
             self._limit()
             self._due = now + interval + (0.0 if together.leads else GRACE_SECONDS)
@@ -178,10 +196,39 @@ class Pointing:
         elif due and not together.leads:
             self._put_off(together.missed())
             self._due = now + interval
-        self._maker.hear(self._line, 0.0)
+        try:
+            self._maker.hear(self._line, DURABLE_SECONDS)
+        except PointRefused as e:
+            self._refused(e)
+            self._due += REFUSED_SECONDS if together.leads else 0.0
+        self._agree()
         self._see()
         if not self._maker.is_open:
             self._points.session.ping()
+
+    @property
+    def _in_hand(self) -> int:
+        moment = self._maker.in_hand
+        return moment.group if moment is not None else 0
+
+    def _agree(self) -> None:
+        """With the group on what becomes of its last point: it is applied once all targets have it, and not before."""
+        maker, seat = self._maker, self._points.together.seat
+        moment = maker.in_hand
+        if moment is None:
+            if maker.lacked:
+                seat.lacks(maker.lacked, PutOff("the target did not take the point", reason="PointRefused"))
+            return
+        if maker.waits:
+            return
+        fate = Fate.RELEASED
+        if moment.holds and self._points.together.wanted:
+            fate = seat.durable(moment.group)
+        if fate is Fate.RELEASED:
+            maker.release(self._line)
+        elif fate is Fate.DROPPED:
+            maker.drop(self._line)
+            self._put_off(seat.why)
 
     def _refused(self, why: PointRefused) -> None:
         log.warning("the target takes no point: %s: %s", why.reason, why.message)

@@ -50,7 +50,7 @@ class _Who:
         return self.volume == self.members[0]
 
     def hello(self) -> g.Hello:
-        return g.Hello(self.pair_uid, self.epoch, self.volume, self.instance, self.members)
+        return g.Hello(self.pair_uid, self.epoch, self.volume, self.instance, self.members, holds=True)
 
     def name_of(self, volume: str) -> str:
         return peer_name(Role.SOURCE, volume, self.pair_uid)
@@ -96,10 +96,13 @@ class Together:
                 self._who = None  # tried again with the next look at the order
             return
         with self._lock:
-            if self._who == who:
+            ours = self._who == who
+            if ours:
                 self._end = end
-                return
-        end.close()
+        if not ours:
+            end.close()
+        elif isinstance(end, Lead) and (word := self.seat.word) is not None:
+            end.say(word)  # a member says it as soon as it is connected
 
     def close(self) -> None:
         """The agent ends."""
@@ -122,6 +125,12 @@ class Together:
         """Whether the lead is heard, or is this agent."""
         end = self._end
         return end is not None and end.connected
+
+    @property
+    def lacking(self) -> bool:
+        """As the lead: whether it is not known yet what becomes of the round before, although all are there."""
+        end = self._end
+        return isinstance(end, Lead) and end.lacking
 
     def begin(self) -> None:
         """A point is due: as the lead, begin a round. It comes to the seat, also where it is void at once."""
@@ -160,7 +169,7 @@ class Lead:
         self._seat = seat
         self._lock = threading.RLock()
         """Of what follows; whatever is decided is said before it is let go of, so that all hear it in one order."""
-        self._rounds = Rounds(who.members, seat.round)
+        self._rounds = Rounds(who.members, seat.round, seat.in_hand)
         self._unsaid: deque[tuple[str, g.Message]] = deque()
         self._links: dict[str, tuple[int, _Link]] = {}
         self._closed = False
@@ -173,6 +182,12 @@ class Lead:
     def connected(self) -> bool:
         """See `Together`."""
         return True
+
+    @property
+    def lacking(self) -> bool:
+        """See `Together`."""
+        with self._lock:
+            return bool(self._rounds.lacking) and not self._rounds.away
 
     def begin(self) -> None:
         """See `Together`."""
@@ -242,7 +257,7 @@ class Lead:
                 self._tell(self._rounds.gone(hello.volume))
                 old.close()
             self._links[hello.volume] = (hello.instance, link)
-            self._rounds.come(hello.volume)
+            self._tell(self._rounds.come(hello.volume, holds=hello.holds))
         link.beat()
         log.info("the agent of volume %s has joined the group", hello.volume)
         return hello.volume
@@ -303,8 +318,10 @@ class Member:
     def _follow(self, link: _Link, backoff: Backoff) -> None:
         try:
             link.send(self._who.hello())
-            link.beat()
             self._link = link
+            if (word := self._seat.word) is not None:
+                link.send(word)  # what was said while nobody listened
+            link.beat()
             for message in link.messages():
                 backoff.reset()
                 self._seat.take(message)

@@ -33,7 +33,7 @@ from storagemirror.contract import LeftAlone as ReportedLeft
 from storagemirror.contract import Progress as ReportedProgress
 from storagemirror.entry import NotKeptKind
 from storagemirror.errors import Held, StorageMirrorError, Superseded
-from storagemirror.fs.journal.journal import NO_POINT, Promotable
+from storagemirror.fs.journal.journal import NO_POINT, WAS_LIVE, Promotable
 from storagemirror.fs.source import SourceVolume
 from storagemirror.fs.target import TargetVolume
 from storagemirror.sync.left import LeftAlone
@@ -313,11 +313,24 @@ def point_of(volume: TargetVolume | None) -> CopyPoint | None:
     """What a target's agent tells of its points; None while it has none, or they cannot be read."""
     if volume is None:
         return None
+    held = volume.held  # first: while it is applied it may be told of neither, and is never told of twice
     try:
         at = volume.promotable()
     except (OSError, StorageMirrorError):
         return None
     if isinstance(at, Promotable):
         group, group_at = (at.group, rfc3339(at.group_ns)) if at.group else (None, None)
-        return CopyPoint(promotable=True, number=at.number, at=rfc3339(at.at_ns), group=group, group_at=group_at)
-    return None if at.reason == NO_POINT else CopyPoint(promotable=False, reason=at.reason, message=at.message)
+        found = CopyPoint(promotable=True, number=at.number, at=rfc3339(at.at_ns), group=group, group_at=group_at)
+    elif at.reason == NO_POINT and held is None:
+        return None
+    else:
+        found = CopyPoint(promotable=False, reason=at.reason, message=at.message)
+    if held is None or held.number <= found.number or at == WAS_LIVE:
+        return found
+    return msgspec.structs.replace(
+        found,
+        held_number=held.number,
+        held_at=rfc3339(held.at_ns),
+        held_group=held.group,
+        held_group_at=rfc3339(held.group_ns),
+    )

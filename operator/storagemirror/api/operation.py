@@ -277,6 +277,11 @@ class Operation(Account):
     stopped_at: Time | None = Field(
         default=None, description="When the workloads of the side that is left were first scaled to zero."
     )
+    group: Count | None = Field(
+        default=None,
+        description="Of several volumes with consistency Point: the point of their group that all copies are brought "
+        "to before they are promoted. Absent: there is no such, or need not be.",
+    )
     replicas: tuple[StoredReplicas, ...] = Field(
         default=(),
         max_length=16,

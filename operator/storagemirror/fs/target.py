@@ -25,6 +25,7 @@ from storagemirror.fs.journal.journal import (
     Journal,
     NotPromotable,
     Promotable,
+    left_beneath,
     promotable_beneath,
 )
 from storagemirror.fs.journal.others import Nobody, Others
@@ -39,6 +40,7 @@ from storagemirror.fs.selection import Selection
 from storagemirror.fs.shortfall import Shortfall
 from storagemirror.fs.syscalls import syncfs
 from storagemirror.fs.tree import Tree
+from storagemirror.point import End
 
 _TEMPORARY = b"tmp"
 _LOCK = b"lock"
@@ -216,8 +218,25 @@ class TargetVolume:
         return found
 
     @property
+    def held(self) -> End | None:
+        """Of the point that is held back (`Journal.held`); None: there is none, or it is not known before `claim`."""
+        journal = self._journal
+        return journal.held if journal is not None else None
+
+    @property
+    def unlooked(self) -> bool:
+        """Whether a point lies there that an agent before us was told, and only `claim` can say what it is. OSError."""
+        fd = self.open_state() if self._journal is None else None
+        if fd is None:
+            return False
+        try:
+            return left_beneath(fd)
+        finally:
+            os.close(fd)
+
+    @property
     def journal(self) -> Journal:
-        """Of points; after `claim`, which has applied what was committed before."""
+        """Of points; after `claim`, which has applied what was committed before, and holds what is to be held."""
         if self._journal is None:
             raise AssertionError("claim the volume first")
         return self._journal

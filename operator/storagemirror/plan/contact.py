@@ -10,7 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from storagemirror.contract import PeerSeen, PeerState, Role
+from storagemirror.plan.grouping import settled
 from storagemirror.plan.lifecycle import SILENT_SECONDS
 from storagemirror.plan.pointed import content_unknown, copy_point_status
 from storagemirror.plan.times import later, read
@@ -54,9 +57,9 @@ def source_silent(view: View, seconds: float = SILENT_SECONDS) -> bool:
     return heard is not None and heard.silent_for >= seconds
 
 
-def contact_of(view: View) -> Contact:
+def contact_of(view: View, group: int | None = None) -> Contact:
     """Of one volume: what the target agent says now, else what the status remembers. Of a copy that is kept by points:
-    up to when it has everything, as a point."""
+    up to when it has everything, as a point. `group`: the point that all copies are brought to; None: as they are."""
     before, peer = view.before, peer_of(view)
     heard_at, source_time = before.last_contact, before.source_time
     if peer is not None and peer.source_time is not None:
@@ -64,7 +67,10 @@ def contact_of(view: View) -> Contact:
     through = before.synced_through
     for report in (view.last_report(Role.SOURCE), view.last_report(Role.TARGET)):
         through = later(through, report.synced_through if report is not None else None)
-    point = copy_point_status(view, heard_report(view, Role.TARGET))
+    target = heard_report(view, Role.TARGET)
+    if target is not None and target.copy_point is not None:
+        target = msgspec.structs.replace(target, copy_point=settled(target.copy_point, group))
+    point = copy_point_status(view, target)
     if point is not None and point.promotable:
         # What is not in the point is lost, whatever a mark of live changes once said.
         through = point.synced_through

@@ -12,7 +12,7 @@ from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.operation import FENCED, Mode, Operation, OperationPhase
 from storagemirror.api.sides import Side
 from storagemirror.api.status import MirrorPairStatus
-from storagemirror.contract import FIRST_EPOCH, Action, ProofStage, ProveOrder, RestoreOrder, Role
+from storagemirror.contract import FIRST_EPOCH, Action, ProofStage, ProveOrder, RestoreOrder, Role, SettleOrder
 
 RETURNING = frozenset(
     {
@@ -116,6 +116,15 @@ def proven_of(pair: MirrorPair, role: Role) -> bool:
         return False
     names = tuple(v.name for v in pair.spec.volumes)
     return going_on.mode is Mode.PLANNED and proven(going_on, names, ProofStage.FINAL)
+
+
+def settle_of(pair: MirrorPair, role: Role) -> SettleOrder | None:
+    """What becomes of a point that the agent holds back which hands its volume over: as it was decided when all copies
+    were drained."""
+    going_on = moving(pair.status)
+    if role is not Role.TARGET or going_on is None or going_on.phase is not OperationPhase.PROMOTING:
+        return None
+    return None if going_on.homeward else SettleOrder(group=going_on.group)
 
 
 def restore_of(pair: MirrorPair, role: Role) -> RestoreOrder | None:

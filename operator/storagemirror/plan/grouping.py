@@ -1,4 +1,8 @@
-"""Volumes whose points are of one moment: who belongs together, who leads, and whether copies are of the same moment.
+"""Volumes whose points are of one moment: who belongs together, who leads, and which moment all copies can be at.
+
+A target holds a point of the group back until all targets have theirs: its copy can be at the one before, where it is,
+or at the one that it holds. Where one copy is at a point of the group already, all others are at it or hold it, unless
+a source's agent was replaced meanwhile. So there is mostly a point that all can be at, and a promotion settles on it.
 
 A pair is one application, so all of its volumes are one group where it asks for points that follow each other. Of
 points in runs (`mode` Scheduled and Manual) each volume has its own.
@@ -50,9 +54,45 @@ def others_are_written(view: View) -> bool:
     return any(View(view.observed, volume, view.now).writers for volume in pair.spec.volumes)
 
 
+def settled(point: CopyPoint, group: int | None) -> CopyPoint:
+    """What the copy is once its target has settled on the point of the group with this number; None: as it is."""
+    if group is None or point.held_group != group:
+        return point
+    return CopyPoint(
+        promotable=True,
+        number=point.held_number,
+        at=point.held_at,
+        group=point.held_group,
+        group_at=point.held_group_at,
+    )
+
+
+def common_group(views: Sequence[View], targets: Sequence[Report | None]) -> int | None:
+    """Number of the latest point of the group that every copy is at, or can be brought to; None: there is none, or it
+    is no group. `targets` as for `points_differ`."""
+    if not views or not grouped(views[0].observed.pair) or not all(map(by_points, views)):
+        return None
+    points = [report.copy_point for report in targets if report is not None and report.copy_point is not None]
+    return latest_common(points) if len(points) == len(views) else None
+
+
+def latest_common(points: Sequence[CopyPoint]) -> int | None:
+    """Number of the latest point of the group that all of these copies are at, or can be brought to."""
+    common = set.intersection(*map(_reached, points)) if points else set()
+    held = {point.held_group for point in points}
+    # Of two that all can be at, one is held by all: that is the later one, whatever a clock was set to between.
+    return max(common, key=lambda group: (group in held, group), default=None)
+
+
+def _reached(point: CopyPoint) -> set[int]:
+    """Numbers of the group's points that the copy is at, or can be brought to."""
+    at = {point.group} if point.promotable and point.group is not None else set()
+    return at if point.held_group is None else at | {point.held_group}
+
+
 def points_differ(views: Sequence[View], targets: Sequence[Report | None], *, drained: bool = False) -> str:
-    """Why the copies of a pair's volumes are not of one moment, as a sentence; empty where they are, need not be, or
-    are about to be.
+    """Why the copies of a pair's volumes cannot be of one moment, as a sentence; empty where they can, need not be, or
+    are about to.
 
     `targets`: what their agents say now. `drained`: all have taken in what had come, so that nothing more changes."""
     if not views or not grouped(views[0].observed.pair) or not all(map(by_points, views)):
@@ -61,7 +101,7 @@ def points_differ(views: Sequence[View], targets: Sequence[Report | None], *, dr
     known = [point for point in points if point is not None and point.promotable]
     if len(known) < len(views):
         return ""  # which of them is none, and why, is told of each
-    if len({(point.group, point.group_at) for point in known}) == 1 and known[0].group is not None:
+    if common_group(views, targets) is not None:
         return ""
     if not drained and _flowing(views, targets, known):
         return ""
@@ -72,7 +112,8 @@ def points_differ(views: Sequence[View], targets: Sequence[Report | None], *, dr
 def _named(point: CopyPoint) -> str:
     if point.group is None:
         return f"a point of its own, of {point.at}"
-    return f"the group's point {point.group}, of {point.group_at}"
+    held = "" if point.held_group is None else f", and point {point.held_group} held back"
+    return f"the group's point {point.group}, of {point.group_at}{held}"
 
 
 def _flowing(views: Sequence[View], targets: Sequence[Report | None], points: Sequence[CopyPoint]) -> bool:

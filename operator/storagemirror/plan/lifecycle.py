@@ -31,6 +31,7 @@ from storagemirror.plan.course import (
     prove_of,
     proven_of,
     restore_of,
+    settle_of,
 )
 from storagemirror.plan.decisions import (
     Action,
@@ -263,6 +264,7 @@ def _order(view: View, which: Role, instance: int) -> WriteOrder:
         replication=_replication(view, which),
         group=group_order(view, which),
         proven=not view.elsewhere and proven_of(pair, which),
+        settle=None if view.elsewhere else settle_of(pair, which),
     )
     if last is not None and last != wanted:
         wanted = _raised(wanted)

@@ -10,7 +10,7 @@ from storagemirror.contract import ProofStage, Role
 from storagemirror.plan.contact import contact_of, worst_contact
 from storagemirror.plan.course import proven
 from storagemirror.plan.decisions import Action, EndWriter, NudgeWorkload, ScaleWorkload
-from storagemirror.plan.grouping import points_differ
+from storagemirror.plan.grouping import common_group, points_differ
 from storagemirror.plan.objects import Pod, WorkloadObject
 from storagemirror.plan.observed import GateSeen, Unseen
 from storagemirror.plan.operating import SOON, Move, Stage, back, end, go, pace, stay
@@ -77,7 +77,8 @@ def draining(stage: Stage) -> Move:
         return back(stage, *refused)
     if (none := at_a_point(stage.asked, drained=True)) is not None:
         return back(stage, none.reason, f"Not promoted. {none.message}")
-    contact = worst_contact([contact_of(v) for v in stage.views])
+    group = _common(stage)
+    contact = worst_contact([contact_of(v, group) for v in stage.views])
     planned = operation.mode is Mode.PLANNED
     epoch = (stage.observed.pair.status.epoch or 1) + 1
     status: dict[str, object] = {"epoch": epoch, "active_side": stage.reaches}
@@ -89,6 +90,7 @@ def draining(stage: Stage) -> Move:
         f"The {stage.reaches.value.lower()} becomes the live side, of epoch {epoch}.{_doubts(stage)}",
         status=status,
         also={
+            "group": group,
             "whole_on": (Side.SOURCE, Side.TARGET) if operation.homeward else (),
             "synced_through": contact.synced_through or operation.synced_through,
             "last_contact": contact.last_heard or operation.last_contact,
@@ -96,6 +98,14 @@ def draining(stage: Stage) -> Move:
             "rpo_seconds": 0 if planned else contact.lag_seconds,
         },
     )
+
+
+def _common(stage: Stage) -> int | None:
+    """The point that all copies are brought to; planned, they were proven equal instead. Stored with the phase: once
+    the first volume is handed over its agent says nothing of points any more."""
+    if stage.operation.mode is Mode.PLANNED:
+        return None
+    return common_group(stage.views, [heard_report(v, Role.TARGET) for v in stage.views])
 
 
 def promoting(stage: Stage) -> Move:
@@ -106,7 +116,7 @@ def promoting(stage: Stage) -> Move:
     if waiting:
         if (refused := _refused(stage)) is not None:
             return back(stage, *refused)
-        text = f"Volume {', '.join(waiting)} is handed over: the epoch is written on it."
+        text = f"Volume {', '.join(waiting)} is handed over: the epoch is written on it.{_in_the_way(stage)}"
         return stay(stage, Reason.PROMOTING, text)
     text = f"The volumes are handed over; the {stage.called} starts, the Services turn. From here on only forward."
     return go(stage, OperationPhase.SWITCHING, text, status={"closed_sides": (stage.leaves,)})
@@ -245,14 +255,25 @@ def reports(stage: Stage, view: View, phase: AgentPhase) -> bool:
     return report is not None and report.phase is phase and report.epoch == stage.observed.pair.status.epoch
 
 
+def _in_the_way(stage: Stage) -> str:
+    """What agents say that keeps them from handing their volumes over."""
+    reports = [(v, heard_report(v, Role.TARGET)) for v in stage.views]
+    return "".join(
+        f" Volume {view.name}: {report.problem.message}."
+        for view, report in reports
+        if report is not None and report.problem is not None and report.phase is AgentPhase.FAILED
+    )
+
+
 def _doubts(stage: Stage) -> str:
     """What the target agents say against their own copies, for whoever reads the timeline."""
-    found = ""
+    group = _common(stage)
+    found = f" All volumes are brought to point {group} of their group." if group is not None else ""
     for view in stage.views:
         report = heard_report(view, Role.TARGET)
         if report is not None and report.problem is not None:
             found += f" Volume {view.volume.name}: {report.problem.message}."
-        none = why_no_point(view, report, drained=True)
+        none = why_no_point(view, report, drained=True, group=group)
         if none is not None and stage.operation.mode is Mode.UNPLANNED:
             found += f" Accepted (acceptLoss.noPoint): {none.message}"
     differ = points_differ(stage.views, [heard_report(v, Role.TARGET) for v in stage.views], drained=True)

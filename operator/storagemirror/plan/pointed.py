@@ -33,11 +33,13 @@ def by_points(view: View) -> bool:
     return wanted and not view.turned and not view.elsewhere
 
 
-def why_no_point(view: View, target: Report | None, *, drained: bool = False) -> NoPoint | None:
+def why_no_point(
+    view: View, target: Report | None, *, drained: bool = False, group: int | None = None
+) -> NoPoint | None:
     """Why the copy would not be promoted as a point; None where it would, or need not be one.
 
     `target` is what its agent says now. `drained`: it has taken in everything that had come, so that nothing more can
-    make it one."""
+    make it one. `group`: the point that all copies of the pair can be brought to (`grouping.common_group`)."""
     if not by_points(view):
         return None
     found, name = target.copy_point if target is not None else None, view.name
@@ -47,6 +49,8 @@ def why_no_point(view: View, target: Report | None, *, drained: bool = False) ->
         )
     if found.promotable or (not drained and _being_applied(target)):
         return None
+    if group is not None and found.held_group == group:
+        return None  # it holds that one back
     reason = _known(found.reason)
     text = f"The copy of volume {name} is at no point ({found.reason or reason}): {found.message}."
     if reason in (Reason.MIRRORING, Reason.TARGET_CHANGED):
@@ -72,7 +76,10 @@ def _known(word: str) -> Reason:
 
 
 def copy_point_status(view: View, target: Report | None) -> CopyPointStatus | None:
-    """For the status: what is known of the copy now. None where none is asked for, and while nobody copies it."""
+    """For the status: what is known of the copy now. None where none is asked for, and while nobody copies it.
+
+    Of a point that is held back it says nothing: whether a promotion would take it depends on the other volumes. It
+    would never take an earlier one than that which was applied."""
     if not by_points(view) or view.resting:
         return None
     before = view.before.copy_point

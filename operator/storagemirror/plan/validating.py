@@ -20,7 +20,7 @@ from storagemirror.contract import Consistency, Role
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.contact import connected, contact_of, worst_contact
 from storagemirror.plan.decisions import Effect
-from storagemirror.plan.grouping import points_differ
+from storagemirror.plan.grouping import common_group, points_differ
 from storagemirror.plan.living import workloads_of
 from storagemirror.plan.objects import PodSpec, WorkloadObject
 from storagemirror.plan.observed import Observed
@@ -147,13 +147,15 @@ def at_a_point(asked: Asked, *, drained: bool = False) -> Obstacle | None:
     sides are proven equal instead; but a proof reads what is in memory, and says nothing of a disk that failed."""
     if asked.accept_loss.no_point:
         return None
-    for view in asked.views:
-        found = why_no_point(view, heard_report(view, Role.TARGET), drained=drained)
+    targets = [heard_report(v, Role.TARGET) for v in asked.views]
+    group = common_group(asked.views, targets)
+    for view, target in zip(asked.views, targets, strict=True):
+        found = why_no_point(view, target, drained=drained, group=group)
         if found is not None and (asked.mode is Mode.UNPLANNED or found.reason is Reason.SYNC_FAILED):
             return Obstacle(found.reason, found.message)
     if asked.mode is Mode.PLANNED:
         return None
-    differ = points_differ(asked.views, [heard_report(v, Role.TARGET) for v in asked.views], drained=drained)
+    differ = points_differ(asked.views, targets, drained=drained)
     return Obstacle(Reason.POINTS_DIFFER, differ) if differ else None
 
 

@@ -274,7 +274,7 @@ def welcome(volume: TargetVolume, admitted: Admitted, manifest: int = 0) -> m.We
     synced = admitted.synced
     # Of a volume that is restored nothing is gone on with: what is there is compared with what was.
     partial = volume.partial() if not manifest else None
-    at = volume.journal.at
+    at, held = volume.journal.at, volume.journal.held
     lived = admitted.stored is not None and admitted.stored.promoted is not None
     return m.Welcome(
         version=m.PROTOCOL_VERSION,
@@ -288,7 +288,8 @@ def welcome(volume: TargetVolume, admitted: Admitted, manifest: int = 0) -> m.We
         manifest=manifest,
         partial=partial[0] if partial is not None else b"",
         partial_size=partial[1] if partial is not None else 0,
-        point=at.number,
-        point_digest=volume.journal.base if not lived else MIRROR,
-        point_at_ns=at.at_ns,
+        point=at.number if held is None else held.number,
+        point_digest=MIRROR if lived else volume.journal.base if held is None else held.digest,
+        point_at_ns=at.at_ns if held is None else held.at_ns,
+        point_held=held is not None and not lived,
     )

@@ -3,7 +3,8 @@
 Each step may be repeated, by this process or by one that comes after it was killed:
 
     drain    own the volume (lock) → syncfs, checked → the marker says: closed in good order
-    promote  drain → the manifest of what the volume holds, durably → the marker bears the epoch, durably
+    promote  drain → the point that is held back is applied, or dropped, durably
+             → the manifest of what the volume holds, durably → the marker bears the epoch, durably
              → nothing of ours is open on the volume any more
 
 From the marker's write on every source and every target of an earlier epoch is refused by the volume itself. Before
@@ -20,7 +21,7 @@ import msgspec
 
 from storagemirror.errors import BadInput, StorageMirrorError, VolumeError
 from storagemirror.fs import manifest
-from storagemirror.fs.journal.journal import BETWEEN_POINTS, NO_POINT, SYNC_FAILED, NotPromotable
+from storagemirror.fs.journal.journal import BETWEEN_POINTS, NO_POINT, SYNC_FAILED, NotPromotable, Promotable
 from storagemirror.fs.journal.others import CHANGED, Changed
 from storagemirror.fs.marker import Marker, Synced
 from storagemirror.fs.selection import selection_of
@@ -104,6 +105,9 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
     whole is promoted too: who orders it decides. One that bears this promotion already is not touched at all: it may
     be in use.
 
+    A point that is held back is applied or dropped, as `expect.settle` says. TargetInDoubt where the copy can then not
+    be at the point that all copies are to be at: nothing is promoted.
+
     A promotion that ends a restore (`expect.restore`) needs no memory. The live side is whole, so nothing less may take
     its place: TargetNotMirrored, and TargetInDoubt, where this one is not.
     """
@@ -116,7 +120,7 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
         )
     if marker.promoted == expect.epoch:
         return known(volume, expect)
-    settled = drain(volume, expect)
+    settled = _settle(volume, expect, drain(volume, expect))
     if not settled.doubt:
         settled = dataclasses.replace(settled, doubt=_at_no_point(volume, expect))
     if expect.restore is not None:
@@ -129,13 +133,36 @@ def promote(volume: TargetVolume, expect: Expectation) -> Settled:
     return dataclasses.replace(settled, forgotten=forgotten)
 
 
+def _settle(volume: TargetVolume, expect: Expectation, drained: Settled) -> Settled:
+    """What becomes of a point that is held back. Done once more it does nothing. Raises as `promote`."""
+    held, at, wanted = volume.journal.held, volume.promotable(), expect.settle
+    if wanted is None:
+        apply = not isinstance(at, Promotable)  # whoever ordered it took it for the point that it is at
+    else:
+        apply = wanted.group is None or (held is not None and held.group == wanted.group)
+    there = isinstance(at, Promotable) and wanted is not None and at.group == wanted.group
+    if wanted is not None and not apply and not there:
+        raise VolumeError(
+            f"expected to be at point {wanted.group} of the group of volumes, or to hold it, "
+            f"found {at.group if isinstance(at, Promotable) else at.reason}",
+            reason="TargetInDoubt",
+            hint="The copies of the pair's volumes would be of different moments.",
+        )
+    if not volume.journal.settle(apply=apply) or held is None:
+        return drained
+    through = max(held.at_ns, drained.through_ns or 0)
+    volume.remember(through)
+    return dataclasses.replace(drained, through_ns=through)
+
+
 def finish_point(volume: TargetVolume, expect: Expectation) -> bool:
     """Apply the point that an agent before us had committed and did not apply to its end, where there is one: no source
-    may be left that would have it done. Whether there was one.
+    may be left that would have it done. One that it held back is held on, and known then. Whether there was one.
 
     Raises `VolumeError` and `VolumeFull` where that cannot be done now; OSError when the volume cannot be read."""
     at = volume.promotable()
-    if not isinstance(at, NotPromotable) or at.reason != BETWEEN_POINTS:
+    between = isinstance(at, NotPromotable) and at.reason == BETWEEN_POINTS
+    if not between and not volume.unlooked:
         return False
     if not is_copy(volume, expect):
         return False

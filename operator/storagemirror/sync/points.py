@@ -1,4 +1,9 @@
-"""The target's end of points: what comes is written to the journal, committed, acknowledged and applied."""
+"""The target's end of points: what comes is written to the journal, committed, acknowledged and applied.
+
+One of a group is held back before it is applied, until the source says what becomes of it: only when all targets of the
+group have theirs is any of them applied. So while no source agent was replaced there is a point that all copies are at,
+or can be brought to. Whatever else is to change the volume, or asks what is in it, has it applied first.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from storagemirror.fs.journal.journal import MIRRORING, WAS_LIVE
 from storagemirror.fs.journal.others import CHANGED
 from storagemirror.fs.journal.refusal import NotTaken, Why
 from storagemirror.fs.target import TargetVolume
-from storagemirror.point import MIRROR, Names, Object
+from storagemirror.point import MIRROR, End, Names, Object
 from storagemirror.sync.admission import Admitted, doubt
 from storagemirror.sync.deletions import Deletions
 from storagemirror.sync.durability import Durability
@@ -32,9 +37,12 @@ class Points:
         deletions: Deletions,
         durability: Durability,
         *,
+        holds: bool,
         send: Callable[[m.Message], None],
         observer: Observer,
     ) -> None:
+        """`holds`: the source says when a point of a group is to be applied."""
+        self._holds = holds
         self._volume = volume
         self._journal = volume.journal
         self._admitted = admitted
@@ -56,7 +64,18 @@ class Points:
         """The session begins. An application has written a volume that was the live side: it is at no point any more,
         also once its marker does not say so any longer. `VolumeFull`, OSError."""
         if self._lived:
+            self._journal.settle(apply=False)  # of the time before: what it builds on is not there any more
             self._journal.spoil(WAS_LIVE.reason, WAS_LIVE.message)
+
+    @property
+    def held(self) -> bool:
+        """Whether a point is held back. What else is done with the volume has to `settle` it first."""
+        return self._journal.held is not None
+
+    def settle(self) -> None:
+        """Something else comes than what becomes of the point that is held: it is applied. Raises as `end`."""
+        self._note_others()
+        self._apply_held()
 
     def before_change(self, *, follows: bool = False) -> None:
         """Something is about to be changed that is no point; `follows`: and `Disturbances` watches that. `VolumeFull`,
@@ -94,7 +113,7 @@ class Points:
         """It comes."""
         self._number = message.number
         self._incoming = None
-        self._note_others()
+        self.settle()
         reason, why = self._why_not(message)
         if reason is not None:
             self._refuse(reason, why)
@@ -166,29 +185,57 @@ class Points:
         self._journal.drop()
 
     def end(self, message: m.PointEnd) -> None:
-        """It has come whole: committed, acknowledged, applied. `Held`; what the disk refuses once it is committed ends
-        the session, and the next one goes on with it."""
+        """It has come whole: committed, acknowledged, applied or held back. `Held`; what the disk refuses once it is
+        committed ends the session, and the next one goes on with it."""
         number, end = self._number, message.end
+        hold = self._holds and end.group != 0
         with self._taking() as incoming:
             if incoming is None:
                 self._number = 0
                 return
             if others := self._note_others():
                 raise NotTaken(Why.CONFLICT, others)
-            commit = self._journal.commit(end, self._deletions.judge_point)
+            commit = self._journal.commit(end, self._deletions.judge_point, hold=hold)
         if self._incoming is None:
             self._number = 0
             return  # refused
         self._number, self._incoming, self._mirrored = 0, None, False
         self._deletions.point_committed()
         self._send(m.PointDurable(number, end.digest))
-        self._observer.event(Event(EventKind.MARKED, through_ns=end.at_ns))
+        if not hold:
+            self._observer.event(Event(EventKind.MARKED, through_ns=end.at_ns))
+            self._apply(end, lambda: self._journal.apply(commit))
+
+    def release(self, message: m.PointRelease) -> None:
+        """What becomes of the point that is held back. Raises as `end`."""
+        others = self._note_others()
+        held = self._journal.held
+        if others:
+            self._journal.settle(apply=False)
+            self._send(m.PointRefused(message.number, m.FailureReason.CONFLICT, others))
+        elif held is None or held.number != message.number:
+            return  # applied before: by us, or by an agent before us
+        elif message.drop:
+            self._journal.settle(apply=False)
+        else:
+            self._apply_held()
+
+    def _apply_held(self) -> None:
+        held = self._journal.held
+        if held is None:
+            self._journal.settle(apply=False)  # what does not fit any more
+            return
+        self._durability.before_change()
+        self._observer.event(Event(EventKind.MARKED, through_ns=held.at_ns))
+        self._apply(held, lambda: self._journal.settle(apply=True))
+
+    def _apply(self, end: End, apply: Callable[[], object]) -> None:
         try:
-            self._journal.apply(commit)
+            apply()
         except VolumeError:
             self._durability.distrust()
             raise
-        self._send(m.PointApplied(number))
+        self._send(m.PointApplied(end.number))
         self._durability.applied(end.at_ns)
 
     @property

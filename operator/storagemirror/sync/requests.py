@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from storagemirror.contract import CompareBy, Order, RestoreOrder, TargetPolicy
+from storagemirror.contract import CompareBy, Order, RestoreOrder, SettleOrder, TargetPolicy
 from storagemirror.sync.left import LeftAlone
 from storagemirror.sync.observer import NotKeptCount
 from storagemirror.terms import Terms
@@ -117,6 +117,8 @@ class Expectation:
     A source that says otherwise is sent away: it, or we, will hear of the change soon."""
     proven: bool = False
     """A promotion: both sides were proven equal while nobody wrote."""
+    settle: SettleOrder | None = None
+    """A promotion: what becomes of a point that is held back; None: the point that was applied is promoted."""
 
     @staticmethod
     def from_order(order: Order, least_instance: int = 0) -> Expectation:
@@ -134,4 +136,5 @@ class Expectation:
             order.restore,
             order.mirror.terms(),
             proven=order.proven,
+            settle=order.settle,
         )

@@ -47,6 +47,8 @@ from storagemirror.wire import messages as m
 from storagemirror.wire.connection import Event as WireEvent
 from storagemirror.wire.content import Data, Pack, Told
 
+_BESIDE_HELD = (m.Point, Told, m.PointEnd, m.PointRelease, m.Mark, m.Bye, m.Abort)
+"""What neither changes the volume nor asks what is in it, or settles the point that is held back by itself."""
 _ABORTS = {"TargetNotWritable": m.FailureReason.READ_ONLY, "NotKeptAside": m.FailureReason.DENIED}
 
 
@@ -217,6 +219,7 @@ class TargetSession:
             admitted,
             self._deletions,
             self._durability,
+            holds=m.FEATURE_HOLD in hello.features,
             send=self._channel.send,
             observer=self._observer,
         )
@@ -274,6 +277,8 @@ class TargetSession:
         if self._keeping is not None and not isinstance(event, (m.Bye, m.Abort)):
             self._keep(self._keeping, event)
             return True
+        if self._points.held and not isinstance(event, _BESIDE_HELD):
+            self._points.settle()
         match event:
             case Told():
                 self._points.told(event)
@@ -288,6 +293,8 @@ class TargetSession:
                 self._points.begin(event)
             case m.PointEnd():
                 self._points.end(event)
+            case m.PointRelease():
+                self._points.release(event)
             case Pack():
                 self._before_change()
                 self._applier.pack(event)

@@ -99,6 +99,7 @@ MESSAGES: dict[FrameType, type[m.Message]] = {
     FrameType.POINT_APPLIED: m.PointApplied,
     FrameType.POINT_REFUSED: m.PointRefused,
     FrameType.DISTURBED: m.Disturbed,
+    FrameType.POINT_RELEASE: m.PointRelease,
 }
 
 _TYPE_OF = {message: kind for kind, message in MESSAGES.items()}

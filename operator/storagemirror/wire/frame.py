@@ -91,6 +91,7 @@ LIMITS: dict[FrameType, int] = {
     FrameType.POINT_APPLIED: 16,
     FrameType.POINT_REFUSED: 2 * CONTROL_LIMIT,
     FrameType.DISTURBED: 16,
+    FrameType.POINT_RELEASE: 16,
 }
 """Bytes of payload, at most."""
 

@@ -1,9 +1,15 @@
 """What the source agents of a pair say to each other, so that their volumes stand still at one moment.
 
-One of them leads; the others dial it, and say `Hello` first. A round goes so, and may end in `Void` at any step:
+One of them leads; the others dial it, and say `Hello` first. A round goes so, and may end in `Void` at any step up to
+`Commit`:
 
     lead    Prepare             Freeze            Still            Commit, or Nothing in the place of Freeze
     member          Ready, ...         Frozen            Held
+
+Then each member's own target takes its point, and holds it back. What becomes of it is the same everywhere:
+
+    lead    (Ask)                           Release, or Drop
+    member          Durable, Lacks or Anew
 
 Each message is its length (u32, little-endian) and the MessagePack array of a struct whose first element is its name.
 """
@@ -37,6 +43,8 @@ class Hello(_Said, frozen=True, array_like=True, tag="hello"):
     instance: Number
     members: tuple[str, ...]
     """Names of volumes, the lead's first."""
+    holds: bool = False
+    """It waits for `Release` before its target applies a point. False: of an older release."""
 
 
 class Alive(_Said, frozen=True, array_like=True, tag="alive"):
@@ -47,6 +55,9 @@ class Prepare(_Said, frozen=True, array_like=True, tag="prepare"):
     """Lead: a round begins; make passes until little is left."""
 
     round: Number
+    holds: bool = False
+    """What becomes of its point is said by `Release` or `Drop`. False: some agent is of an older release, and each
+    target applies its own as soon as it has it."""
 
 
 class Ready(_Said, frozen=True, array_like=True, tag="ready"):
@@ -117,7 +128,49 @@ class Void(_Said, frozen=True, array_like=True, tag="void"):
     message: str
 
 
-Message = Hello | Alive | Prepare | Ready | Unready | Freeze | Frozen | Still | Held | Commit | Nothing | Cannot | Void
+class Durable(_Said, frozen=True, array_like=True, tag="durable"):
+    """Member: its target has its point of that round, durably, and holds it back."""
+
+    round: Number
+
+
+class Lacks(_Said, frozen=True, array_like=True, tag="lacks"):
+    """Member: its target has not got its point of that round, and will not: what was in it comes with a later one."""
+
+    round: Number
+    reason: str
+    message: str
+
+
+class Anew(_Said, frozen=True, array_like=True, tag="anew"):
+    """Member: it has mirrored its volume anew since, and knows nothing of its point of that round."""
+
+    round: Number
+
+
+class Ask(_Said, frozen=True, array_like=True, tag="ask"):
+    """Lead: what has become of your point of that round? Not answered while it is on its way."""
+
+    round: Number
+
+
+class Release(_Said, frozen=True, array_like=True, tag="release"):
+    """Lead: every target has its point of that round: apply it."""
+
+    round: Number
+
+
+class Drop(_Said, frozen=True, array_like=True, tag="drop"):
+    """Lead: some target has not got its point of that round: no copy goes there."""
+
+    round: Number
+    reason: str
+    message: str
+
+
+_Round = Prepare | Ready | Unready | Freeze | Frozen | Still | Held | Commit | Nothing | Cannot | Void
+_Fate = Durable | Lacks | Anew | Ask | Release | Drop
+Message = Hello | Alive | _Round | _Fate
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode

@@ -43,6 +43,8 @@ FEATURE_MOVE = "move"
 """Moves: what was renamed is renamed, where both sides find the same content."""
 FEATURE_POINTS = "points"
 """Point: the source can tell whole points, and the target keeps a journal of them."""
+FEATURE_HOLD = "hold"
+"""PointRelease: a point of a group is held back by the target until the source says that all volumes have theirs."""
 FEATURES = (
     FEATURE_SUMS,
     FEATURE_MANIFEST,
@@ -53,6 +55,7 @@ FEATURES = (
     FEATURE_VERIFY,
     FEATURE_TERMS,
     FEATURE_POINTS,
+    FEATURE_HOLD,
 )
 
 SUM_PATHS = 1_000
@@ -138,6 +141,8 @@ class Welcome(Message, frozen=True, array_like=True):
     mirror leaves can be the base."""
     point_at_ns: TimeNs = 0
     """The moment whose state that point is, on the source's clock."""
+    point_held: bool = False
+    """That point is held back: it is durable, and PointRelease is waited for."""
 
 
 class RefusalReason(StrEnum):
@@ -654,7 +659,8 @@ class PointEnd(Message, frozen=True, array_like=True):
 
 
 class PointDurable(Message, frozen=True, array_like=True):
-    """Target: the point is on the disk, whole, and will be applied, whatever happens."""
+    """Target: the point is on the disk, whole, and will be applied, whatever happens. One of a group is held back: it
+    is applied, or dropped, as PointRelease says, or a promotion of all volumes."""
 
     number: Number
     digest: bytes
@@ -664,6 +670,15 @@ class PointApplied(Message, frozen=True, array_like=True):
     """Target: the volume is at this point."""
 
     number: Number
+
+
+class PointRelease(Message, frozen=True, array_like=True):
+    """Source: what becomes of the point that you hold back: apply it, all volumes of the group have theirs. The target
+    answers PointApplied; PointRefused (Conflict) where it cannot any more; nothing where it is not held back."""
+
+    number: Number
+    drop: bool = False
+    """Drop it instead: some volume has not got its point of that moment, and will not."""
 
 
 class PointRefused(Message, frozen=True, array_like=True):
@@ -746,3 +761,4 @@ class FrameType(IntEnum):
     POINT_APPLIED = 101
     POINT_REFUSED = 102
     DISTURBED = 103
+    POINT_RELEASE = 104

@@ -50,7 +50,7 @@ SOURCE: Moves = {
     State.START: {F.HELLO: State.GREETED},
     State.GREETED: {F.PING: State.GREETED, F.BYE: State.DONE, F.ABORT: State.DONE},
     State.IDLE: {
-        **_stay(State.IDLE, F.PING, F.MARK, F.SUM, F.TALLY, F.EXAMINE, *_CHANGES),
+        **_stay(State.IDLE, F.PING, F.MARK, F.SUM, F.TALLY, F.EXAMINE, F.POINT_RELEASE, *_CHANGES),
         F.BEGIN: State.FILE,
         F.DELTA: State.FILE,
         F.MIRROR: State.COMPARING,

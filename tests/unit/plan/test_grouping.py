@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from storagemirror.contract import ORDER_KEY, CopyPoint, Order, Role, decode
+from storagemirror.contract import ORDER_KEY, Action, CopyPoint, Order, Role, SettleOrder, decode
+from storagemirror.plan.grouping import latest_common
 from tests.support.failover_world import FailoverWorld
 from tests.support.promoting import AUTOMATIC, BETWEEN, ago, dies, untouched
 from tests.support.world import NAMESPACE, World
@@ -23,6 +25,16 @@ def place(world: FailoverWorld, data: int | None, wal: int | None, seconds: floa
     latest = max(data or 0, wal or 0)
     for name, group in (("data", data), ("wal", wal)):
         world.copy_points[name] = at(world, group, seconds=seconds + 5.0 * (latest - (group or 0) if group else 0))
+
+
+def holding(world: World, group: int | None, held: int, *, seconds: float = 2.0) -> CopyPoint:
+    """As `at`, and the point of another number is held back, of 5 s later; `group` None: without it it is none."""
+    base = at(world, group, seconds=seconds + 5.0) if group is not None else MIRRORING
+    moment = ago(world, seconds)
+    return msgspec.structs.replace(base, held_number=8, held_at=moment, held_group=held, held_group_at=moment)
+
+
+MIRRORING = CopyPoint(promotable=False, reason="Mirroring", message="changes came since the last point")
 
 
 def replicating(**failover: Any) -> FailoverWorld:
@@ -219,3 +231,125 @@ def test_a_planned_failover_goes_by_its_proof() -> None:
     world.failover()
     world.run(60)
     assert (world.told()["phase"], world.told()["rpoSeconds"]) == ("Completed", 0)
+
+
+# points that are held back
+
+
+def promised(world: FailoverWorld) -> list[SettleOrder | None]:
+    """What the agents were told to settle on when they were to promote their volumes."""
+    return [
+        order.settle for (_, role), order in sorted(orders(world).items()) if role is Role.TARGET and order.epoch == 2
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "wal", "given"),
+    [
+        ((12, 13), (12, 13), 13),  # both hold it, and nobody was told
+        ((13, None), (12, 13), 13),  # one was told, the other not
+        ((12, 13), (12, None), 12),  # the other has not got it
+        ((12, 13), (13, 14), 13),
+        ((13, 14), (12, 13), 13),
+    ],
+)
+def test_the_latest_point_that_all_can_be_at_is_promoted_by_itself(
+    data: tuple[int, int | None], wal: tuple[int, int | None], given: int
+) -> None:
+    world = replicating()
+    place(world, 12, 12)
+    for name, (group, held) in (("data", data), ("wal", wal)):
+        world.drained_points[name] = at(world, group) if held is None else holding(world, group, held)
+    told = dies(world)
+    assert told["phase"] == "Completed", told
+    assert world.status()["operation"]["group"] == given
+    said = next(s["message"] for s in told["timeline"] if s["phase"] == "Promoting")
+    assert f"All volumes are brought to point {given} of their group." in said
+
+
+def test_the_agents_are_told_on_what_to_settle_and_whoever_decides_next_says_the_same() -> None:
+    world = replicating()
+    world.drained_points = {"data": holding(world, 12, 13), "wal": holding(world, 12, 13)}
+    world.power_off("node-a")
+    world.attest("node-a")
+    for _ in range(60):
+        world.run(1)
+        found = [o for (_, role), o in orders(world).items() if role is Role.TARGET and o.action is Action.PROMOTE]
+        if len(found) == 2:
+            break
+    assert [order.settle for order in found] == [SettleOrder(group=13)] * 2
+    # What they say once their volumes are let go of tells nothing of points any more.
+    assert all(order.settle is None for (_, role), order in orders(world).items() if role is Role.SOURCE)
+
+
+def test_the_first_point_after_a_mirror_counts_where_all_hold_it_or_are_at_it() -> None:
+    world = replicating()
+    place(world, 13, 13)
+    world.drained_points = {"data": holding(world, None, 13)}
+    assert dies(world)["phase"] == "Completed"
+    world = replicating()
+    world.drained_points = {"data": holding(world, None, 13)}  # of the other it is not there
+    told = dies(world)
+    assert (told["phase"], told["reason"]) == ("RolledBack", "Mirroring")
+    untouched(world)
+
+
+def test_what_no_copy_can_be_brought_to_differs_and_what_is_held_is_named() -> None:
+    world = replicating()
+    world.drained_points = {"data": holding(world, 12, 14), "wal": at(world, 13)}
+    told = dies(world)
+    assert (told["phase"], told["reason"]) == ("RolledBack", "PointsDiffer")
+    assert "and point 14 held back" in str(told["timeline"])
+
+
+def test_a_held_point_beside_one_that_is_applied_is_no_news_however_long() -> None:
+    """One copy has applied it, another has not been told: nothing flaps, and nobody is warned."""
+    world = replicating()
+    world.copy_points = {"data": at(world, 13), "wal": holding(world, 12, 13)}
+    world.run(120)
+    assert world.condition("Promotable") == ("True", "AtPoint")
+    assert ("Warning", "PointsDiffer") not in world.events()
+
+
+def test_what_is_told_to_be_safe_is_what_is_applied_and_what_is_lost_counts_from_what_is_given() -> None:
+    world = replicating()
+    held = holding(world, 12, 13)
+    world.copy_points = {"data": held, "wal": held}
+    world.run(5)
+    for volume in world.status()["volumes"]:
+        assert volume["copyPoint"]["group"] == 12
+        assert volume["copyPoint"]["syncedThrough"] <= str(held.at)
+    told = dies(world)
+    assert told["phase"] == "Completed"
+    assert told["syncedThrough"] == held.held_at
+    assert told["syncedThrough"] > str(held.at)
+
+
+def test_a_planned_failover_settles_on_nothing() -> None:
+    world = replicating()
+    world.drained_points = {"data": holding(world, 12, 13), "wal": at(world, 12)}
+    world.failover()
+    world.run(60)
+    assert world.told()["phase"] == "Completed"
+    assert world.status()["operation"].get("group") is None
+
+
+def test_with_a_persons_word_copies_that_can_be_of_one_moment_are_brought_to_it_all_the_same() -> None:
+    world = replicating()
+    world.drained_points = {"data": holding(world, 12, 13), "wal": at(world, 12)}
+    world.failover(mode="Unplanned", acceptLoss={"noPoint": True}, acceptSplitBrain=True)
+    world.power_off("node-a")
+    world.attest("node-a")
+    world.run(60)
+    assert world.told()["phase"] == "Completed"
+    assert world.status()["operation"]["group"] == 12
+
+
+def test_of_two_points_that_all_can_be_at_the_one_that_is_held_is_the_later() -> None:
+    """Numbers grow with the clock of whoever leads: another node's may be behind."""
+    one = CopyPoint(promotable=True, number=7, group=90, held_number=8, held_group=80)
+    assert latest_common([one, one]) == 80
+    assert latest_common([one, CopyPoint(promotable=True, number=3, group=90)]) == 90
+    assert latest_common([one, CopyPoint(promotable=True, number=3, group=80)]) == 80
+    assert latest_common([one, MIRRORING]) is None
+    assert latest_common([]) is None

@@ -4,7 +4,7 @@ records appended; what is new made aside, links and blocks taken   (a kill leave
 names looked at, plan appended, room set aside                      (as above)
 fdatasync of the last segment (those before are), fsync of journal/
 commit record → fdatasync                                           (from here on the point will be applied)
-mark `applying-<point>-1` → fsync of journal/
+mark `applying-<point>-1`, or `held-<point>` → fsync of journal/
 acknowledged
 """
 
@@ -137,17 +137,18 @@ class Incoming:
 
     # -- the end
 
-    def commit(self, end: End, judge: Judge) -> Commit:
-        """All has come: have it durable, whole. After this it will be applied, whatever happens."""
+    def commit(self, end: End, judge: Judge, *, hold: bool = False) -> Commit:
+        """All has come: have it durable, whole. After this it will be applied, whatever happens; `hold`: once that is
+        said, and what lies aside stays until then."""
         self._end_names()
         self._preparer.end()
         told = (end.number, end.records, end.digest, end.before)
         if told != (self.number, self._digest.records, self._digest.digest(), self.before):
             raise NotTaken(Why.DAMAGED, "the records that came are not those that the source told of")
         with _full():
-            return self._commit(end, judge)
+            return self._commit(end, judge, hold=hold)
 
-    def _commit(self, end: End, judge: Judge) -> Commit:
+    def _commit(self, end: End, judge: Judge, *, hold: bool) -> Commit:
         self._writer.sync()
         reader = Reader(self._journal, self.number)
         try:
@@ -163,7 +164,7 @@ class Incoming:
         work.set_aside(self._journal, room)
         self._writer.sync()
         commit = self._writer.commit(end, positions[0], room)
-        steps.begin(self._journal, self.number)
+        (steps.hold if hold else steps.begin)(self._journal, self.number)
         self._let_go()
         return commit
 

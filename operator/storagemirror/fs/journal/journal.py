@@ -1,7 +1,9 @@
 """The journal of a target volume: points come in, are committed, applied; and what a kill leaves is put right.
 
 Promises, on a disk that keeps what it said was written: after a kill or a power cut at any moment `recover` brings the
-volume to exactly one point: the last one that was committed. A point that was acknowledged is committed. Not promised:
+volume to exactly one point: the last one that was committed. A point that was acknowledged is committed. One of a group
+may be *held* back: committed, and neither applied nor dropped before that is said (`settle`); until then the volume is
+at the point before, and can be brought to either. Not promised:
 that the journal of an acknowledged point can be read when the disk has damaged it; then that is told
 (`JournalDamaged`), and the volume is at no point until the next mirror.
 """
@@ -79,6 +81,17 @@ def promotable_beneath(state: int) -> Promotable | NotPromotable:
         os.close(journal)
 
 
+def left_beneath(state: int) -> bool:
+    """Of a volume that is not claimed: whether a point that came in was left there, committed or not. OSError."""
+    journal = work.open_journal(state, make=False)
+    if journal is None:
+        return False
+    try:
+        return bool(segments.segments(journal))
+    finally:
+        os.close(journal)
+
+
 def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
     if mark is not None:
         return NotPromotable(BETWEEN_POINTS, f"point {mark.point} was not applied to its end yet")
@@ -90,11 +103,12 @@ def _say(mark: Mark | None, at: At) -> Promotable | NotPromotable:
 
 
 def _changed(at: At, changed: Changed, applying: int = 0) -> At:
-    """What is graver than that others have changed it stays the reason. `applying`: the point that is; 0: none."""
+    """What is graver than that others have changed it stays the reason. `applying`: the point that is, or that is held;
+    0: none."""
     since = min(changed.since_ns, at.changed_since_ns or changed.since_ns)
     at = msgspec.structs.replace(at, changed_since_ns=since)
     if at.spoiled not in ("", MIRRORING):
-        return at
+        return msgspec.structs.replace(at, spoiled_in=max(at.spoiled_in, applying))
     message = changed.since_point if at.number else changed.sentence
     return msgspec.structs.replace(at, spoiled=CHANGED, message=message, spoiled_in=applying)
 
@@ -112,6 +126,7 @@ class Journal:
         self.at = (slots.read(self._journal) if self._journal is not None else None) or At()
         """Where the volume is."""
         self._incoming: Incoming | None = None
+        self._held: Commit | None = None
 
     def close(self) -> None:
         """Let go; a point that comes in is dropped."""
@@ -129,8 +144,20 @@ class Journal:
 
     @property
     def base(self) -> bytes:
-        """What `before` of the next point may be; `MIRROR`: only what a mirror left."""
+        """What `before` of the next point may be; `MIRROR`: only what a mirror left. A point that is held comes before
+        that."""
         return MIRROR if self.at.spoiled else self.at.digest
+
+    @property
+    def held(self) -> End | None:
+        """Of the point that is held back, and can be applied: the volume is one point with it, and may be one without.
+        None: there is none. For any thread."""
+        held = self._held
+        return held.end if held is not None and self._fits(held.end) else None
+
+    def _fits(self, end: End) -> bool:
+        """Whether the volume is one point once this one is applied: nobody has changed it since its base."""
+        return end.before in (self.at.digest, MIRROR) and not self.at.after(end).spoiled
 
     def spoil(self, reason: str, message: str) -> None:
         """The volume is about to be changed otherwise: it is at no point, durably, until one is applied whose base is
@@ -202,12 +229,14 @@ class Journal:
         """Whether its file system writes what is written over to new blocks: asked once, where points come at all."""
         return facts(self._volume.tree.root).fs_type in _COPIES
 
-    def commit(self, end: End, judge: Judge) -> Commit:
-        """The point that came in is on the disk. Raises as `Incoming.commit`: `drop` it then."""
+    def commit(self, end: End, judge: Judge, *, hold: bool = False) -> Commit:
+        """The point that came in is on the disk; `apply` it, or, with `hold`, `settle` it. Raises as `Incoming.commit`:
+        `drop` it then."""
         if self._incoming is None:
             raise AssertionError("begin a point first")
-        commit = self._incoming.commit(end, judge)
+        commit = self._incoming.commit(end, judge, hold=hold)
         self._incoming = None
+        self._held = commit if hold else None
         return commit
 
     def drop(self) -> None:
@@ -215,6 +244,28 @@ class Journal:
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
             incoming.drop()
+
+    # -- what becomes of one that is held
+
+    def settle(self, *, apply: bool) -> bool:
+        """Apply the point that is held, or drop it, durably; where somebody else has changed the volume since, it is
+        dropped in any case. Whether it was applied. Nothing where none is held. After a kill at any step `recover`, and
+        this again. Raises as `apply`; OSError where it cannot be dropped."""
+        held = self._held
+        if held is None:
+            return False
+        if apply and self._fits(held.end):
+            steps.begin(self._directory, held.end.number)
+            self._held = None
+            steps.unhold(self._directory)
+            self.apply(held)
+            return True
+        steps.unhold(self._directory)  # first: without its journal it would be a promise that is broken
+        segments.remove(self._directory, held.end.number)
+        os.fsync(self._directory)  # whoever looks after a power cut must not find it again
+        self._held = None
+        work.clear(self._directory)
+        return False
 
     # -- it is applied
 
@@ -275,8 +326,11 @@ class Journal:
             raise
 
     def _being_applied(self) -> int:
-        mark = steps.read(self._directory)
-        return mark.point if mark is not None else 0
+        """Or held, to be applied."""
+        mark, held = steps.read(self._directory), self._held
+        if mark is not None:
+            return mark.point
+        return held.end.number if held is not None else 0
 
     @property
     def _directory(self) -> int:
@@ -287,7 +341,7 @@ class Journal:
     # -- after a kill
 
     def recover(self) -> None:
-        """Drop what is not committed, apply what is. Raises as `apply`."""
+        """Drop what is not committed, apply what is, and hold what is held. Raises as `apply`."""
         if self._journal is None:
             return
         self.drop()
@@ -295,16 +349,17 @@ class Journal:
         if mark is not None and mark.point <= self.at.number:
             self._applied(mark)
             mark = None
-        for point in segments.segments(self._journal):
-            if mark is not None and point == mark.point:
-                continue
-            commit = committed(self._journal, point) if mark is None and point > self.at.number else None
-            if commit is None or commit.end.before not in (self.base, MIRROR):
-                segments.remove(self._journal, point)
-                continue
-            mark = steps.begin(self._journal, point)
         if mark is None:
-            work.clear(self._journal)
+            mark = self._recover_committed(self._journal)
+        else:
+            self._held = None
+            steps.unhold(self._journal)
+            for point in segments.segments(self._journal):
+                if point != mark.point:
+                    segments.remove(self._journal, point)
+        if mark is None:
+            if self._held is None:
+                work.clear(self._journal)
             return
         commit = committed(self._journal, mark.point)
         if commit is None:
@@ -312,6 +367,42 @@ class Journal:
             return
         log.info("applying point %d, which was committed before", mark.point)
         self.apply(commit)
+
+    def _recover_committed(self, journal: int) -> Mark | None:
+        """Of points that nobody has begun to apply: what is to be held is held, of what is to be applied it is the mark
+        that was made, and all else is dropped."""
+        held: Commit | None = None
+        mark: Mark | None = None
+        promised, found = steps.held(journal), False
+        if promised <= self.at.number:
+            steps.unhold(journal)
+            promised = 0
+        for point in segments.segments(journal):
+            fresh = mark is None and held is None and point > self.at.number
+            commit = committed(journal, point) if fresh else None
+            found = found or (commit is not None and point == promised)
+            if commit is not None and commit.end.group and self._fits(commit.end):
+                held = commit
+            elif commit is not None and not commit.end.group and commit.end.before in (self.base, MIRROR):
+                mark = steps.begin(journal, point)
+            elif point != promised or found:
+                if point == promised:
+                    steps.unhold(journal)
+                segments.remove(journal, point)
+        self._held = held
+        if promised and not found:
+            self._broken(promised)
+        if held is None:
+            steps.unhold(journal)
+        return mark
+
+    def _broken(self, point: int) -> None:
+        """A point that was promised, and held back, cannot be read."""
+        message = f"the journal of point {point}, which was acknowledged and held back, cannot be read"
+        log.error("%s", message)
+        self._write(msgspec.structs.replace(self.at, spoiled="JournalDamaged", message=message, spoiled_in=point))
+        steps.unhold(self._directory)
+        segments.remove(self._directory, point)
 
     def _damaged(self, mark: Mark) -> str:
         """It was promised, and cannot be read: that, as a sentence."""

@@ -4,7 +4,7 @@
     stage/<id>   what gets another name: of a file a further link, of a directory the directory itself
     gone/<n>     directories that have to go
 
-All are empty while no point is taken or applied.
+All are empty while no point is taken, held back or applied.
 """
 
 from __future__ import annotations

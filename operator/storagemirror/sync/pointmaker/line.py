@@ -43,8 +43,17 @@ class Line(Protocol):
         """Of the point that was durable on the target when the session began: number and digest."""
         ...
 
+    @property
+    def held(self) -> bool:
+        """Whether that point is held back there: `release` it."""
+        ...
+
     def begin(self, number: int, before: bytes) -> Teller:
         """Tell a point. Until its end nothing else may be asked."""
+        ...
+
+    def release(self, number: int, *, drop: bool = False) -> None:
+        """What becomes of a point of a group that was told; not within another point."""
         ...
 
     def answers(self, seconds: float) -> list[Answer]:
@@ -70,6 +79,16 @@ class SessionLine:
     def point(self) -> tuple[int, bytes]:
         """See `Line`."""
         return self._welcome.point, self._welcome.point_digest
+
+    @property
+    def held(self) -> bool:
+        """See `Line`."""
+        return self._welcome.point_held
+
+    def release(self, number: int, *, drop: bool = False) -> None:
+        """See `Line`. A target of an older release holds nothing back."""
+        if m.FEATURE_HOLD in self._welcome.features:
+            self._channel.send(m.PointRelease(number, drop))
 
     def begin(self, number: int, before: bytes) -> Teller:
         """See `Line`."""

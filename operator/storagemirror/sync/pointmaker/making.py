@@ -3,6 +3,10 @@
 A *point* is the state of the volume at one moment while it was frozen. It is sent as what changed since the point
 before. One point may be on its way while the next one's passes go on; it is ended only once the one before is durable.
 
+A point of a group is *in hand* until it is known what becomes of it: its target holds it back, until all targets have
+theirs. Then it is released; or dropped everywhere, where some target did not take it. Only then does it count as
+durable, and only then are passes told: on the target they build on it.
+
 What is told before a freeze is told for good: a freeze that is put off, or a point that was thrown away because the
 volume did not stand still, leave the point open, and the next attempt goes on from there. But where more was told in
 vain than the point needs (`repeating`), it is dropped and begun anew: the target's room stays bounded.
@@ -64,7 +68,9 @@ class Sent:
     """From its base to it."""
     bytes: int
     kept: Kept | None
-    """To tell it once more; None: it was too large to be kept."""
+    """To tell it once more; None: it was too large to be kept, or the target has it."""
+    there: bool = False
+    """Durable on the target, which may hold it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,10 @@ class Maker:
         self._digest = MIRROR
         self._at_ns = 0
         self._sent: Sent | None = None
+        self._dropped: Sent | None = None
+        """The last one of a group that the target had, and was to drop."""
+        self.lacked = 0
+        """Group of the last point that the target has not got, and will not; 0: there was none."""
         self._opened: Opened | None = None
         self._must = False
         """Even an empty point is to be sent: the first one after a mirror."""
@@ -127,6 +137,7 @@ class Maker:
         self._number = max(self._number, line.point[0])
         self.forget()
         self._digest, self._sent, self._opened, self._must = MIRROR, None, None, True
+        self._dropped, self.lacked = None, 0
         self._view = line.view
         self._catalogue = base.empty(self._volume)
         self._survey = Survey(
@@ -152,9 +163,15 @@ class Maker:
         if self._view != line.view or not digest:
             return False
         self._number = max(self._number, number)
-        sent = self._sent
+        sent, dropped = self._sent, self._dropped
+        base = sent.before if sent is not None else self._digest
+        if line.held and dropped is not None and digest == dropped.digest:
+            line.release(number, drop=True)  # the word was lost with the connection
+            digest = dropped.before
+        elif line.held and digest == base:
+            line.release(number)
         if sent is not None and digest == sent.digest:
-            self._became_durable(sent)
+            self._is_there(sent)
         elif sent is not None and digest == sent.before:
             if sent.kept is None:
                 self._undo(sent)
@@ -223,7 +240,28 @@ class Maker:
     @property
     def waits(self) -> bool:
         """Whether a point is on its way to the target's disk."""
-        return self._sent is not None
+        return self._sent is not None and not self._sent.there
+
+    @property
+    def in_hand(self) -> Moment | None:
+        """Moment of the point of a group of which it is not known yet what becomes of it; None: there is none."""
+        return self._sent.moment if self._sent is not None else None
+
+    def release(self, line: Line) -> None:
+        """All targets have their point of that moment: ours may apply it. After it `waits` no more."""
+        if self._sent is not None and self._sent.there:
+            line.release(self._sent.number)
+            self._became_durable(self._sent)
+
+    def drop(self, line: Line) -> None:
+        """Some target has not got its point of that moment, and will not: all that is in ours is told again. After it
+        `waits` no more."""
+        sent = self._sent
+        if sent is not None and sent.there:
+            line.release(sent.number, drop=True)
+            self._undo(sent)
+            self._dropped, self.lacked = sent, 0
+            self._forget_told(None)
 
     @property
     def durable_number(self) -> int:
@@ -264,6 +302,8 @@ class Maker:
 
     def _make(self, line: Line, turn: Turn | None = None) -> bool:
         self.hear(line, 0.0)
+        if turn is not None:
+            self._await_durable(line)
         self._passes.look(self.figures, self._at_ns)
         if turn is None:
             if not self._changed:
@@ -326,25 +366,28 @@ class Maker:
     def _await_durable(self, line: Line) -> None:
         """A point is ended only once the one before is durable; `PutOff`."""
         self.hear(line, self.limits.max_stall)
-        if self._sent is not None:
+        sent = self._sent
+        if sent is not None and not sent.there:
             raise PutOff("the target has not made the point before durable yet", reason="TargetBehind")
+        if sent is not None:
+            raise PutOff("it is not known yet whether all volumes have the point before", reason="TargetBehind")
 
     def hear(self, line: Line, seconds: float) -> None:
         """What the target said of points; waits so long for something, where a point is on its way."""
         end = self._clock.monotonic() + seconds
         while True:
-            left = max(0.0, end - self._clock.monotonic()) if self._sent is not None else 0.0
+            left = max(0.0, end - self._clock.monotonic()) if self.waits else 0.0
             answers = line.answers(left)
             for answer in answers:
                 self._take(answer)
-            if not answers or self._sent is None:
+            if not answers or not self.waits:
                 return
 
     def _take(self, answer: m.PointDurable | m.PointApplied | m.PointRefused) -> None:
         sent = self._sent
         match answer:
             case m.PointDurable() if sent is not None and answer.digest == sent.digest:
-                self._became_durable(sent)
+                self._is_there(sent)
             case m.PointRefused():
                 if answer.reason is m.FailureReason.CONFLICT:
                     raise MirrorAgain(answer.message)
@@ -360,6 +403,15 @@ class Maker:
         size = self._passes.expected_bytes()
         size += self._opened.bytes if self._opened is not None else 0
         return size + (self._sent.bytes if self._sent is not None else 0)
+
+    def _is_there(self, sent: Sent) -> None:
+        """The target has it. One of a group counts once it is released."""
+        if sent.moment is None:
+            self._became_durable(sent)
+            return
+        if sent.kept is not None:
+            sent.kept.clear()
+        self._sent = replace(sent, kept=None, there=True)
 
     def _became_durable(self, sent: Sent) -> None:
         self._drop_sent(sent)
@@ -379,6 +431,7 @@ class Maker:
     def _undo(self, sent: Sent) -> None:
         """The target has not got it: all of it is read and told again, from its base."""
         self._drop_sent(sent)
+        self.lacked = sent.moment.group if sent.moment is not None else 0
         self._digest = sent.before
         self._must = self._must or sent.before == MIRROR
         self._catalogue.go_back(sent.since)

@@ -18,6 +18,8 @@ class Moment:
     """Number of the round: points of several volumes that bear the same are of one moment."""
     at_ns: TimeNs
     """On the clock of whoever leads the group."""
+    holds: bool = False
+    """The target holds the point back until it is known that all targets have theirs."""
 
 
 class Go(Enum):

@@ -2,6 +2,9 @@
 
 All that waits has a limit, and whoever's limit ends first voids the round for all. While a volume is frozen nobody
 waits for the network but for `Still`.
+
+A round that was committed is *in hand* until the lead has said what becomes of it. What is said to the lead of it is
+kept, and said again to whoever leads later.
 """
 
 from __future__ import annotations
@@ -33,6 +36,14 @@ class _At(Enum):
     VOID = "Void"
 
 
+class Fate(Enum):
+    """What becomes of the point of a round that was committed."""
+
+    UNKNOWN = "Unknown"
+    RELEASED = "Released"
+    DROPPED = "Dropped"
+
+
 class Seat:
     """Of one volume; the maker's thread waits, any thread tells it what the lead says."""
 
@@ -48,6 +59,14 @@ class Seat:
         self._fresh = False
         """A round has begun that nobody has joined yet."""
         self._engaged = False
+        self._holds = False
+        """Of the round: the lead says what becomes of its point."""
+        self._prepared = 0
+        """The latest round that began while this process was there."""
+        self._hand, self._fate = 0, Fate.UNKNOWN
+        """The latest round that was committed, and what becomes of it."""
+        self._word: g.Durable | g.Lacks | g.Anew | None = None
+        """What was said of it."""
 
     @contextmanager
     def engaged(self) -> Iterator[None]:
@@ -63,19 +82,28 @@ class Seat:
 
     def take(self, message: g.Message) -> None:
         """The lead has said it."""
-        declined = False
+        declined, word = False, None
         with self._news:
             number = getattr(message, "round", None)
             if isinstance(message, g.Prepare):
                 self._round, self._at, self._fresh = message.round, _At.PREPARED, self._engaged
+                self._prepared, self._holds = message.round, message.holds
                 declined = not self._engaged
+            elif isinstance(message, g.Ask):
+                word = self._word_of(message.round)
+            elif isinstance(message, g.Release | g.Drop):
+                self._decided(message)
             elif isinstance(message, g.Void) and message.round > self._round:
-                # A round that could not even begin.
-                self._round, self._fresh = message.round, self._engaged
+                # A round that could not even begin; the one before it may have been committed.
+                self._round, self._fresh, self._at = message.round, self._engaged, _At.VOID
                 self._void(message.reason, message.message)
             elif number == self._round and self._at is not _At.VOID:
                 self._follow(message)
+            elif isinstance(message, g.Commit) and number == self._round and self._holds:
+                word = self._word_of(message.round)  # too late
             self._news.notify_all()
+        if word is not None:
+            self._say(word)
         if declined:
             self._say(g.Cannot(self._round, NOT_POINTING, f"it makes no points just now ({self._why_idle()})"))
 
@@ -87,6 +115,8 @@ class Seat:
                 self._at, self._moment_ns = _At.STILL, message.moment_ns
             case g.Commit():
                 self._at = _At.COMMITTED
+                if self._holds:
+                    self._hand, self._fate, self._word = message.round, Fate.UNKNOWN, None
             case g.Nothing():
                 self._at = _At.NOTHING
             case g.Void():
@@ -102,6 +132,71 @@ class Seat:
         if self._at is not _At.COMMITTED:
             self._at, self._why = _At.VOID, (reason, why)
 
+    # -- what becomes of a round that was committed
+
+    def _decided(self, message: g.Release | g.Drop) -> None:
+        if message.round != self._hand or self._fate is not Fate.UNKNOWN:
+            return
+        if isinstance(message, g.Drop):
+            self._fate, self._why = Fate.DROPPED, (message.reason, message.message)
+            self._word = g.Lacks(message.round, message.reason, message.message)
+        else:
+            self._fate, self._word = Fate.RELEASED, g.Durable(message.round)
+
+    def _word_of(self, number: int) -> g.Message | None:
+        """The answer to `Ask`; None: it is on its way, or nothing can be said yet."""
+        if number == self._hand:
+            return self._word
+        if number <= self._prepared:
+            return g.Lacks(number, VOID, "it was not heard in time that the round was committed")
+        return g.Anew(number) if self._engaged else None
+
+    @property
+    def in_hand(self) -> int:
+        """The round of which it is not known what becomes of it; 0: there is none."""
+        with self._news:
+            return self._hand if self._fate is Fate.UNKNOWN else 0
+
+    @property
+    def word(self) -> g.Message | None:
+        """For one that leads from now on: what was said of the round in hand."""
+        with self._news:
+            return self._word if self._fate is Fate.UNKNOWN else None
+
+    def durable(self, number: int) -> Fate:
+        """The target has its point of that round. What becomes of it, as far as is known."""
+        self._tell_of(g.Durable(number))
+        with self._news:
+            return self._fate if number == self._hand else Fate.UNKNOWN
+
+    def lacks(self, number: int, why: StorageMirrorError) -> None:
+        """The target has not got its point of that round, and will not."""
+        self._tell_of(g.Lacks(number, why.reason[:100], why.message[:_LONGEST]))
+
+    def anew(self) -> None:
+        """Its volume was mirrored anew: of a round in hand nothing is known any more."""
+        self._tell_of(g.Anew(self.in_hand))
+
+    def _tell_of(self, word: g.Durable | g.Lacks | g.Anew) -> None:
+        """Once; it is said again to a new lead."""
+        with self._news:
+            if not word.round or word.round != self._hand or self._fate is not Fate.UNKNOWN or self._word == word:
+                return
+            if isinstance(self._word, g.Lacks | g.Anew):
+                return
+            self._word = word
+        self._say(word)
+
+    def abandon(self, number: int, why: StorageMirrorError) -> bool:
+        """No point is made of what was read in that round. Whether it was committed: then the target lacks it."""
+        with self._news:
+            committed = number == self._hand
+            if not committed and number == self._round:
+                self._void(VOID, why.message)
+        if committed:
+            self.lacks(number, why)
+        return committed
+
     @property
     def round(self) -> int:
         """Number of the latest round that was heard of; 0: none was."""
@@ -115,10 +210,12 @@ class Seat:
             reason, message = self._why
             return PutOff(message, reason=reason)
 
-    def join(self, seconds: float) -> Turn | None:
-        """The next round, as soon as one begins; None when none did in that time."""
+    def join(self, seconds: float, hand: int = 0) -> Turn | None:
+        """The next round, as soon as one begins; None when none did in that time, or when it is known what becomes of
+        round `hand`."""
         with self._news:
-            if not self._news.wait_for(lambda: self._fresh, seconds):
+            self._news.wait_for(lambda: self._fresh or (hand and self._fate is not Fate.UNKNOWN), seconds)
+            if not self._fresh:
                 return None
             self._fresh = False
             return Turn(self, self._round)
@@ -143,7 +240,7 @@ class Seat:
     def moment(self, number: int) -> Moment:
         """Of the round that stands still."""
         with self._news:
-            return Moment(number, self._moment_ns)
+            return Moment(number, self._moment_ns, self._holds)
 
     def explained(self, number: int, error: StorageMirrorError) -> StorageMirrorError:
         """`error`, or what the lead says of the same: it knows who was missing."""
@@ -205,11 +302,11 @@ class Turn:
 
     def cannot(self, error: StorageMirrorError) -> StorageMirrorError:
         """See `Turn`."""
-        if self._late:
-            return self._seat.explained(self._number, error)
-        if error.reason not in (NOT_READY, VOID):
+        told = self._seat.explained(self._number, error) if self._late else error
+        if not self._late and error.reason not in (NOT_READY, VOID):
             self._seat.say(g.Cannot(self._number, error.reason[:100], error.message[:_LONGEST]))
-        return error
+        self._seat.abandon(self._number, told)
+        return told
 
     def _too_late(self, message: str) -> PutOff:
         self._late = True
