@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,50 @@ def test_a_held_point_of_which_nothing_is_left_is_told(stage: Stage) -> None:
     found = stage.recovered()
     assert isinstance(found, NotPromotable)
     assert found.reason == "JournalDamaged"
+
+
+def _delete(target: Path) -> None:
+    (target / "f1").unlink()
+
+
+def _delete_what_moves(target: Path) -> None:
+    (target / "f0").unlink()
+
+
+def _put_a_directory_there(target: Path) -> None:
+    (target / "f2").unlink()
+    (target / "f2").mkdir()
+
+
+def _lead_elsewhere(target: Path) -> None:
+    (target / "f3").unlink()
+    (target / "f3").symlink_to(_elsewhere(target))
+
+
+def _elsewhere(target: Path) -> Path:
+    """A file that is nobody's but this test's."""
+    return target.parent / "elsewhere"
+
+
+@pytest.mark.parametrize("change", [_delete, _delete_what_moves, _put_a_directory_there, _lead_elsewhere])
+def test_a_promised_point_that_no_longer_fits_the_copy_is_told_and_the_next_mirror_mends_it(
+    stage: Stage, change: object
+) -> None:
+    """Somebody changed the copy while no agent was there to see it."""
+    stage.write(mark=True)
+    _elsewhere(stage.target).write_bytes(b"not ours")
+    change(stage.target)  # type: ignore[operator]
+    for _ in range(2):
+        at = stage.recovered()
+        assert isinstance(at, NotPromotable)
+        assert at.reason == "TargetChanged"
+        assert "point 2, which was acknowledged, does not fit it any more" in at.message
+    assert _elsewhere(stage.target).read_bytes() == b"not ours"
+    with stage.claimed() as volume:
+        assert volume.journal.base == MIRROR
+        assert volume.journal.changed_since_ns == 1, "the next mirror believes no file's time"
+    mirror = ("rsync", "-aHAXc", "--delete", "--exclude=/.storagemirror", f"{stage.source}/", f"{stage.target}/")
+    subprocess.run(mirror, check=True)
+    with stage.claimed() as volume:
+        take(volume.journal, [], 3, MIRROR)
+        assert volume.promotable() == Promotable(3, 3_000_000_000)

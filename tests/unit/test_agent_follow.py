@@ -10,8 +10,11 @@ import pytest
 from storagemirror.agent.follow import (
     DISTURBED_SHARE,
     IDLE_SECONDS,
+    LONGEST_REST,
     MARK_SECONDS,
+    MUCH_READ,
     OPEN_NAMES,
+    REST_SHARE,
     RETRY_SECONDS,
     Ends,
     Following,
@@ -76,6 +79,7 @@ class World:
     def __post_init__(self) -> None:
         self.view = View(1, "uid", self)
         self.marks: list[float] = []
+        self.applied: list[float] = []
         self.options: list[tuple[float, MirrorOptions]] = []
         self.asked = False
         self.noted: list[Drained] = []
@@ -109,11 +113,18 @@ class World:
 
     def apply(self, changes: Changes) -> None:
         self.done.append("apply")
+        self.applied.append(self.now)
+        self.now += self.apply_takes
+        self.compared_bytes += self.compares
         if self.failing:
             self.view.event(Event(EventKind.FAILED_ENTRY, "file: Denied: no"))
 
     left: tuple[LeftAlone, ...] = ()
     disturbed: int = 0
+    apply_takes: float = 0.0
+    compares: int = 0
+    """Bytes of large files that are looked at each time."""
+    compared_bytes: int = 0
     disturbs: tuple[float, ...] = ()
     """When somebody else changes the target."""
 
@@ -228,6 +239,30 @@ def test_a_busy_volume_is_marked_at_most_twice_a_second() -> None:
     world.follow(6)
     gaps = [b - a for a, b in zip(world.marks[1:], world.marks[2:], strict=False)]
     assert all(gap >= MARK_SECONDS for gap in gaps)
+
+
+@pytest.mark.parametrize(
+    ("compares", "takes", "gap"),
+    [
+        (MUCH_READ, 0.1, 0.1),  # not much: at once again
+        (MUCH_READ + 1, 0.1, 0.1 + 0.1 * REST_SHARE),
+        (MUCH_READ + 1, 5.0, 5.0 + LONGEST_REST),
+    ],
+)
+def test_large_files_that_are_written_all_the_time_are_not_read_all_the_time(
+    compares: int, takes: float, gap: float
+) -> None:
+    world = World([Drained(), *[FILE] * 5], compares=compares, apply_takes=takes)
+    world.follow(5)
+    gaps = [after - before for before, after in zip(world.applied, world.applied[1:], strict=False)]
+    assert gaps == pytest.approx([gap] * 4)
+
+
+def test_the_last_changes_before_the_end_wait_for_nothing() -> None:
+    world = World([FILE], compares=MUCH_READ + 1, apply_takes=0.1)
+    began = world.now
+    world.follow(0)
+    assert world.now == pytest.approx(began + 0.1)
 
 
 def test_changes_do_not_wait_for_the_targets_disk() -> None:

@@ -30,6 +30,10 @@ OPEN_NAMES = 10_000
 DISTURBED_SECONDS, DISTURBED_SHARE = 5.0, 4
 """Where somebody else changes the target again and again: so long, and so many times what it took, until the comparison
 after one that mended that. The first one is made at once."""
+MUCH_READ = 16 << 20
+REST_SHARE, LONGEST_REST = 2.0, 0.3
+"""Where large files are written all the time they would be read all the time. After so many bytes of them were looked
+at in one go, changes wait for so many times what that took, seconds at most."""
 RETRY_SECONDS = 30.0
 """Entries that the target could not write are tried again after so long, by a full comparison."""
 NETWORK_SECONDS = 60.0
@@ -52,6 +56,8 @@ class Sends(Protocol):
     def marked(self, seconds: float | None) -> bool: ...
     @property
     def disturbed(self) -> int: ...
+    @property
+    def compared_bytes(self) -> int: ...
     @property
     def left(self) -> tuple[LeftAlone, ...]: ...
 
@@ -260,10 +266,14 @@ class Following:
         # What is missing on another file system than ours was not deleted.
         self._volume.check_identity()
         self._see_capture()
+        rest = 0.0
         if changes and not changes.whole:
+            before = self._session.compared_bytes
             self._session.apply(changes)
             self._dirty = True
             self._see_left()
+            if self._session.compared_bytes - before > MUCH_READ and not settle:
+                rest = min(REST_SHARE * (self._clock.monotonic() - began), LONGEST_REST)
         if changes.whole or self._clock.monotonic() >= self._compare_due or self._to_mend():
             self._compare(changes if changes.whole else NOTHING)
         self._hear_mark(None if settle else 0.0)
@@ -272,6 +282,8 @@ class Following:
             # With nothing to sync the answer comes at once.
             self._hear_mark(None if settle else ANSWER_SECONDS)
         self._step_took = self._clock.monotonic() - began
+        if rest > 0:
+            self._clock.sleep(rest)
 
     def _to_mend(self) -> bool:
         """Whether somebody else has changed the target, and it is time to make it equal again."""

@@ -66,6 +66,8 @@ class Deltas:
     partial_size: int = 0
     finds_moved: bool = True
     """Whether content that has moved within a file is looked for: not where the target writes into its base."""
+    read: int = 0
+    """Bytes of files that were looked at for what differs."""
     _number: int = 0
     _wanted: list[_Wanted] = field(default_factory=list)
     _questions: Iterator[m.Blocks] = field(default_factory=lambda: iter(()))
@@ -179,6 +181,7 @@ class Deltas:
         try:
             for offset in range(0, size, PIECE):
                 piece = reader.read(offset)
+                self.read += piece.length
                 sums.update(piece.sums)
                 known = theirs.sums(offset // BLOCK, blocks_in(piece.length))
                 if piece.sums != known:

@@ -560,6 +560,11 @@ class SourceSession:
         self._inbox.check()
         return self._sender, self._welcome
 
+    @property
+    def compared_bytes(self) -> int:
+        """Of large files, that were looked at for what differs since the session began."""
+        return self._deltas.read if self._deltas is not None else 0
+
     def _sending_deltas(self) -> Deltas:
         if self._deltas is None:
             raise AssertionError("handshake first")

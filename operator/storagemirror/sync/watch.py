@@ -35,6 +35,9 @@ from storagemirror.sync.requests import Changes
 from storagemirror.sync.watchtree import WatchedTree
 
 _OVERFLOW = int(Mask.Q_OVERFLOW)
+SHORT_REST, LONG_REST = 0.002, 0.008
+"""Seconds between two readings of events: an event wakes us, and a burst has thousands, so some come together. The
+longer, the longer the burst; but well below `WatchOptions.quiet`, by which its end is told."""
 
 
 @dataclass(frozen=True)
@@ -210,13 +213,15 @@ class TreeWatch:
     # -- the thread that takes events from the kernel
 
     def _run(self) -> None:
-        inotify = self._inotify
+        inotify, rest = self._inotify, SHORT_REST
         while inotify is not None and inotify is self._inotify and not self._closing:
+            asked = self._clock.monotonic()
             if inotify.wait(3600, self._wake):
+                at_once = self._clock.monotonic() - asked < SHORT_REST / 2
+                rest = min(2 * rest, LONG_REST) if at_once else SHORT_REST
                 with self._ready:
                     self._pump_or_fail()
-                # An event wakes us, and a burst has thousands: let some come together.
-                self._clock.sleep(0.002)
+                self._clock.sleep(rest)
         if inotify is not None:
             inotify.close()
 

@@ -11,6 +11,7 @@ that the journal of an acknowledged point can be read when the disk has damaged 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -19,13 +20,14 @@ from functools import cached_property
 
 import msgspec
 
-from storagemirror.entry import TimeNs
+from storagemirror.entry import TimeNs, brief
 from storagemirror.errors import VolumeError
 from storagemirror.fs.identity import facts
 from storagemirror.fs.journal import segments, slots, steps, work
 from storagemirror.fs.journal.applying import Application, Unreadable
 from storagemirror.fs.journal.incoming import Incoming, Judge
 from storagemirror.fs.journal.others import CHANGED, Changed
+from storagemirror.fs.journal.refusal import NotTaken
 from storagemirror.fs.journal.segments import Commit, committed
 from storagemirror.fs.journal.slots import At
 from storagemirror.fs.journal.steps import Mark
@@ -41,6 +43,10 @@ NO_POINT = "NoPoint"
 BETWEEN_POINTS = "BetweenPoints"
 MIRRORING = "Mirroring"
 SYNC_FAILED = "SyncFailed"
+_ANOTHER = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EXDEV, errno.ESTALE}
+)
+"""What is there is not what the point builds on."""
 _COPIES = frozenset({"btrfs", "bcachefs", "zfs", "f2fs", "nilfs2"})
 """File systems that write what is written over to new blocks."""
 
@@ -271,7 +277,8 @@ class Journal:
 
     def apply(self, commit: Commit) -> None:
         """The committed point. `VolumeFull`: it goes on with `recover` when there is room; `VolumeError` TargetFailing:
-        the disk fails. In both the volume is at no point."""
+        the disk fails. TargetChanged: somebody else has changed what it builds on, and it is dropped. In all of them
+        the volume is at no point."""
         mark = steps.read(self._directory)
         if mark is None:
             raise AssertionError("commit a point first")
@@ -280,8 +287,12 @@ class Journal:
             self._applied(mark)
         except Unreadable as e:
             raise VolumeError(self._damaged(mark), reason="TargetFailing") from e
+        except NotTaken as e:
+            raise VolumeError(self._unfit(mark, e.message, e.path), reason=CHANGED) from e
         except OSError as e:
             raise_if_full(e)
+            if e.errno in _ANOTHER:
+                raise VolumeError(self._unfit(mark, os.strerror(e.errno)), reason=CHANGED) from e
             raise VolumeError(
                 f"point {mark.point} could not be applied: {e.strerror}",
                 reason="TargetFailing",
@@ -366,7 +377,12 @@ class Journal:
             self._damaged(mark)
             return
         log.info("applying point %d, which was committed before", mark.point)
-        self.apply(commit)
+        try:
+            self.apply(commit)
+        except VolumeError as e:
+            if e.reason != CHANGED:
+                raise
+            log.error("%s", e.message)
 
     def _recover_committed(self, journal: int) -> Mark | None:
         """Of points that nobody has begun to apply: what is to be held is held, of what is to be applied it is the mark
@@ -403,6 +419,24 @@ class Journal:
         self._write(msgspec.structs.replace(self.at, spoiled="JournalDamaged", message=message, spoiled_in=point))
         steps.unhold(self._directory)
         segments.remove(self._directory, point)
+
+    def _unfit(self, mark: Mark, why: str, path: bytes = b"") -> str:
+        """Somebody else has changed what it builds on (while nobody watched: else it would not have been taken): that,
+        as a sentence. What else they have changed, and when, is not known: the next mirror believes no file's time."""
+        where = f"{brief(path)}: " if path else ""
+        message = (
+            f"somebody else has changed the copy: point {mark.point}, which was acknowledged, does not fit it any more "
+            f"({where}{why})"
+        )
+        spoiled = (CHANGED, message) if self.at.spoiled in ("", MIRRORING) else (self.at.spoiled, self.at.message)
+        self._write(
+            msgspec.structs.replace(
+                self.at, spoiled=spoiled[0], message=spoiled[1], spoiled_in=mark.point, changed_since_ns=1
+            )
+        )
+        self._applied(mark)
+        work.clear(self._directory)
+        return message
 
     def _damaged(self, mark: Mark) -> str:
         """It was promised, and cannot be read: that, as a sentence."""
