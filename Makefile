@@ -86,9 +86,9 @@ campaign-memory: venv ## a large file through an agent of 64 MiB, page cache inc
 campaign-powercut: venv ## cut the power of a target's disk at random moments (ROUNDS=20 SEED=)
 	$(BIN)/python -m tests.bench.campaign_powercut --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
 
-campaign-postgres: venv ## PostgreSQL under pgbench, replicated by points, cut off and started on the copy (ROUNDS=5 SCALE=5 INTERVAL=1 SEED=)
+campaign-postgres: venv ## PostgreSQL under pgbench, replicated by points, cut off and started on the copy (ROUNDS=5 SCALE=5 INTERVAL=1 ONLY=live|point SEED=)
 	@dpkg-query --show postgresql >/dev/null 2>&1 || apt-get install -y -qq postgresql
-	$(BIN)/python -m tests.bench.campaign_postgres --rounds $(or $(ROUNDS),5) --scale $(or $(SCALE),5) --interval $(or $(INTERVAL),1) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.bench.campaign_postgres --rounds $(or $(ROUNDS),5) --scale $(or $(SCALE),5) --interval $(or $(INTERVAL),1) $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED))
 
 campaign-databases: venv ## PostgreSQL and SQLite on points, their node without power, started on the copy (CUTS=50 PAIRS=1 SEED=)
 	$(BIN)/python -m tests.bench.campaign_databases --cuts $(or $(CUTS),50) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SEED),--seed $(SEED))

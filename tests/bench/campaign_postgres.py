@@ -40,6 +40,8 @@ from tests.support.pointpair import points, until_point
 from tests.support.postgres import Cluster
 from tests.support.smallapi import SmallApi
 
+MODES = ("live", "point")
+
 
 @dataclass
 class Bench:
@@ -86,15 +88,31 @@ def fsync_p99(directory: Path) -> float:
     return sorted(took)[198]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What there was on the copy after `Point` was cut off. Transactions, but for `made`."""
+
+    made: PointsMade
+    there: int
+    promised: int
+
+    def __str__(self) -> str:
+        made = self.made
+        return (
+            f"starts, clean; {self.there} transactions there, {self.promised} promised; points {made.made}, put off "
+            f"{made.put_off} ({made.why or 'none lately'}); stall ms p50 {1000 * (made.stall_p50 or 0):.0f} p99 "
+            f"{1000 * (made.stall_p99 or 0):.0f}, beyond FIFREEZE p50 {1000 * (made.beyond_p50 or 0):.0f} p99 "
+            f"{1000 * (made.beyond_p99 or 0):.0f}; missed {made.missed}"
+        )
+
+
 @dataclass
 class Round:
     """What one round came to: by mode of replication the run with it, and the one alone beside it."""
 
     with_us: dict[str, Bench]
     alone: dict[str, Bench]
-    made: PointsMade
-    there: int
-    promised: int
+    judged: Judged | None = None
 
     def share(self, kind: str) -> float:
         """Of the throughput alone."""
@@ -115,6 +133,7 @@ class Plan:
     interval: float
     request: int
     target_in: Path | None
+    modes: tuple[str, ...] = MODES
 
 
 class Stage:
@@ -233,22 +252,25 @@ class Stage:
 def play(directory: Path, plan: Plan, chance: random.Random, *, alone_first: bool) -> Round:
     """One round."""
     alone: dict[str, Bench] = {}
+    with_us: dict[str, Bench] = {}
+    made: PointsMade | None = None
     with ExitStack() as stack:
         stage = Stage(directory, plan, stack)
-        if alone_first:
-            alone["live"] = stage.alone()
-        live = stage.live()
-        if not alone_first:
-            alone["live"] = stage.alone()
-        else:
-            alone["point"] = stage.alone()
-        pointed, made = stage.point(chance)
-        if not alone_first:
-            alone["point"] = stage.alone()
+        for mode in plan.modes:
+            if alone_first:
+                alone[mode] = stage.alone()
+            if mode == "live":
+                with_us[mode] = stage.live()
+            else:
+                with_us[mode], made = stage.point(chance)
+            if not alone_first:
+                alone[mode] = stage.alone()
+        if made is None:
+            return Round(with_us, alone)
         stage.cluster.stop()
         at = from_rfc3339(made.at or "") / 1e9
-        acknowledged = [when for run in (*alone.values(), live, pointed) for when, _ in run.times if when < at]
-        return Round({"live": live, "point": pointed}, alone, made, stage.judge(), len(acknowledged))
+        acknowledged = [when for run in (*alone.values(), *with_us.values()) for when, _ in run.times if when < at]
+        return Round(with_us, alone, Judged(made, stage.judge(), len(acknowledged)))
 
 
 def main() -> int:
@@ -260,11 +282,13 @@ def main() -> int:
     parser.add_argument("--interval", type=float, default=1.0)
     parser.add_argument("--request", type=int, default=1000, help="of PostgreSQL's pod, in thousandths of a processor")
     parser.add_argument("--target-in", type=Path, default=Path("/dev/shm"), help="directory of the target's disk")
+    parser.add_argument("--only", choices=MODES, help="one mode (default: both, one after the other)")
     parser.add_argument("--seed", type=int, default=None, help="default: the time")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ctrl-C: what it made goes
     chance = random.Random(given.seed if given.seed is not None else time.time_ns())
-    plan = Plan(given.scale, given.seconds, given.interval, given.request, given.target_in)
+    modes = (given.only,) if given.only else MODES
+    plan = Plan(given.scale, given.seconds, given.interval, given.request, given.target_in, modes)
     with pod("application", plan.request) if plan.request else nullcontext() as group:
         if group is not None:
             enter(group, os.getpid())
@@ -279,17 +303,12 @@ def rounds(number_of: int, plan: Plan, chance: random.Random) -> int:
             os.chmod(directory, 0o755)
             one = play(Path(directory), plan, chance, alone_first=number % 2 == 0)
         found.append(one)
-        made = one.made
         both = ", ".join(f"{kind} {one.with_us[kind].tps:.0f} of {one.alone[kind].tps:.0f} tps" for kind in one.alone)
-        print(
-            f"round {number + 1}: {both}; starts, clean; {one.there} transactions there, {one.promised} promised; "
-            f"points {made.made}, put off {made.put_off} ({made.why or 'none lately'}); stall ms p50 "
-            f"{1000 * (made.stall_p50 or 0):.0f} p99 {1000 * (made.stall_p99 or 0):.0f}, beyond FIFREEZE p50 "
-            f"{1000 * (made.beyond_p50 or 0):.0f} p99 {1000 * (made.beyond_p99 or 0):.0f}; missed {made.missed}",
-            flush=True,
-        )
-        assert one.there >= one.promised, "a transaction that was acknowledged before the point is not there"
-    for kind in ("live", "point"):
+        print(f"round {number + 1}: {both}{f'; {one.judged}' if one.judged else ''}", flush=True)
+        if one.judged is not None:
+            lacking = "a transaction that was acknowledged before the point is not there"
+            assert one.judged.there >= one.judged.promised, lacking
+    for kind in plan.modes:
         alone = statistics.median(one.alone[kind].tps for one in found)
         shares, times = [one.share(kind) for one in found], [one.times(kind) for one in found]
         print(
