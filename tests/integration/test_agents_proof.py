@@ -18,13 +18,15 @@ from storagemirror.clock import from_rfc3339
 from storagemirror.contract import BeatOrder, Capture, PeerState, Phase, Proof, ProofStage, ProveOrder, Report
 from tests.support.agents import AgentPair, equal_soon, fill, reads, wait_for
 from tests.support.disks import KINDS, disk
+from tests.support.drifting import UNWATCHED, start_unwatched
 
 QUICK = BeatOrder(interval_seconds=0.5, missed=4)
 
 
 def replicating(pair: AgentPair, files: int = 200) -> None:
+    """The target gets no watches: it would see who changes its copy, and mend that before a proof could find it."""
     fill(pair.source.volume, files)
-    pair.start(beat=QUICK)
+    start_unwatched(pair, beat=QUICK)
     pair.until(Phase.REPLICATING)
     equal_soon(pair)
 
@@ -354,11 +356,9 @@ def test_a_proof_is_told_once_and_nothing_happens_without_an_order(pair: AgentPa
 def test_where_no_watches_are_to_be_had_a_proof_goes_by_times(pair: AgentPair) -> None:
     fill(pair.source.volume, 200)
     pair.target.give(beat=QUICK)
-    pair.target.start()
-    agent = f"exec {sys.executable} -m storagemirror.cli.main agent"
-    limited = f"echo 0 > /proc/sys/user/max_inotify_instances && {agent}"
+    pair.target.start(program=UNWATCHED)
     pair.source.give(beat=QUICK)
-    pair.source.start(program=["unshare", "--user", "--map-root-user", "sh", "-c", limited])
+    pair.source.start(program=UNWATCHED)
     pair.introduce()
     pair.until(Phase.REPLICATING)
     assert report(pair).capture is Capture.SCAN

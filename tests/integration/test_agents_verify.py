@@ -10,6 +10,7 @@ from pathlib import Path
 from storagemirror.clock import from_rfc3339
 from storagemirror.contract import BeatOrder, Phase, ProofStage, ProveOrder, Verification, VerifyOrder
 from tests.support.agents import AgentPair, equal_soon, fill, reads, wait_for
+from tests.support.drifting import start_unwatched
 
 QUICK = BeatOrder(interval_seconds=0.5, missed=4)
 SETTLED = 2.5
@@ -17,8 +18,9 @@ SETTLED = 2.5
 
 
 def replicating(pair: AgentPair, files: int = 200) -> None:
+    """The target gets no watches: it would see who changes its copy, and mend that before a verification could."""
     fill(pair.source.volume, files)
-    pair.start(beat=QUICK)
+    start_unwatched(pair, beat=QUICK)
     pair.until(Phase.REPLICATING)
     equal_soon(pair)
 
