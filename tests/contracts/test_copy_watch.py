@@ -28,6 +28,7 @@ from storagemirror.sync.copywatch import CopyWatch
 from storagemirror.terms import Rule
 from tests.cluster.layout import checkout
 from tests.support.disks import disk
+from tests.support.drifting import write_everywhere
 from tests.support.points import Look, Tree, commit, copy, difference, feed, look, take
 
 
@@ -105,11 +106,7 @@ def test_points_of_every_kind_are_not_taken_for_others(
                 assert made.others() == set(), f"seed {seed}, point {number}"
             assert made.volume.promotable() == Promotable(made.number, made.number * 1_000_000_000)
             # It has not gone blind: what is in any directory is seen.
-            places = [Path(where) for where, _, _ in os.walk(target.path) if ".storagemirror" not in where]
-            places = [place for place in places if place.name != "lost+found"]
-            for place in places:
-                (place / "by somebody").write_text("x")
-            expected = {os.fsencode(place.relative_to(target.path) / "by somebody") for place in places}
+            expected = write_everywhere(target.path)
             assert made.others() == expected, f"seed {seed}"
 
 

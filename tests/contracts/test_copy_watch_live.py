@@ -18,6 +18,7 @@ from storagemirror.fs.target import TargetVolume
 from storagemirror.terms import OrphanPolicy, Rule, Terms
 from tests.cluster.layout import checkout
 from tests.support.disks import disk
+from tests.support.drifting import write_everywhere
 from tests.support.followed import Followed, followed, storm
 from tests.support.trees import write
 
@@ -65,11 +66,7 @@ def test_a_storm_of_everything_raises_no_false_alarm(tmp_path: Path, kind: str) 
             assert made.volume.told == [], f"seed {seed}"
             messages |= set(made.messages)
             # It has not gone blind: what is in any directory is seen.
-            places = [Path(where) for where, _, _ in os.walk(target.path) if ".storagemirror" not in where]
-            places = [place for place in places if place.name != "lost+found"]
-            for place in places:
-                (place / "by somebody").write_text("x")
-            expected = {os.fsencode(place.relative_to(target.path) / "by somebody") for place in places}
+            expected = write_everywhere(target.path)
             assert made.others() == expected, f"seed {seed}"
     assert messages >= CHANGES
 

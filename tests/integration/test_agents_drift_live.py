@@ -13,11 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from storagemirror.contract import Action, Drifted, MirrorOrder, Phase, Problem, ReplicationMode, ReplicationOrder
+from storagemirror.contract import Drifted, MirrorOrder, Phase, ReplicationMode, ReplicationOrder
 from storagemirror.fs.target import TargetVolume
 from tests.support.agents import AgentPair, wait_for
 from tests.support.disks import disk
-from tests.support.drifting import CHANGES, drifted, make, same, start_unwatched, until_drifted, write, write_unseen
+from tests.support.drifting import (
+    CHANGES,
+    drifted,
+    make,
+    promoted_in_doubt,
+    same,
+    start_unwatched,
+    until_drifted,
+    write,
+    write_unseen,
+)
 from tests.support.running import running
 
 ANYTHING_GOES = MirrorOrder(max_delete_percent=100)
@@ -248,17 +258,7 @@ def test_between_two_runs_it_is_told_and_the_next_run_mends_it(pair: AgentPair, 
 def test_a_changed_copy_that_is_promoted_all_the_same_is_in_doubt(pair: AgentPair, tmp_path: Path) -> None:
     """However quickly the order follows the change."""
     with following(pair, tmp_path):
-        pair.source.kill()
-        write_unseen(pair.target.volume)
-        pair.target.give(action=Action.PROMOTE, epoch=2)
-
-        def promoted() -> Problem | None:
-            report = pair.target.report()
-            return report.problem if report is not None and report.phase is Phase.PROMOTED else None
-
-        problem = wait_for(promoted, "it to be promoted in doubt", 10, pair.tell)
-        assert problem is not None
-        assert problem.reason == "TargetInDoubt"
+        problem = promoted_in_doubt(pair)
         assert "somebody else has changed the copy (1 entries, the first: d1/f5)" in problem.message
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from storagemirror.contract import Action, Drifted, MirrorOrder, Phase, Problem, ReplicationOrder
+from storagemirror.contract import Drifted, MirrorOrder, ReplicationOrder
 from storagemirror.fs.journal.others import CHANGED
 from tests.support.agents import AgentPair, wait_for
 from tests.support.disks import disk
-from tests.support.drifting import CHANGES, drifted, same, until_drifted, write, write_unseen
+from tests.support.drifting import CHANGES, drifted, promoted_in_doubt, same, until_drifted, write, write_unseen
 from tests.support.pointpair import POINTS, pointing, until_point
 from tests.support.running import running
 
@@ -177,17 +177,7 @@ def test_agents_that_are_killed_in_the_midst_of_points_raise_no_false_alarm(pair
 def test_a_changed_copy_that_is_promoted_all_the_same_is_in_doubt(pair: AgentPair, tmp_path: Path) -> None:
     """However quickly the order follows the change."""
     with following(pair, tmp_path):
-        pair.source.kill()
-        write_unseen(pair.target.volume)
-        pair.target.give(action=Action.PROMOTE, epoch=2)
-
-        def promoted() -> Problem | None:
-            report = pair.target.report()
-            return report.problem if report is not None and report.phase is Phase.PROMOTED else None
-
-        problem = wait_for(promoted, "it to be promoted in doubt", 10, pair.tell)
-        assert problem is not None
-        assert problem.reason == "TargetInDoubt"
+        problem = promoted_in_doubt(pair)
         assert CHANGED in problem.message
         assert "d1/f5" in problem.message
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from storagemirror.contract import Drifted
+from storagemirror.contract import Action, Drifted, Phase, Problem
 from tests.support.agents import AgentPair, wait_for
 
 _LIMITED = f"echo 0 > /proc/sys/user/max_inotify_instances && exec {sys.executable} -m storagemirror.cli.main agent"
@@ -92,3 +92,28 @@ def same(source: Path, target: Path) -> bool:
     words = ["rsync", "-acniHAX", "--delete", "--exclude=/.storagemirror", "--exclude=/lost+found"]
     done = subprocess.run([*words, f"{source}/", f"{target}/"], check=False, capture_output=True)
     return not done.returncode and not done.stdout
+
+
+def promoted_in_doubt(pair: AgentPair) -> Problem:
+    """Somebody changes the copy of a source that has died, and at once it is promoted: what its agent says of that."""
+    pair.source.kill()
+    write_unseen(pair.target.volume)
+    pair.target.give(action=Action.PROMOTE, epoch=2)
+
+    def promoted() -> Problem | None:
+        report = pair.target.report()
+        return report.problem if report is not None and report.phase is Phase.PROMOTED else None
+
+    problem = wait_for(promoted, "it to be promoted in doubt", 10, pair.tell)
+    assert problem is not None
+    assert problem.reason == "TargetInDoubt"
+    return problem
+
+
+def write_everywhere(root: Path) -> set[bytes]:
+    """A file in each directory that is mirrored; their paths."""
+    places = [Path(where) for where, _, _ in os.walk(root) if ".storagemirror" not in where]
+    places = [place for place in places if place.name != "lost+found"]
+    for place in places:
+        (place / "by somebody").write_text("x")
+    return {os.fsencode(place.relative_to(root) / "by somebody") for place in places}

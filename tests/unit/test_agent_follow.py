@@ -54,6 +54,19 @@ class NoChecks:
         return None
 
 
+class NoRescan:
+    """Nothing is written without an event."""
+
+    def compared(self, started_ns: int) -> None:
+        """Nothing to begin anew."""
+
+    def drained(self, changes: Drained) -> None:
+        """Nothing to remember."""
+
+    def advance(self) -> None:
+        """Nothing to look at."""
+
+
 @dataclass
 class World:
     """A source, its watch and its target, in which time passes only where somebody waits.
@@ -201,7 +214,7 @@ class World:
             return left[0] >= 0
 
         checks = NoChecks(self.done if CompareBy.CHECKSUM in (self.compare, self.remirror) else None)
-        ends = Ends(self, self, self, self, self, checks, self, lambda: self.remirror)
+        ends = Ends(self, self, self, self, self, checks, self, NoRescan(), lambda: self.remirror)
         Following(ends, self.view, self, compare_seconds, self.compare).run(wanted)
 
 
@@ -361,7 +374,7 @@ def test_one_that_is_changed_again_and_again_is_compared_again_after_a_while() -
 
 def test_before_points_nobody_is_to_tell_what_others_change() -> None:
     world = World()
-    ends = Ends(world, world, world, world, world, NoChecks(None), world)
+    ends = Ends(world, world, world, world, world, NoChecks(None), world, NoRescan())
     Following(ends, world.view, world, 600.0).settle_down()
     assert [options.follows for _, options in world.options] == [False]
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storagemirror.agent.drifting import Drifting
-from storagemirror.agent.rescan import NoRescan
 from storagemirror.agent.view import View
 from storagemirror.clock import Clock
 from storagemirror.contract import Capture, CompareBy, Phase, Problem
@@ -134,10 +133,10 @@ class Ends:
     prover: Proves
     checker: Checks
     queueing: Queues
+    rescan: Rescans
+    """Finds what was written without an event."""
     remirror: Callable[[], CompareBy | None] = lambda: None
     """How files are judged after names were dropped, as the order says it."""
-    rescan: Rescans = NoRescan()  # noqa: RUF009 - it holds nothing
-    """Finds what was written without an event."""
 
 
 class Following:

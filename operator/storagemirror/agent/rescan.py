@@ -213,16 +213,3 @@ class Rescan:
                 return True
             path = path.rpartition(b"/")[0]
         return False
-
-
-class NoRescan:
-    """Where there is nothing to find."""
-
-    def compared(self, started_ns: int) -> None:
-        """See `Rescan`."""
-
-    def drained(self, changes: Drained) -> None:
-        """See `Rescan`."""
-
-    def advance(self) -> None:
-        """See `Rescan`."""

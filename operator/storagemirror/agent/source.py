@@ -375,7 +375,7 @@ class SourceAgent:
             rescan = Rescan(
                 volume.tree, selection_of(terms.rules), context.clock, watch.put_back, grain_ns=volume.grain_ns
             )
-            ends = Ends(session, volume, watch, unsettled, self._checks, checker, queueing, self._remirror, rescan)
+            ends = Ends(session, volume, watch, unsettled, self._checks, checker, queueing, rescan, self._remirror)
             follow = Following(ends, self._view, context.clock, context.settings.compare_seconds, order.mirror.compare)
             self._replicate(order, session, follow)
         finally:
