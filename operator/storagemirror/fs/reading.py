@@ -112,6 +112,8 @@ class Footprint:
         """Runs of pages that were not there, from `start` to `end`."""
         at = max(0, (start - begin) // PAGE)
         last = min(len(pages), -(-(end - begin) // PAGE))
+        if pages.count(1, at, last) == last - at:
+            return  # all were there: most often
         while at < last:
             if pages[at] & 1:
                 at += 1
