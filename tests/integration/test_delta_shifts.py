@@ -105,3 +105,24 @@ def test_what_came_of_a_file_that_broke_off_is_not_copied_within_itself(tmp_path
     trees.write(source / "file", b"put in front" + CONTENT)
     mirror(source, target)
     assert trees.differences(source, target) == []
+
+
+def test_a_file_that_was_searched_in_vain_is_sent_whole_for_a_while(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    target.mkdir()
+    contents = [os.urandom(SIZE), os.urandom(SIZE)]
+    contents.append(b"in front" + contents[1])
+    contents.append(b"once more" + contents[2])
+    trees.write(source / "file", contents[0])
+    sent = []
+    with joined(source, target) as pair:
+        pair.mirror()
+        for content in contents[1:3]:
+            # In place, as what is written again and again is.
+            with (source / "file").open("r+b") as file:
+                file.write(content)
+            sent.append(pair.mirror().bytes_sent)
+    assert sent == [SIZE, len(contents[2])]
+    (source / "file").write_bytes(contents[3])
+    assert mirror(source, target).bytes_sent < MIB, "another connection knows nothing of it"
+    assert trees.differences(source, target) == []

@@ -61,6 +61,7 @@ class Deltas:
     inbox: Inbox
     able: bool
     """Whether the target understands deltas."""
+    in_vain: shifts.InVain
     partial: bytes = b""
     """Path of the file of which the target has what came before; empty: of none."""
     partial_size: int = 0
@@ -165,7 +166,7 @@ class Deltas:
         sender.channel.send(m.Delta(number, path, sender.wrong_time(attributes), before.st_size))
         digest, sums = ContentDigest(), xxh3_128()
         try:
-            size = self._pieces(fd, before.st_size, theirs, digest, sums)
+            size = self._pieces(file, theirs, digest, sums)
         except OSError:
             sender.channel.send(m.Drop())
             raise
@@ -173,11 +174,13 @@ class Deltas:
         known = Unsettled(sums.digest() if steady else b"", before, blocks=True)
         sender.end_large(path, attributes, digest, known, settled=steady and not racy)
 
-    def _pieces(self, fd: int, size: int, theirs: _Theirs, digest: ContentDigest, sums: xxh3_128) -> int:
+    def _pieces(self, file: _Open, theirs: _Theirs, digest: ContentDigest, sums: xxh3_128) -> int:
         """Send what differs; the size up to which the file could be read."""
+        fd, size = file.fd, file.found.st_size
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         footprint = self.sender.volume.reading.large(fd, size)
         reader, moved = BlockReader(fd, size, footprint), shifts.Shifts(fd, size, theirs)
+        finds_moved = self.finds_moved and not self.in_vain.lately(file.found.st_ino)
         try:
             for offset in range(0, size, PIECE):
                 piece = reader.read(offset)
@@ -185,7 +188,7 @@ class Deltas:
                 sums.update(piece.sums)
                 known = theirs.sums(offset // BLOCK, blocks_in(piece.length))
                 if piece.sums != known:
-                    if self.finds_moved and piece.content is not None and shifts.all_differ(piece.sums, known):
+                    if finds_moved and piece.content is not None and shifts.all_differ(piece.sums, known):
                         shift = moved.find(offset, offset)
                         if shift:
                             end = self._moved(moved, offset, shift, digest)
@@ -200,6 +203,8 @@ class Deltas:
             return size
         finally:
             footprint.end()
+            if moved.in_vain:
+                self.in_vain.note(file.found.st_ino)
 
     def _moved(self, moved: shifts.Shifts, offset: int, shift: int, digest: ContentDigest) -> int:
         """Send the rest of a file whose content has moved; the size up to which it could be read."""

@@ -7,7 +7,10 @@ not a rolling checksum, which Python has no fast way to compute. Where one is fo
 that place; only if its sum is the target's is the distance believed. From there on the source compares its own bytes,
 moved by the distance, with the sums that it has, and tells the target to copy from its base what is equal.
 
-Bounded: a distance of up to 8 MiB; so many searches in vain and the rest of the file is compared as it lies.
+Bounded: a distance of up to 8 MiB; so many searches in vain and the rest of the file is compared as it lies. A file in
+which blocks stay where they are although those before them differ is written in place, as databases do it, and one that
+was searched in vain is likely to be: neither is searched, or a log that is written over and over would be searched over
+and over.
 """
 
 from __future__ import annotations
@@ -19,13 +22,19 @@ from typing import Protocol
 
 from xxhash import xxh3_128_digest
 
-from storagemirror.fs.blocks import BLOCK, PIECE, SUM, blocks_in, sums_of
+from storagemirror.clock import Clock
+from storagemirror.fs.blocks import BLOCK, PIECE, SUM, ZERO_SUM, blocks_in, sums_of
 
 LIMIT = 8 << 20
 """Bytes by which content may have moved."""
 TRIES = 8
 """Searches in vain, at most, in one file."""
+REST_SECONDS = 600.0
+"""So long a file that was searched in vain is not searched again."""
+_MOST_FILES = 10_000
 _WINDOW = LIMIT + PIECE
+_LOOKS = 4
+"""Places, and the first, at which a block is looked at before anything is searched."""
 LEAST_BLOCKS = 4
 """Where fewer than so many differ, nothing is looked for."""
 
@@ -59,6 +68,24 @@ class Same:
     length: int
 
 
+class InVain:
+    """Files that were searched in vain not long ago, by their inodes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: dict[int, float] = {}
+
+    def note(self, inode: int) -> None:
+        """This one was just now."""
+        if len(self._until) >= _MOST_FILES:
+            self._until.clear()
+        self._until[inode] = self._clock.monotonic() + REST_SECONDS
+
+    def lately(self, inode: int) -> bool:
+        """Whether this one was."""
+        return self._clock.monotonic() < self._until.get(inode, 0.0)
+
+
 class Shifts:
     """Of one file."""
 
@@ -67,6 +94,9 @@ class Shifts:
         self._size = size
         self._known = known
         self._tries = TRIES
+        self._not_before = 0
+        """Where the next search may begin: each one in vain has twice as much left out after it."""
+        self._found = False
         self._buffer = memoryview(bytearray(PIECE))
         self.end = 0
         """Up to where the file could be read."""
@@ -74,7 +104,7 @@ class Shifts:
     def find(self, at: int, start: int) -> int | None:
         """What lies at `at` here should lie at `start` there, and does not: by how many bytes is what follows behind
         where it lies there? OSError."""
-        if self._tries <= 0:
+        if self._tries <= 0 or at < self._not_before or self._stays(at, start):
             return None
         window = os.pread(self._fd, min(_WINDOW, self._size - at), at)
         for there, anchor in self._known.anchors(start, start + LIMIT):
@@ -82,9 +112,30 @@ class Shifts:
                 continue  # it would be found anywhere
             found = window.find(anchor)
             if found >= 0 and self._is_block(at + found, there):
+                self._found = True
                 return at + found - there
+        self._not_before = at + (PIECE << (TRIES - self._tries))
         self._tries -= 1
         return None
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether something was looked for, and nothing was found."""
+        return self._tries < TRIES and not self._found
+
+    def _stays(self, at: int, start: int) -> bool:
+        """Whether some block that comes later lies where it lies there: then what differs was written in place, as
+        databases do again and again, and a search would read much for nothing. Zeros are alike wherever they lie."""
+        first, last = PIECE // BLOCK, min(_WINDOW, self._size - at) // BLOCK - 1
+        for number in sorted({first + part * (last - first) // _LOOKS for part in range(_LOOKS + 1)}):
+            if number < first:
+                break
+            known = self._known.sums(start // BLOCK + number, 1)
+            if not known or known == ZERO_SUM:
+                continue
+            if xxh3_128_digest(os.pread(self._fd, BLOCK, at + number * BLOCK)) == known:
+                return True
+        return False
 
     def _is_block(self, at: int, there: int) -> bool:
         known = self._known.sums(there // BLOCK, 1)

@@ -52,6 +52,7 @@ from storagemirror.sync.requests import Changes, MirrorOptions, MirrorResult
 from storagemirror.sync.resend import resend
 from storagemirror.sync.sender import Sender
 from storagemirror.sync.settler import Settler
+from storagemirror.sync.shifts import InVain
 from storagemirror.sync.sizing import Size, Sizing
 from storagemirror.sync.stream import Stream
 from storagemirror.sync.sums import Summer
@@ -194,9 +195,8 @@ class SourceSession:
         if m.FEATURE_FLAGS in welcome.features:
             through, flagged = welcome.flags_through_ns, welcome.flagged
             self._sender.flagging = Flagging(self._channel.send, self._sender.flush, through, flagged)
-        self._deltas = Deltas(
-            self._sender, self._inbox, m.FEATURE_DELTA in welcome.features, welcome.partial, welcome.partial_size
-        )
+        able, in_vain = m.FEATURE_DELTA in welcome.features, InVain(self._clock)
+        self._deltas = Deltas(self._sender, self._inbox, able, in_vain, welcome.partial, welcome.partial_size)
         threading.Thread(target=self._inbox.run, name="receiver", daemon=True).start()
         self._channel.start_ticking()
 
