@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from storagemirror.contract import Role
 from storagemirror.sync.channel import Channel
-from storagemirror.wire.messages import Ping
+from storagemirror.wire.messages import Mark, Ping
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -71,6 +71,31 @@ def test_a_word_that_waited_on_its_way_takes_nothing_back() -> None:
     channel._learn(Ping(now_ns=START))
     clock.at = stream.heard = 120.0
     channel._learn(Ping(now_ns=START + 8 * SECOND))  # twelve seconds under way
+    assert channel.heard_ns() == START + 20 * SECOND
+
+
+def test_a_clock_that_was_set_back_is_believed() -> None:
+    clock = Hands()
+    stream = Quiet(clock)
+    channel = Channel(Role.TARGET, stream, clock)  # type: ignore[arg-type]
+    channel._learn(Ping(now_ns=START + 3600 * SECOND))
+    clock.at = stream.heard = 101.0
+    channel._learn(Mark(1, START + 3600 * SECOND))  # of before, and sent now
+    channel._learn(Ping(now_ns=START + SECOND))
+    assert channel.heard_ns() == START + SECOND
+    channel._learn(Mark(2, START + SECOND))
+    clock.at, stream.heard = 112.0, 110.0
+    assert channel.heard_ns() == START + 10 * SECOND
+
+
+def test_a_word_that_another_thread_overtook_changes_nothing() -> None:
+    clock = Hands()
+    stream = Quiet(clock)
+    channel = Channel(Role.TARGET, stream, clock)  # type: ignore[arg-type]
+    channel._learn(Ping(now_ns=START))
+    clock.at = stream.heard = 120.0
+    channel._learn(Mark(1, START + 8 * SECOND))
+    channel._learn(Ping(now_ns=START + 8 * SECOND - 1))
     assert channel.heard_ns() == START + 20 * SECOND
 
 

@@ -94,6 +94,9 @@ class World:
     through: str | None = ""
     """Up to when the last one sent everything; None: the agent is new, and does not know."""
 
+    source_ahead: float = 0.0
+    """Seconds by which the clock of the source's node is ahead of all others."""
+
     def __post_init__(self) -> None:
         self.api = FakeApi(lambda: self.clock.moment)
         self.api.put("namespaces", {"metadata": {"name": NAMESPACE}})
@@ -307,7 +310,8 @@ class World:
     def say(self, role: Role, base: str, report: Report) -> None:
         """An agent's heartbeat."""
         meta = {"name": base, "namespace": NAMESPACE, "annotations": {REPORT_ANNOTATION: encode(report)}}
-        spec = {"renewTime": rfc3339(self.clock.now_ns()), "holderIdentity": role.value}
+        ahead = self.source_ahead if role is Role.SOURCE else 0.0
+        spec = {"renewTime": rfc3339(self.clock.now_ns() + int(ahead * 1e9)), "holderIdentity": role.value}
         self.api.put("leases", {"metadata": meta, "spec": spec})
 
     # what can be seen

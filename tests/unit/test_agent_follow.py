@@ -84,8 +84,13 @@ class World:
     kind: str = "ext4"
     reason: str = ""
     drains: int = 0
+    sets_back: dict[int, float] = field(default_factory=dict)
+    """By how many seconds the wall clock is set back, once so many drains were made."""
+    behind: float = 0.0
     drained: int = 0
     """Names that are not settled."""
+    waiting: int = 1
+    """Names that have come while the last ones were sent."""
     compare: CompareBy = CompareBy.SIZE_AND_TIME
     remirror: CompareBy | None = None
 
@@ -105,7 +110,7 @@ class World:
     # the clock
 
     def now_ns(self) -> int:
-        return int(self.now * SECOND)
+        return int((self.now - self.behind) * SECOND)
 
     def monotonic(self) -> float:
         return self.now
@@ -167,6 +172,7 @@ class World:
 
     def drain(self, timeout: float) -> Drained:
         self.drains += 1
+        self.behind += self.sets_back.get(self.drains, 0.0)
         found = self.script.pop(0) if self.script else PAUSE
         if found is PAUSE:
             self.now += timeout
@@ -271,11 +277,33 @@ def test_large_files_that_are_written_all_the_time_are_not_read_all_the_time(
     assert gaps == pytest.approx([gap] * 4)
 
 
+def test_a_large_file_that_is_written_now_and_then_is_read_at_once() -> None:
+    world = World([Drained(), *[FILE] * 5], compares=1 << 30, apply_takes=0.2, waiting=0)
+    world.follow(5)
+    gaps = [after - before for before, after in zip(world.applied, world.applied[1:], strict=False)]
+    assert gaps == pytest.approx([0.2] * 4)
+
+
 def test_the_last_changes_before_the_end_wait_for_nothing() -> None:
     world = World([FILE], compares=MUCH_READ + 1, apply_takes=0.1)
     began = world.now
     world.follow(0)
     assert world.now == pytest.approx(began + 0.1)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3600.0])
+def test_a_clock_that_was_set_back_has_everything_compared_and_is_believed_from_then_on(seconds: float) -> None:
+    world = World([Drained(), FILE, PAUSE, FILE], sets_back={4: seconds})
+    world.follow(6)
+    assert world.done.count("mirror") == 2
+    assert world.drains == 7
+    assert world.view.sight.through_ns == int((world.marks[-1] - seconds) * SECOND)
+
+
+def test_a_clock_that_is_slowed_down_has_nothing_compared() -> None:
+    world = World([Drained()], sets_back=dict.fromkeys(range(2, 20), 0.01))
+    world.follow(18)
+    assert world.done.count("mirror") == 1
 
 
 def test_changes_do_not_wait_for_the_targets_disk() -> None:

@@ -36,9 +36,10 @@ class StillClock:
 
     def __init__(self) -> None:
         self.ns = NOW
+        self.set_by = 0
 
     def now_ns(self) -> int:
-        return self.ns
+        return self.ns + self.set_by
 
     def monotonic(self) -> float:
         return self.ns / SECOND
@@ -101,10 +102,21 @@ def test_the_lag_grows_while_nothing_is_heard_of_the_target(view: View, clock: S
     assert view.report().synced_through == rfc3339(NOW)
 
 
-def test_a_clock_that_was_set_back_makes_no_negative_lag(view: View, clock: StillClock) -> None:
+@pytest.mark.parametrize("by", [-3600, -10, 10, 3600])
+def test_a_clock_that_was_set_changes_no_lag(view: View, clock: StillClock, by: int) -> None:
+    clock.sleep(2)
     view.see(through_ns=NOW)
-    clock.ns -= 10 * SECOND
+    clock.set_by = by * SECOND
+    assert view.report().lag_seconds == 2
+    clock.sleep(7.5)
+    assert view.report().lag_seconds == 9.5
+
+
+def test_what_comes_from_a_clock_that_is_ahead_makes_no_negative_lag(view: View, clock: StillClock) -> None:
+    view.see(through_ns=NOW + 10 * SECOND)
     assert view.report().lag_seconds == 0
+    clock.sleep(3)
+    assert view.report().lag_seconds == 3
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storagemirror.agent.drifting import Drifting
+from storagemirror.agent.setback import SetBack
 from storagemirror.agent.view import View
 from storagemirror.clock import Clock
 from storagemirror.contract import Capture, CompareBy, Phase, Problem
@@ -32,7 +33,7 @@ after one that mended that. The first one is made at once."""
 MUCH_READ = 16 << 20
 REST_SHARE, LONGEST_REST = 2.0, 0.3
 """Where large files are written all the time they would be read all the time. After so many bytes of them were looked
-at in one go, changes wait for so many times what that took, seconds at most."""
+at in one go, and more had changed meanwhile, changes wait for so many times what that took, seconds at most."""
 RETRY_SECONDS = 30.0
 """Entries that the target could not write are tried again after so long, by a full comparison."""
 NETWORK_SECONDS = 60.0
@@ -82,6 +83,8 @@ class Collects(Protocol):
 
     @property
     def names(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
     def drain(self, timeout: float) -> Drained: ...
     def marking(self) -> None: ...
     def settled(self) -> None: ...
@@ -163,6 +166,7 @@ class Following:
         self._rescan = ends.rescan
         self._view = view
         self._clock = clock
+        self._set_back = SetBack(clock)
         self._compare_seconds = compare_seconds
         self._compare_due = 0.0
         self._mended = 0
@@ -265,13 +269,14 @@ class Following:
         # What is missing on another file system than ours was not deleted.
         self._volume.check_identity()
         self._see_capture()
+        self._look_at_the_clock()
         rest = 0.0
         if changes and not changes.whole:
             before = self._session.compared_bytes
             self._session.apply(changes)
             self._dirty = True
             self._see_left()
-            if self._session.compared_bytes - before > MUCH_READ and not settle:
+            if self._session.compared_bytes - before > MUCH_READ and self._unsettled.waiting and not settle:
                 rest = min(REST_SHARE * (self._clock.monotonic() - began), LONGEST_REST)
         if changes.whole or self._clock.monotonic() >= self._compare_due or self._to_mend():
             self._compare(changes if changes.whole else NOTHING)
@@ -283,6 +288,13 @@ class Following:
         self._step_took = self._clock.monotonic() - began
         if rest > 0:
             self._clock.sleep(rest)
+
+    def _look_at_the_clock(self) -> None:
+        """What was remembered with times of a clock that was set back is of no use any more: everything is compared."""
+        back = self._set_back.seconds()
+        if back:
+            log.warning("this node's clock was set back by %.1f s: both sides are compared", back)
+            self._compare_due = self._whole_ns = 0
 
     def _to_mend(self) -> bool:
         """Whether somebody else has changed the target, and it is time to make it equal again."""
@@ -360,7 +372,10 @@ class Following:
             self._compare_due = min(self._compare_due, self._marked + RETRY_SECONDS)
             self._view.see(problem=_entries_failed(failed, first))
             return
-        self._view.see(through_ns=max(through_ns, self._view.sight.through_ns or 0), problem=self._prover.problem)
+        before = self._view.sight.through_ns
+        if before is not None and through_ns < before <= self._clock.now_ns():
+            through_ns = before  # later than now it was said by a clock that has been set back since
+        self._view.see(through_ns=through_ns, problem=self._prover.problem)
 
     def _see_left(self) -> None:
         left = self._session.left

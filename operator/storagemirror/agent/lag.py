@@ -64,6 +64,11 @@ class Unsettled:
         with self._lock:
             return sum(map(len, (self._paths, self._trees, *self._marking)))
 
+    @property
+    def waiting(self) -> int:
+        """How many are not drained yet."""
+        return self._watch.names
+
     def lag_bytes(self) -> int | None:
         """Sizes of all files that changed and are not settled: what has to be sent at most. None: not known.
 

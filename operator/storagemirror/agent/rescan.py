@@ -106,8 +106,9 @@ class Rescan:
 
     def _from(self, since_ns: int) -> None:
         self._since_ns = since_ns
-        self._told = {path: at for path, at in self._told.items() if at >= since_ns}
-        self._trees = {path: at for path, at in self._trees.items() if at >= since_ns}
+        now = self._clock.now_ns()  # what is later was told before the clock was set back
+        self._told = {path: at for path, at in self._told.items() if since_ns <= at <= now}
+        self._trees = {path: at for path, at in self._trees.items() if since_ns <= at <= now}
 
     # -- looking
 

@@ -89,6 +89,8 @@ class View:
         self._changed = threading.Condition()
         self._urgent = True
         self._sight = Sight()
+        self._through_at = 0.0
+        """When `through_ns` was, on the clock that is never set."""
         self._progress: ReportedProgress | None = None
         self._started_at: str | None = None
         self._wire_before = 0
@@ -115,6 +117,10 @@ class View:
         with self._changed:
             before = self._sight
             self._sight = replace(before, **changes)  # type: ignore[arg-type]  # the names are checked by replace
+            through_ns = self._sight.through_ns
+            if through_ns is not None and through_ns != before.through_ns:
+                age = max(0, self._clock.now_ns() - through_ns) / 1e9
+                self._through_at = self._clock.monotonic() - age
             if _worth_telling(before, self._sight):
                 self._urgent = True
                 self._changed.notify_all()
@@ -187,7 +193,7 @@ class View:
     def _lag(self, through_ns: int | None) -> float | None:
         if through_ns is None:
             return None
-        return round(max(0, self._clock.now_ns() - through_ns) / 1e9, 3)
+        return round(max(0.0, self._clock.monotonic() - self._through_at), 3)
 
     # -- Observer
 

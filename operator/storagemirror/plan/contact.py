@@ -64,7 +64,7 @@ def contact_of(view: View, group: int | None = None) -> Contact:
     heard_at, source_time = before.last_contact, before.source_time
     if peer is not None and peer.source_time is not None:
         heard_at, source_time = peer.last_heard, peer.source_time
-    through = before.synced_through
+    through = view.past(before.synced_through)
     for report in (view.last_report(Role.SOURCE), view.last_report(Role.TARGET)):
         through = later(through, report.synced_through if report is not None else None)
     target = heard_report(view, Role.TARGET)

@@ -94,7 +94,7 @@ def copy_point_status(view: View, target: Report | None) -> CopyPointStatus | No
         return CopyPointStatus(promotable=False, reason=found.reason, message=found.message)
     through = later(found.at, _seen_through(view, found.number))
     if before is not None and before.promotable and (before.number, before.at) == (found.number, found.at):
-        through = later(through, before.synced_through)
+        through = later(through, view.past(before.synced_through))
     return CopyPointStatus(
         promotable=True,
         number=found.number,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from storagemirror.api.mirrorpair import Volume
@@ -13,9 +13,14 @@ from storagemirror.contract import Report, Role
 from storagemirror.plan.course import over, returning
 from storagemirror.plan.objects import Claim, Pod
 from storagemirror.plan.observed import AgentSeen, BrokenOrder, Heard, Observed, OrderSeen, Unseen
+from storagemirror.plan.times import read
 from storagemirror.resources import labels
 from storagemirror.resources.names import AgentRef
 from storagemirror.resources.order import Kept
+
+_FRESH_SECONDS = 30.0
+_SET_BACK = timedelta(seconds=60)
+"""What was told later than the last heartbeat was told within this."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,13 @@ class View:
         """The agent's Lease, where there is one."""
         found = self.agent(role).heard
         return found if isinstance(found, Heard) else None
+
+    def past(self, through: str | None) -> str | None:
+        """A time of the source's clock that the status remembers; None where that clock says an earlier one now: it was
+        set back, and what it said before is no measure of what comes after."""
+        heard, then = self.heard(Role.SOURCE), read(through)
+        now = read(heard.renew_time) if heard is not None and heard.silent_for < _FRESH_SECONDS else None
+        return None if then is not None and now is not None and then > now + _SET_BACK else through
 
     def report(self, role: Role) -> Report | None:
         """What the pod that the order means says of itself; None for what an older one left behind."""

@@ -98,7 +98,7 @@ def volume_status(judged: Judged) -> VolumeStatus:
     source = heard_report(view, Role.SOURCE)
     target = heard_report(view, Role.TARGET)
     last = view.last_report(Role.SOURCE)
-    through, mirrored = before.synced_through, before.last_full_mirror
+    through, mirrored = view.past(before.synced_through), view.past(before.last_full_mirror)
     for report in (last, target):
         if report is not None:
             through = later(through, report.synced_through)

@@ -21,6 +21,8 @@ LEAST_SECONDS = 0.1
 GREETING_SECONDS = 30.0
 """Within so long the peer's greeting must have come whole. (It may come as slowly as it likes later: a link may be.)"""
 LAST_WORD_SECONDS = 5.0
+_SET_BACK_NS = 1_000_000_000
+"""The peer's clock was set back when it says so much less than before."""
 GOODBYE_SECONDS = 0.5
 """How long a goodbye may wait for a frame that is being sent, and then for the way to the peer."""
 
@@ -193,6 +195,8 @@ class Channel:
     def _learn(self, event: Event) -> None:
         """What the peer's clock says, where the event tells it."""
         if isinstance(event, (Hello, Ping)) and event.now_ns is not None:
+            if self.peer_ns is not None and event.now_ns < self.peer_ns - _SET_BACK_NS:
+                self._behind_ns = None  # words come in their order: it was set back
             self.peer_ns = event.now_ns
         elif isinstance(event, Mark):
             self.peer_ns = max(self.peer_ns or 0, event.through_ns)

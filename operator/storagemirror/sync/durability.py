@@ -69,7 +69,7 @@ class Durability:
             self._applier.changed = False
             self._begin_syncing(ended)
             return
-        if self._through_ns - self._remembered_ns >= REMEMBER_NS:
+        if abs(self._through_ns - self._remembered_ns) >= REMEMBER_NS:
             self._remember()
         ended()
 
@@ -82,7 +82,7 @@ class Durability:
         """A point was applied, and all is on the disk: the volume remembers that, and up to when it has everything.
         Raises as `end_mark`."""
         self._applier.changed = True
-        self.begin_mark(max(through_ns, self._through_ns), lambda: None)
+        self.begin_mark(through_ns, lambda: None)
         self.end_mark()
 
     def maybe_checkpoint(self) -> None:
@@ -97,14 +97,14 @@ class Durability:
     def finish(self) -> None:
         """The session is over: leave all in order."""
         if not self._written:
-            if self._through_ns > self._remembered_ns:
+            if self._through_ns != self._remembered_ns:
                 self._remember()
             return
         self._end_syncing()
         if self._applier.changed or self._volume.unsynced:
             self._begin_syncing(lambda: None)
             self._end_syncing()
-        elif self._through_ns > self._remembered_ns:
+        elif self._through_ns != self._remembered_ns:
             self._remember()
         if self._marker.open and self._volume.distrust_after_ns is None:
             self._write(msgspec.structs.replace(self._marker, open=False))

@@ -150,9 +150,8 @@ def _settle(volume: TargetVolume, expect: Expectation, drained: Settled) -> Sett
         )
     if not volume.journal.settle(apply=apply) or held is None:
         return drained
-    through = max(held.at_ns, drained.through_ns or 0)
-    volume.remember(through)
-    return dataclasses.replace(drained, through_ns=through)
+    volume.remember(held.at_ns)
+    return dataclasses.replace(drained, through_ns=held.at_ns)
 
 
 def finish_point(volume: TargetVolume, expect: Expectation) -> bool:

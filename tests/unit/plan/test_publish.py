@@ -90,6 +90,20 @@ def test_what_was_safe_stays_safe_when_a_new_agent_knows_nothing_yet() -> None:
     assert "lagSeconds" not in world.status()
 
 
+def test_what_a_clock_said_that_was_set_back_since_is_not_kept() -> None:
+    world = quiet_pair()
+    world.source_ahead = 3600
+    say(world, at=150, synced_through=at(150 + 3600), mirrored_at=at(150 + 3600), lag_seconds=0.0)
+    assert world.status()["syncedThrough"] == at(150 + 3600)
+    world.source_ahead = 0
+    say(world, at=160, synced_through=at(160), mirrored_at=at(160), lag_seconds=0.0)
+    say(world, at=195, synced_through=at(195), mirrored_at=at(160), lag_seconds=0.0)
+    assert world.status()["syncedThrough"] == at(195)
+    assert world.status()["volumes"][0]["lastFullMirror"] == at(160)
+    say(world, at=200, phase=Phase.CONNECTING, mirrored_at=None, peer_connected=False)
+    assert world.status()["syncedThrough"] == at(195)
+
+
 def test_a_report_of_an_older_number_is_not_heard() -> None:
     world = quiet_pair()
     base = world.agents(Role.SOURCE)[0]["metadata"]["name"].rpartition("-")[0]
