@@ -225,11 +225,11 @@ def test_a_directory_that_becomes_a_symlink_while_it_is_read_leads_nowhere(tmp_p
     assert not list(target.rglob("secret"))
 
 
-def test_files_that_change_grow_shrink_and_vanish_while_they_are_read_are_right_in_the_end(tmp_path: Path) -> None:
+def test_files_that_change_or_are_renamed_over_while_they_are_read_are_right_in_the_end(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     trees.many(source / "still", 100)
     target.mkdir()
-    for name in ("small", "large", "gone"):
+    for name in ("small", "large", "gone", "replaced"):
         trees.write(source / name, b"0" * 500_000)
     stop = threading.Event()
 
@@ -242,6 +242,8 @@ def test_files_that_change_grow_shrink_and_vanish_while_they_are_read_are_right_
             with contextlib.suppress(FileNotFoundError):
                 (source / "gone").unlink()
             (source / "gone").write_bytes(b"g" * 400_000)
+            (source / "other").write_bytes(b"%d" % (number % 10) * 3_000_000)
+            (source / "other").replace(source / "replaced")
 
     thread = threading.Thread(target=move)
     thread.start()
