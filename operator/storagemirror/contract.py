@@ -534,6 +534,17 @@ class Drifted(_Wire, frozen=True, kw_only=True):
     """Target: why not all of that is seen at once: a CamelCase word, `: `, a text. Empty: it is."""
 
 
+class Missed(_Wire, frozen=True, kw_only=True):
+    """Source: files that its latest full comparison found changed, although neither an event nor a look at the ctimes
+    had named them since the one before. They were sent then."""
+
+    at: str = ""
+    """When that comparison ended, on the agent's clock; empty where nothing was found."""
+    count: int = 0
+    first: tuple[str, ...] = ()
+    """The first names, printable; at most 16."""
+
+
 class KeptAside(_Wire, frozen=True, kw_only=True):
     """Target of a restore: what was found on the volume that the live side does not know of, and kept."""
 
@@ -637,6 +648,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     drifted: Drifted | None = None
     """Source: None: no comparison could tell yet. Target: None: its copy is not kept by points, or not for long enough
     to say that nobody else writes it."""
+    missed: Missed | None = None
+    """Source only; None: no comparison could tell yet."""
     problem: Problem | None = None
     progress: Progress | None = None
     mirrored_at: str | None = None

@@ -13,6 +13,7 @@ from storagemirror.contract import (
     REPORT_ANNOTATION,
     Drifted,
     Freezing,
+    Missed,
     Order,
     Phase,
     PointsMade,
@@ -89,6 +90,8 @@ class World:
     """What source agents found changed on the target."""
     watched: Drifted | None = None
     """What target agents saw changed."""
+    missed: Missed | None = None
+    """What source agents found that nothing had named."""
     queue: Queued | None = None
     """What source agents say that waits."""
     through: str | None = ""
@@ -280,6 +283,7 @@ class World:
         if role is Role.TARGET:
             return Report(phase=Phase.REPLICATING, peer_connected=True, drifted=self.watched, **common)
         common |= {"freezing": self.freezing, "points": self.points, "drifted": self.drifted, "queue": self.queue}
+        common |= {"missed": self.missed}
         if order.peer is None:
             return Report(phase=Phase.CONNECTING, **common)
         whole: dict[str, Any] = {

@@ -8,7 +8,7 @@ import pytest
 
 from storagemirror.agent.drifting import Drifting
 from storagemirror.agent.view import View
-from storagemirror.contract import Drifted
+from storagemirror.contract import Drifted, Missed
 from storagemirror.sync.changes import Drained
 from storagemirror.sync.requests import MirrorResult
 
@@ -46,11 +46,23 @@ class World:
         self.drifting.compared(result, unsent)
         return since
 
+    def find_late(self, *found: bytes) -> None:
+        """A comparison that finds these, changed on the source some time before it."""
+        since = self.drifting.since(trusted=True)
+        began = self.clock.now_ns()
+        self.clock.sleep(1.0)
+        result = MirrorResult(began, self.clock.now_ns(), 9, 9, late_first=found if since is not None else ())
+        self.drifting.compared(result, NOTHING)
+
     def settled(self) -> None:
         self.compare()
         self.drifting.drained(NOTHING)
         self.drifting.marking()
         self.drifting.marked(whole=True)
+
+    @property
+    def missed(self) -> Missed | None:
+        return self.view.sight.missed
 
     @property
     def told(self) -> Drifted | None:
@@ -134,3 +146,68 @@ def test_a_clock_that_was_set_leaves_nothing_to_say(by: float, during: bool) -> 
         assert world.compare(b"a") is None
     world.drifting.drained(NOTHING)
     assert world.told is None
+
+
+# -- what nothing had named
+
+
+def test_a_late_file_that_nothing_named_was_missed() -> None:
+    world = World()
+    world.settled()
+    world.find_late(b"a", b"b\xff")
+    assert world.missed is None or world.missed.count == 0, "the watch has not been asked yet"
+    world.drifting.drained(NOTHING)
+    assert world.missed is not None
+    assert world.missed.count == 2
+    assert world.missed.first == ("a", r"b\xff")
+    assert world.missed.at
+    assert world.told == Drifted(), "that is no change of the target"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", ["path", "tree", "rename"])
+def test_what_was_named_at_any_time_was_not_missed(when: str, how: str) -> None:
+    named = {
+        "path": Drained(paths=frozenset({b"d/a"})),
+        "tree": Drained(trees=frozenset({b"d"})),
+        "rename": Drained(renames=((b"x", b"d/a"),)),
+    }[how]
+    world = World()
+    world.settled()
+    if when == "before":
+        world.drifting.drained(named)
+    world.find_late(b"d/a")
+    world.drifting.drained(named if when == "after" else NOTHING)
+    assert world.missed == Missed()
+
+
+def test_names_of_long_ago_hide_nothing() -> None:
+    world = World()
+    world.settled()
+    world.drifting.drained(Drained(paths=frozenset({b"a"})))
+    for _ in range(2):
+        world.settled()
+    world.find_late(b"a")
+    world.drifting.drained(NOTHING)
+    assert world.missed is not None
+    assert world.missed.count == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_where_everything_was_named_nothing_was_missed(when: str) -> None:
+    world = World()
+    world.settled()
+    if when == "before":
+        world.drifting.drained(Drained(trees=frozenset({b""})))
+    world.find_late(b"a")
+    world.drifting.drained(Drained(trees=frozenset({b""})) if when == "after" else NOTHING)
+    assert not (world.missed and world.missed.count)
+
+
+def test_the_next_comparison_has_another_word() -> None:
+    world = World()
+    world.settled()
+    world.find_late(b"a")
+    world.drifting.drained(NOTHING)
+    world.settled()
+    assert world.missed == Missed()

@@ -1,4 +1,5 @@
-"""What full comparisons find that was changed on the target, and not by us (`storagemirror.sync.drift`).
+"""What full comparisons find that was changed on the target, and not by us, and what was changed on the source and not
+named (`storagemirror.sync.drift`).
 
 A finding is told only once the watch has been asked what happened on the source during the comparison: a directory that
 was moved then has old change times in it. Nothing is said of the first comparison of a connection, nor where change
@@ -12,7 +13,7 @@ import logging
 from storagemirror.agent.named import Named
 from storagemirror.agent.view import View
 from storagemirror.clock import Clock, rfc3339
-from storagemirror.contract import Drifted
+from storagemirror.contract import Drifted, Missed
 from storagemirror.entry import brief
 from storagemirror.sync.changes import Drained
 from storagemirror.sync.requests import MirrorResult
@@ -40,6 +41,8 @@ class Drifting:
         self._found: tuple[MirrorResult, Drained] | None = None
         """What is not told yet, and what the watch had told before that was not sent yet."""
         self._judging = False
+        self._named, self._named_before = Named(), Named()
+        """What was named since the latest comparison began, and since the one before it."""
 
     def since(self, *, trusted: bool) -> int | None:
         """For the next comparison; None: it cannot tell. `trusted`: change times are, and changes are named."""
@@ -50,11 +53,13 @@ class Drifting:
         """A full comparison has ended. `unsent`: what the watch had told before, and is not sent yet. `told`: the
         target has told meanwhile what was changed there."""
         self._judging = self._judging and not told
+        self._named, self._named_before = Named(), self._named
         self._compared = result.started_ns, self._ahead()
         self._found = (result, unsent) if self._judging else None
 
     def drained(self, changes: Drained) -> None:
         """What the watch has told since it ended; before anything else is done about it."""
+        self._named.note(changes)
         found, self._found = self._found, None
         if found is None:
             return
@@ -74,7 +79,21 @@ class Drifting:
                 "%d entries of the target were changed there, not by us, and were made equal again; the first: %s",
                 *(count, ", ".join(told.first[:3])),
             )
-        self._view.see(drifted=told)
+        self._view.see(drifted=told, missed=self._missed(result, named))
+
+    def _missed(self, result: MirrorResult, named: Named) -> Missed:
+        """What the source had changed without a word."""
+        if self._named_before.everything:
+            return Missed()
+        paths = [path for path in result.late_first if not (named.has(path) or self._named_before.has(path))]
+        if not paths:
+            return Missed()
+        first = tuple(map(brief, paths[:FIRST_NAMES]))
+        log.warning(
+            "%d files had been changed without a word, and were sent by a full comparison; the first: %s",
+            *(len(paths), ", ".join(first[:3])),
+        )
+        return Missed(at=rfc3339(result.ended_ns), count=len(paths), first=first)
 
     def marking(self) -> None:
         """A mark is begun for what was sent up to now; one at a time."""

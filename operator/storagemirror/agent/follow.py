@@ -34,6 +34,8 @@ MUCH_READ = 16 << 20
 REST_SHARE, LONGEST_REST = 2.0, 0.3
 """Where large files are written all the time they would be read all the time. After so many bytes of them were looked
 at in one go, and more had changed meanwhile, changes wait for so many times what that took, seconds at most."""
+LATE_SHARE = 0.1
+"""A change is late that was not named within so much of the time between two full comparisons."""
 RETRY_SECONDS = 30.0
 """Entries that the target could not write are tried again after so long, by a full comparison."""
 NETWORK_SECONDS = 60.0
@@ -174,6 +176,8 @@ class Following:
         self._mend_due = 0.0
         self._follows = False
         """Changes follow as they come: no points are made."""
+        self._once = False
+        """A run: what is due, and nothing between."""
         self._whole_ns = 0
         self._marked = 0.0
         self._marking: int | None = None
@@ -205,7 +209,7 @@ class Following:
     def once(self) -> bool:
         """A run: everything that the source holds now is compared, sent and made durable; True then. Raises as
         `run`."""
-        self._follows = True
+        self._follows = self._once = True
         before = self._drain(0.0)
         self._prover.note(before)
         if self._view.sight.mirrored_ns is None:
@@ -320,8 +324,10 @@ class Following:
         disturbed = self._session.disturbed
         mends, self._mended = disturbed > self._mended, disturbed
         since = self._drifting.since(trusted=named and not network and not mends)
+        # What was not named until now may still be found by its ctime. In runs nothing is sent by name.
+        late_ns = 0 if self._once else self._clock.now_ns() - round(LATE_SHARE * self._compare_seconds * 1e9)
         result = self._session.mirror(
-            MirrorOptions(self._by, sync_source=True, settled_ns=since, follows=self._follows)
+            MirrorOptions(self._by, sync_source=True, settled_ns=since, late_before_ns=late_ns, follows=self._follows)
         )
         self._drifting.compared(result, unsent, told=self._session.disturbed > disturbed)
         self._rescan.compared(result.started_ns)

@@ -16,6 +16,7 @@ from storagemirror.contract import (
     Drifted,
     Freezing,
     KeptAside,
+    Missed,
     NotKept,
     Order,
     PeerSeen,
@@ -56,6 +57,7 @@ class Sight:
     verification: Verification | None = None
     run: RunDone | None = None
     drifted: Drifted | None = None
+    missed: Missed | None = None
     mirrored_ns: int | None = None
     through_ns: int | None = None
     capture: Capture | None = None
@@ -167,6 +169,7 @@ class View:
                 verification=sight.verification,
                 run=sight.run,
                 drifted=drifted or sight.drifted,
+                missed=sight.missed,
                 problem=_cut(sight.problem),
                 progress=self._progress if sight.phase is Phase.MIRRORING else None,
                 mirrored_at=_time(sight.mirrored_ns),
@@ -279,6 +282,7 @@ def _worth_telling(before: Sight, now: Sight) -> bool:
         or before.verification != now.verification
         or before.run != now.run
         or before.drifted != now.drifted
+        or before.missed != now.missed
         or before.peer_connected != now.peer_connected
         or before.capture is not now.capture
         or before.freezing != now.freezing

@@ -18,7 +18,7 @@ REASON = r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
 
 
 class ConditionType(StrEnum):
-    """What conditions speak of. For all but Reconciling, Stalled, Held, Drifted and QueueAlert, True is
+    """What conditions speak of. For all but Reconciling, Stalled, Held, Drifted, ChangesMissed and QueueAlert, True is
     good."""
 
     READY = "Ready"
@@ -52,6 +52,8 @@ class ConditionType(StrEnum):
     """The copy is a point in time of the source, as a power cut would leave it."""
     DRIFTED = "Drifted"
     """Somebody else has changed the copy (only where that was ever found)."""
+    CHANGES_MISSED = "ChangesMissed"
+    """Something was changed on the source without a word (only where that was ever found)."""
     QUEUE_ALERT = "QueueAlert"
     """So much waits for the target that somebody should look (only where the source's agent has said how much)."""
     ON_SCHEDULE = "OnSchedule"
@@ -60,7 +62,15 @@ class ConditionType(StrEnum):
     """The last verification found both sides equal (only where the pair asks for some)."""
 
 
-BAD_WHEN_TRUE = frozenset({ConditionType.STALLED, ConditionType.HELD, ConditionType.DRIFTED, ConditionType.QUEUE_ALERT})
+BAD_WHEN_TRUE = frozenset(
+    {
+        ConditionType.STALLED,
+        ConditionType.HELD,
+        ConditionType.DRIFTED,
+        ConditionType.CHANGES_MISSED,
+        ConditionType.QUEUE_ALERT,
+    }
+)
 
 
 class ConditionStatus(StrEnum):

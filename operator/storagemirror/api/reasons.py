@@ -144,6 +144,8 @@ class Reason(StrEnum):
     RUN_INCOMPLETE = "RunIncomplete"
     RUN_WAITS = "RunWaits"
     SCHEDULE_INVALID = "ScheduleInvalid"
+    SOURCE_CHANGED_UNSEEN = "SourceChangedUnseen"
+    EVERYTHING_SEEN = "EverythingSeen"
     TARGET_CHANGED = "TargetChanged"
     TARGET_UNCHANGED = "TargetUnchanged"
     TARGET_UNWATCHED = "TargetUnwatched"
@@ -377,6 +379,8 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.QUEUE_FULL: "A larger spec.replication.queue.memory or disk holds more. Look at the disk of the "
         "source's node, too.",
         Reason.QUEUE_LOST: "What was queued is read anew. Look at the disk of the source's node.",
+        Reason.SOURCE_CHANGED_UNSEEN: "They were sent. Who writes through memory maps or libaio in a volume of many "
+        "files is found late; docs/capture.md says how late. Where nobody does, it is a defect of ours: tell us.",
         Reason.TARGET_CHANGED: "The copy is made equal to the source again. Look for who writes it: a pod that mounts "
         "the target claim, or somebody on its node.",
         Reason.TARGET_UNWATCHED: "WatchLimit: raise fs.inotify.max_user_watches and max_user_instances on the target's "

@@ -34,6 +34,8 @@ CONDITION_MEANINGS = {
     ConditionType.CRASH_CONSISTENT: "The copy is a point in time of the source, as a power cut would leave it.",
     ConditionType.DRIFTED: "Somebody else has changed the copy: seen as it happened, or, where it cannot be watched, "
     "by the latest full comparison (only where that was ever found, or cannot be seen).",
+    ConditionType.CHANGES_MISSED: "The latest full comparison found files that were changed on the source although "
+    "nothing had named them: they were late on the copy (only where that was ever found).",
     ConditionType.QUEUE_ALERT: "So much waits at the source for the target (spec.replication.queue) that somebody "
     "should look, or names were dropped.",
     ConditionType.ON_SCHEDULE: "Every run that was due was done, and whole, or is going on (only with "

@@ -146,6 +146,19 @@ class DriftStatus(ApiModel):
     )
 
 
+class MissedStatus(ApiModel):
+    """What was changed on the source without a word."""
+
+    last_time: Time | None = Field(default=None, description="When a full comparison found some last.")
+    count: Count = Field(default=0, description="How many files the latest full comparison found; they were sent.")
+    first: tuple[Word, ...] = Field(
+        default=(),
+        max_length=16,
+        description="The first names, relative to the volume, each cut at 256 characters.",
+        json_schema_extra=ATOMIC,
+    )
+
+
 class Writer(ApiModel):
     """A pod that may write a side's volumes: it was seen mounting a claim of it, and its end is not proven."""
 
@@ -204,6 +217,11 @@ class VolumeStatus(ApiModel):
         default=None,
         description="What was changed on the target by somebody else; it is made equal again. Absent: nothing that is "
         "known.",
+    )
+    missed: MissedStatus | None = Field(
+        default=None,
+        description="Live: files that were changed on the source and that nothing had named until a full comparison "
+        "found them: they were late on the copy. Absent: none was ever found.",
     )
     copy_point: CopyPointStatus | None = Field(
         default=None,

@@ -279,6 +279,16 @@ def drifted(whole: Whole) -> Told:
     return Told(TRUE, Reason.TARGET_CHANGED, f"Entries that somebody else has changed on the copy: {'; '.join(parts)}.")
 
 
+def changes_missed(whole: Whole) -> Told:
+    """Of the volumes of which something was changed without a word; only where there are some."""
+    found = [(v.name, v.missed) for v in whole.volumes if v.missed is not None and v.missed.count]
+    if not found:
+        return Told(FALSE, Reason.EVERYTHING_SEEN, "")
+    parts = [f"Volume {name}: {missed.count} ({_first(missed.first)})" for name, missed in found]
+    text = "Files that were changed and that nothing had named until a full comparison found them"
+    return Told(TRUE, Reason.SOURCE_CHANGED_UNSEEN, f"{text}: {'; '.join(parts)}.")
+
+
 def queue_alert(whole: Whole) -> Told:
     """Of the volumes whose source's agent has said what waits."""
     found = [(v.name, v.queue) for v in whole.volumes if v.queue is not None]
@@ -316,6 +326,7 @@ SOMETIMES = ONLY_WITH_SIDES | {
     ConditionType.VERIFIED,
     ConditionType.ON_SCHEDULE,
     ConditionType.DRIFTED,
+    ConditionType.CHANGES_MISSED,
     ConditionType.QUEUE_ALERT,
 }
 """Conditions that not every pair has."""
@@ -334,6 +345,8 @@ def conditions(whole: Whole, before: Sequence[Condition], *, generation: int) ->
         told.append((ConditionType.ON_SCHEDULE, on_schedule(whole)))
     if any(v.drift is not None for v in whole.volumes):
         told.append((ConditionType.DRIFTED, drifted(whole)))
+    if any(v.missed is not None for v in whole.volumes):
+        told.append((ConditionType.CHANGES_MISSED, changes_missed(whole)))
     if any(v.queue is not None for v in whole.volumes):
         told.append((ConditionType.QUEUE_ALERT, queue_alert(whole)))
     found = tuple(before)

@@ -186,6 +186,19 @@ def _drift_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
     return found
 
 
+def _missed_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
+    """A warning for each comparison that found what nothing had named."""
+    before = {v.name: v.missed for v in old.volumes}
+    found = []
+    for volume in new.volumes:
+        now, last = volume.missed, before.get(volume.name)
+        if now is None or not now.count or (last is not None and last.last_time == now.last_time):
+            continue
+        text = f"Volume {volume.name}: {now.count} files were changed and late on the copy, as nothing had named them: "
+        found.append(Note(EventType.WARNING, Reason.SOURCE_CHANGED_UNSEEN, text + ", ".join(now.first[:3])))
+    return found
+
+
 _OPERATION_WARNINGS = (
     OperationPhase.FENCING,
     OperationPhase.ROLLING_BACK,
@@ -206,7 +219,7 @@ def _operation_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]
     return [Note(kind, _phase_reason(now), f"{now.kind} {now.name}: {now.phase}: {text}")]
 
 
-_TELLERS = (_operation_notes, _verify_notes, _run_notes, _drift_notes)
+_TELLERS = (_operation_notes, _verify_notes, _run_notes, _drift_notes, _missed_notes)
 
 
 def request_note(old: FailoverStatus | RestoreStatus, new: FailoverStatus | RestoreStatus) -> Note | None:

@@ -92,6 +92,7 @@ class View:
             "verify": None,
             "run": None,
             "drift": None,
+            "missed": None,
             "queue": None,
             "copy_point": None,
         }

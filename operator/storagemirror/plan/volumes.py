@@ -13,6 +13,7 @@ from storagemirror.api.status import (
     DriftStatus,
     Hold,
     LeftAlone,
+    MissedStatus,
     NotKept,
     Phase,
     Problem,
@@ -122,6 +123,7 @@ def volume_status(judged: Judged) -> VolumeStatus:
         verify=_verify(view, source),
         run=run_status(view, source),
         drift=_drift(view, source, target),
+        missed=_missed(view, source),
         left_alone=_left_alone(source) if source is not None else before.left_alone,
         last_contact=heard_at,
         source_time=source_time,
@@ -154,6 +156,15 @@ def _drift(view: View, source: Report | None, target: Report | None) -> DriftSta
         return before
     last = found.at or (before.last_time if before is not None else None)
     return DriftStatus(last_time=last, count=found.count, first=found.first[:16], unwatched=found.unwatched or None)
+
+
+def _missed(view: View, source: Report | None) -> MissedStatus | None:
+    """As the latest comparison that could tell has found; kept until there is another word."""
+    before, found = view.before.missed, source.missed if source is not None else None
+    if found is None or (before is None and not found.count):
+        return before
+    last = found.at or (before.last_time if before is not None else None)
+    return MissedStatus(last_time=last, count=found.count, first=found.first[:16])
 
 
 def _compared(source: Report | None) -> Drifted | None:

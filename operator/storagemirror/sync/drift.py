@@ -4,11 +4,15 @@ A full comparison finds what differs, not which side changed. The source's chang
 older than the beginning of a full comparison that was made durable was on the target, as it still is here. If it
 differs now, the target was changed. Nobody can set a ctime; the clock that gives it can be set, so whoever judges must
 know that it was not.
+
+What the source has changed since, on the other hand, should have been sent: by name, as it changed. A file of which
+that was some time ago and that differs all the same is *late*: whoever knows what was named can tell what was missed.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 
 from storagemirror.fs.source import SourceDirectory
@@ -30,6 +34,10 @@ class Drift:
     paths: list[bytes] = field(default_factory=list)
     """Of what differs although the source has not changed; the first `REMEMBERED`."""
     count: int = 0
+    late_before_ns: int = 0
+    """What the source changed after this may still be on its way."""
+    late: list[bytes] = field(default_factory=list)
+    """Files that differ and were changed on the source between; the first `REMEMBERED`."""
 
     def consider(self, directory: SourceDirectory, decision: Decision, path: bytes) -> None:
         """Something differs at `path`, a name in `directory`, and is about to be made equal."""
@@ -37,11 +45,19 @@ class Drift:
             changed = self._changed_ns(directory, decision)
         except OSError:
             return  # it goes just now
-        if changed is None or changed >= self.settled_ns - MARGIN_NS:
+        if changed is None:
+            return
+        if changed >= self.settled_ns - MARGIN_NS:
+            if self._is_file(decision) and changed < self.late_before_ns and len(self.late) < REMEMBERED:
+                self.late.append(path)
             return
         self.count += 1
         if len(self.paths) < REMEMBERED:
             self.paths.append(path)
+
+    @staticmethod
+    def _is_file(decision: Decision) -> bool:
+        return decision.source is not None and stat.S_ISREG(decision.source.mode)
 
     def _changed_ns(self, directory: SourceDirectory, decision: Decision) -> int | None:
         """When the source changed there last, at the latest; None: that says nothing."""

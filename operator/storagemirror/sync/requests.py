@@ -42,6 +42,8 @@ class MirrorOptions:
     settled_ns: int | None = None
     """When the last full comparison began whose end is durable on the target: what differs although the source has not
     changed it since was changed there, and is told. None: nothing is told."""
+    late_before_ns: int = 0
+    """With `settled_ns`: files that differ and that the source changed between the two are told as late."""
     follows: bool = False
     """Changes follow as they come: the target shall tell what somebody else changes there (`SourceSession.disturbed`).
     """
@@ -82,6 +84,8 @@ class MirrorResult:
     """Entries that differed although the source has not changed them since `MirrorOptions.settled_ns`."""
     drifted_first: tuple[bytes, ...] = ()
     """Paths of these; see `storagemirror.sync.drift`."""
+    late_first: tuple[bytes, ...] = ()
+    """Files that differed and that the source had changed before `MirrorOptions.late_before_ns`."""
     moved_aside: int = 0
     """Entries that only the target had, moved to `.storagemirror/orphans/`."""
 

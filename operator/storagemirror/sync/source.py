@@ -341,6 +341,7 @@ class SourceSession:
             differing=differing,
             drifted=drift.count if drift is not None else 0,
             drifted_first=tuple(drift.paths) if drift is not None else (),
+            late_first=tuple(drift.late) if drift is not None else (),
         )
 
     def _drift(self, options: MirrorOptions) -> Drift | None:
@@ -348,7 +349,7 @@ class SourceSession:
             return None
         terms = self._hello.terms
         exact = terms.orphans is OrphanPolicy.DELETE and not terms.keeps and not terms.older_than_seconds
-        return Drift(options.settled_ns, deletions=exact)
+        return Drift(options.settled_ns, exact, late_before_ns=options.late_before_ns)
 
     def apply(self, changes: Changes) -> None:
         """Bring the target up to what the source is now at the paths named. Returns once it is sent; `mark` waits.
