@@ -10,6 +10,7 @@ import pytest
 from storagemirror.agent.follow import (
     DISTURBED_SHARE,
     IDLE_SECONDS,
+    LATE_SHARE,
     LONGEST_REST,
     MARK_SECONDS,
     MUCH_READ,
@@ -219,9 +220,12 @@ class World:
             left[0] -= 1
             return left[0] >= 0
 
+        self.following(compare_seconds).run(wanted)
+
+    def following(self, compare_seconds: float = 600.0) -> Following:
         checks = NoChecks(self.done if CompareBy.CHECKSUM in (self.compare, self.remirror) else None)
         ends = Ends(self, self, self, self, self, checks, self, NoRescan(), lambda: self.remirror)
-        Following(ends, self.view, self, compare_seconds, self.compare).run(wanted)
+        return Following(ends, self.view, self, compare_seconds, self.compare)
 
 
 def test_it_replicates_only_after_a_mirror_and_a_mark() -> None:
@@ -385,6 +389,19 @@ def test_a_target_that_somebody_else_has_changed_is_compared_at_once() -> None:
     assert [round(at - began) for at, _ in world.options] == [0, 21]
     assert all(options.follows for _, options in world.options), "the target shall tell the next one too"
     assert world.options[1][1].settled_ns is None, "what its watch has seen the target tells, and by name"
+
+
+def test_what_is_late_is_asked_for_where_changes_follow_and_not_in_runs() -> None:
+    world = World()
+    follow = world.following(compare_seconds=20.0)
+    assert follow.once()
+    left = iter(range(30))
+    follow.run(lambda: next(left, None) is not None)
+    (_, in_a_run), *others = world.options
+    assert in_a_run.late_before_ns == 0
+    assert len(others) > 1
+    for at, options in others:
+        assert options.late_before_ns == int((at - LATE_SHARE * 20.0) * SECOND)
 
 
 def test_one_that_is_changed_again_and_again_is_compared_again_after_a_while() -> None:

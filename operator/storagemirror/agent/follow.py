@@ -199,7 +199,7 @@ class Following:
     def settle_down(self, *, follows: bool = False) -> int:
         """Mirror, and send what changed meanwhile; when the mirror began, in nanoseconds since the Unix epoch.
         `follows`: no points come after that."""
-        self._follows = follows
+        self._follows, self._once = follows, False
         self._begin()
         self._compare()
         self.settle()
