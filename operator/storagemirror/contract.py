@@ -659,6 +659,8 @@ class Report(_Wire, frozen=True, kw_only=True):
     lag_seconds: float | None = None
     lag_bytes: int | None = None
     capture: Capture | None = None
+    capture_why: str = ""
+    """Why it is no better one, and what to do about it. Empty: there is nothing to say."""
     not_kept: tuple[NotKept, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     """Source only: since its last full comparison began."""

@@ -362,6 +362,7 @@ def test_where_no_watches_are_to_be_had_a_proof_goes_by_times(pair: AgentPair) -
     pair.introduce()
     pair.until(Phase.REPLICATING)
     assert report(pair).capture is Capture.SCAN
+    assert "max_user" in report(pair).capture_why, "it says why, and what to do"
     time.sleep(2.5)
     victim = pair.target.volume / "d0/sub/f0"
     tamper(victim, b"x" * victim.stat().st_size)

@@ -11,6 +11,7 @@ from storagemirror.clock import rfc3339
 from storagemirror.contract import (
     ORDER_KEY,
     REPORT_ANNOTATION,
+    Capture,
     Drifted,
     Freezing,
     Missed,
@@ -90,6 +91,8 @@ class World:
     """What source agents found changed on the target."""
     watched: Drifted | None = None
     """What target agents saw changed."""
+    capture: tuple[Capture, str] | None = None
+    """How source agents say that they see changes, and why no better."""
     missed: Missed | None = None
     """What source agents found that nothing had named."""
     queue: Queued | None = None
@@ -284,6 +287,8 @@ class World:
             return Report(phase=Phase.REPLICATING, peer_connected=True, drifted=self.watched, **common)
         common |= {"freezing": self.freezing, "points": self.points, "drifted": self.drifted, "queue": self.queue}
         common |= {"missed": self.missed}
+        if self.capture is not None:
+            common |= {"capture": self.capture[0], "capture_why": self.capture[1]}
         if order.peer is None:
             return Report(phase=Phase.CONNECTING, **common)
         whole: dict[str, Any] = {

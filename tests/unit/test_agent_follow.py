@@ -508,6 +508,7 @@ def test_scanning_is_told_as_the_way_of_capture() -> None:
     world = World(reason="no watches")
     world.follow(0)
     assert world.view.sight.capture is Capture.SCAN
+    assert world.view.report().capture_why == "no watches"
 
 
 # -- a proof beside the changes

@@ -389,12 +389,12 @@ class Following:
             self._view.see(left=left)
 
     def _see_capture(self) -> None:
-        capture = self._watch.capture
-        if capture is self._view.sight.capture:
+        capture, why = self._watch.capture, self._watch.reason
+        if (capture, why) == (self._view.sight.capture, self._view.sight.capture_why):
             return
-        self._view.see(capture=capture)
+        self._view.see(capture=capture, capture_why=why)
         if capture is Capture.SCAN:
-            log.warning("changes are found by comparing the whole tree again and again: %s", self._watch.reason)
+            log.warning("changes are found by comparing the whole tree again and again: %s", why)
 
 
 def _entries_failed(count: int, first: str) -> Problem:

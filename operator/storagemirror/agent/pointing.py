@@ -267,12 +267,12 @@ class Pointing:
         self._points.queueing.limit(order.queue)
 
     def _see(self) -> None:
-        made, capture = report_of(self._maker), self._maker.capture.mode
+        made, capture, why = report_of(self._maker), self._maker.capture.mode, self._maker.capture.reason
         sight = self._view.sight
         if (made, self._maker.through_ns) != (sight.points, sight.through_ns):
             self._view.see(points=made, through_ns=self._maker.through_ns)
-        if capture is not sight.capture:
-            self._view.see(capture=capture)
+        if (capture, why) != (sight.capture, sight.capture_why):
+            self._view.see(capture=capture, capture_why=why)
 
 
 def report_of(maker: Maker) -> PointsMade:

@@ -61,6 +61,7 @@ class Sight:
     mirrored_ns: int | None = None
     through_ns: int | None = None
     capture: Capture | None = None
+    capture_why: str = ""
     freezing: Freezing | None = None
     points: PointsMade | None = None
     volume: VolumeFacts | None = None
@@ -177,6 +178,7 @@ class View:
                 lag_seconds=self._lag(sight.through_ns),
                 lag_bytes=lag_bytes,
                 capture=sight.capture,
+                capture_why=sight.capture_why[:LONGEST],
                 freezing=_brief(sight.freezing),
                 points=points,
                 queue=queue,

@@ -146,6 +146,7 @@ class Reason(StrEnum):
     SCHEDULE_INVALID = "ScheduleInvalid"
     SOURCE_CHANGED_UNSEEN = "SourceChangedUnseen"
     EVERYTHING_SEEN = "EverythingSeen"
+    SOURCE_UNWATCHED = "SourceUnwatched"
     TARGET_CHANGED = "TargetChanged"
     TARGET_UNCHANGED = "TargetUnchanged"
     TARGET_UNWATCHED = "TargetUnwatched"
@@ -379,6 +380,8 @@ HINTS: Mapping[Reason, str] = MappingProxyType(
         Reason.QUEUE_FULL: "A larger spec.replication.queue.memory or disk holds more. Look at the disk of the "
         "source's node, too.",
         Reason.QUEUE_LOST: "What was queued is read anew. Look at the disk of the source's node.",
+        Reason.SOURCE_UNWATCHED: "The copy follows all the same, later and at a higher cost; with more watches it is "
+        "as it was once the source's agent is started anew.",
         Reason.SOURCE_CHANGED_UNSEEN: "They were sent. Who writes through memory maps or libaio in a volume of many "
         "files is found late; docs/capture.md says how late. Where nobody does, it is a defect of ours: tell us.",
         Reason.TARGET_CHANGED: "The copy is made equal to the source again. Look for who writes it: a pod that mounts "

@@ -204,6 +204,9 @@ class VolumeStatus(ApiModel):
         description="How changes are seen. Trace: the kernel names the bytes that change. Watch: it names the files "
         "(inotify). Scan: no watches to be had, the whole volume is compared again and again.",
     )
+    capture_why: Message | None = Field(
+        default=None, description="Why they are seen so, and not by the trace. Absent: they are, or nothing is known."
+    )
     points: PointStatus | None = Field(
         default=None, description="How points in time go; absent where none are made (spec.replication.consistency)."
     )

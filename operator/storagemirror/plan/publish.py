@@ -15,6 +15,7 @@ from storagemirror.api.reasons import Reason
 from storagemirror.api.replication import PointStatus, QueueStatus, RunResult, RunStatus
 from storagemirror.api.restore import RestoreStatus
 from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus, lag_text
+from storagemirror.contract import Capture
 from storagemirror.plan.claims import TARGET_SMALLER
 from storagemirror.plan.decisions import EventType, Note
 from storagemirror.plan.times import earliest, read
@@ -199,6 +200,20 @@ def _missed_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
     return found
 
 
+def _capture_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
+    """A warning where there are no watches to be had any more."""
+    before = {v.name: v.capture for v in old.volumes}
+    return [
+        Note(
+            EventType.WARNING,
+            Reason.SOURCE_UNWATCHED,
+            f"Volume {volume.name}: changes are found by comparing everything again and again: {volume.capture_why}",
+        )
+        for volume in new.volumes
+        if volume.capture is Capture.SCAN and before.get(volume.name) is not Capture.SCAN
+    ]
+
+
 _OPERATION_WARNINGS = (
     OperationPhase.FENCING,
     OperationPhase.ROLLING_BACK,
@@ -219,7 +234,7 @@ def _operation_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]
     return [Note(kind, _phase_reason(now), f"{now.kind} {now.name}: {now.phase}: {text}")]
 
 
-_TELLERS = (_operation_notes, _verify_notes, _run_notes, _drift_notes, _missed_notes)
+_TELLERS = (_operation_notes, _verify_notes, _run_notes, _drift_notes, _missed_notes, _capture_notes)
 
 
 def request_note(old: FailoverStatus | RestoreStatus, new: FailoverStatus | RestoreStatus) -> Note | None:

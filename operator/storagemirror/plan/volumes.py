@@ -21,7 +21,7 @@ from storagemirror.api.status import (
     VolumeStatus,
 )
 from storagemirror.api.verify import VerifyStatus
-from storagemirror.contract import Drifted, PeerState, ReplicationMode, Report, Role
+from storagemirror.contract import Capture, Drifted, PeerState, ReplicationMode, Report, Role
 from storagemirror.contract import Phase as AgentPhase
 from storagemirror.plan.decisions import Verdict
 from storagemirror.plan.lifecycle import SILENT_SECONDS
@@ -32,6 +32,10 @@ from storagemirror.plan.times import later, read, written
 from storagemirror.plan.verifying import verify_status
 from storagemirror.plan.view import View, node_of
 from storagemirror.plan.where import Leave, Where
+
+_WATCHED = (
+    "Changes are sent as they come: the kernel's trace serves points alone (spec.replication.consistency: Point)."
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def volume_status(judged: Judged) -> VolumeStatus:
         if report is not None:
             through = later(through, report.synced_through)
             mirrored = later(mirrored, report.mirrored_at)
+    capture, capture_why = _capture(view, source)
     heard_at, source_time = _last_contact(view, target)
     following = source is not None and phase in (Phase.REPLICATING, Phase.WAITING, Phase.DISCONNECTED)
     return VolumeStatus(
@@ -114,7 +119,8 @@ def volume_status(judged: Judged) -> VolumeStatus:
         lag_bytes=source.lag_bytes if source is not None and following else None,
         progress=_progress(source) if source is not None and phase is Phase.MIRRORING else None,
         last_full_mirror=mirrored,
-        capture=source.capture if source is not None and source.capture is not None else before.capture,
+        capture=capture,
+        capture_why=capture_why,
         points=point_status(source.points) if source is not None else before.points,
         queue=_queue(view, source),
         copy_point=copy_point_status(view, target),
@@ -137,6 +143,16 @@ def _verify(view: View, source: Report | None) -> VerifyStatus | None:
     return (
         None if view.elsewhere else verify_status(view.observed.pair.spec.verify, view.before.verify, source, view.now)
     )
+
+
+def _capture(view: View, source: Report | None) -> tuple[Capture | None, str | None]:
+    """How changes are seen, and why no better."""
+    if source is None or source.capture is None:
+        return view.before.capture, view.before.capture_why
+    why = source.capture_why
+    if source.capture is Capture.WATCH and not why:
+        why = source.points.untraced if source.points is not None else _WATCHED
+    return source.capture, why or None
 
 
 def _queue(view: View, source: Report | None) -> QueueStatus | None:
