@@ -25,6 +25,8 @@ from tests.support.json_schemas import checking, write_schemas
 pytestmark = pytest.mark.apiserver
 
 EVERYTHING: list[str] = [
+    "--set=metrics.serviceMonitor.interval=1m,metrics.serviceMonitor.labels.release=prometheus",
+    '--set-json=metrics.from=[{"namespaceSelector":{}}]',
     "--set=networkPolicy.agentNamespaces={shop,bank},podDisruptionBudget.maxUnavailable=2,replicas=3,logLevel=debug",
     "--set=image.repository=example.test/sm,image.tag=v1,image.pullSecrets={pull},priorityClassName=high",
     "--set=nodeSelector.disk=ssd,podLabels.team=x,podAnnotations.note=y,serviceAccount.annotations.a=b",
@@ -84,6 +86,8 @@ def test_what_it_renders_fits_the_schemas_of_the_api_server(
         (["--set=gate.excludedNamespaces={Not_A_Namespace}"], "excludedNamespaces"),
         (["--set=approval.enabled=maybe"], "approval"),
         (["--set=networkPolicy.verifyAnswers=no one"], "verifyAnswers"),
+        (["--set=metrics.serviceMonitor.interval=often"], "interval"),
+        (["--set=metrics.serviceMonitors.enabled=true"], "serviceMonitors"),
         (["--set=networkPolicy.agentNamespaces={Not_A_Namespace}"], "agentNamespaces"),
     ],
 )
@@ -151,6 +155,26 @@ def test_the_policy_of_the_operator_is_also_that_of_the_job_before_an_uninstall(
         assert labels[some["key"]] in some["values"]
     job = one(documents, "Job")["spec"]["template"]["metadata"]["labels"]
     assert not one(documents, "Deployment")["spec"]["selector"]["matchLabels"].items() <= job.items()
+
+
+def test_prometheus_finds_the_operator_and_may_read_it() -> None:
+    documents = rendered("--set=metrics.serviceMonitor.enabled=true", '--set-json=metrics.from=[{"podSelector":{}}]')
+    service, monitor = one(documents, "Service"), one(documents, "ServiceMonitor")
+    deployment = one(documents, "Deployment")["spec"]["template"]
+    assert service["spec"]["selector"].items() <= deployment["metadata"]["labels"].items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+    container = deployment["spec"]["containers"][0]
+    assert {"name": "metrics", "containerPort": 8081, "protocol": "TCP"} in container["ports"]
+    rules = one(documents, "NetworkPolicy")["spec"]["ingress"]
+    assert {"ports": [{"protocol": "TCP", "port": "metrics"}], "from": [{"podSelector": {}}]} in rules
+
+
+def test_without_metrics_there_is_no_port() -> None:
+    text = template("--set=metrics.enabled=false")
+    assert "8081" not in text
+    assert "metrics}" not in text
+    assert 'value: "0"' in text
 
 
 SERVED = [f"--api-versions=storagemirror.io/v1alpha1/{kind}" for kind in ("MirrorPair", "Restore")]

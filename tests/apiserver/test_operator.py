@@ -11,7 +11,7 @@ import pytest
 from storagemirror.contract import Action, Phase, Problem, Role
 from tests.support.apiserver import ApiServer
 from tests.support.operator_process import HOME, OperatorProcess, eventually
-from tests.support.pairs import CORE, LEASES, RBAC, Playground
+from tests.support.pairs import CORE, LEASES, MIRRORED_AT, PAIRS, RBAC, Playground
 from tests.support.played import replicating, usual
 
 pytestmark = pytest.mark.apiserver
@@ -57,6 +57,21 @@ def test_everything_goes_with_the_pair(play: Playground, leader: OperatorProcess
             assert [o["uid"] for o in owners] == [pair["uid"]]
             assert owners[0].get("controller", False) == (where.endswith("/pods"))
             assert not owners[0].get("blockOwnerDeletion", False)
+
+
+def test_metrics_say_what_the_status_says_and_go_with_the_pair(play: Playground, leader: OperatorProcess) -> None:
+    replicating(play)
+    pair = f'namespace="{play.namespace}",pair="orders"'
+    lag = f'storagemirror_lag_seconds{{{pair},volume="data"}}'
+    eventually("the lag", lambda: f"{lag} 0.0" in leader.metrics())
+    assert f'storagemirror_condition{{{pair},status="True",type="Replicating"}} 1.0' in leader.metrics()
+    play.report(Role.SOURCE, peer_connected=True, mirrored_at=MIRRORED_AT, lag_seconds=7.2)
+    eventually("a lag that has just been told", lambda: f"{lag} 8.0" in leader.metrics())
+    play.report(Role.SOURCE, peer_connected=True, mirrored_at=MIRRORED_AT, lag_seconds=None)
+    eventually("no lag where none is known", lambda: lag not in leader.metrics())
+    assert pair in leader.metrics()
+    play.api.delete(f"{PAIRS.format(play.namespace)}/orders")
+    eventually("no series of a pair that is gone", lambda: pair not in leader.metrics())
 
 
 def test_agents_come_to_replicate_and_the_columns_say_so(play: Playground, leader: OperatorProcess) -> None:

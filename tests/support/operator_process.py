@@ -29,13 +29,14 @@ class OperatorProcess:
         self._namespace = namespace
         self._resync = resync
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_ports(1)[0]
+        self.port, self.metrics_port = free_ports(2)
 
     def start(self) -> None:
         """Start it; does not wait."""
         words = [
             *("setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "storagemirror.cli.main", "operator"),
             *("--namespace", self._namespace, "--image", IMAGE, "--health-port", str(self.port)),
+            *("--metrics-port", str(self.metrics_port)),
             *("--resync", str(self._resync), "--lease", "4"),
         ]
         kept = {k: v for k, v in os.environ.items() if not k.startswith("KUBERNETES_")}
@@ -85,6 +86,12 @@ class OperatorProcess:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
+
+    def metrics(self) -> str:
+        """What Prometheus would read."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
+            text: str = answer.read().decode()
+            return text
 
     def resident_mb(self) -> float:
         """Resident memory, 10^6 bytes."""

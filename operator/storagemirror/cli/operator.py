@@ -41,6 +41,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="port of /healthz and /readyz (STORAGEMIRROR_HEALTH_PORT, default %(default)s)",
     )
     parser.add_argument(
+        "--metrics-port",
+        type=int,
+        default=int(env.get("STORAGEMIRROR_METRICS_PORT", "8081")),
+        help="port of /metrics for Prometheus; 0: none (STORAGEMIRROR_METRICS_PORT, default %(default)s)",
+    )
+    parser.add_argument(
         "--resync",
         type=float,
         default=float(env.get("STORAGEMIRROR_RESYNC_SECONDS", "60")),
@@ -98,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         image=Image(args.image, args.image_pull_policy),
         gate=Gate(args.probe_account, args.gate_policy),
         health_port=args.health_port,
+        metrics_port=args.metrics_port,
         resync_seconds=args.resync,
         lease_seconds=args.lease,
     )

@@ -101,6 +101,8 @@ def _news(report: Report | None) -> tuple[object, ...]:
         report.lag_seconds is None,
         report.peer.state if report.peer is not None else None,
         report.proof,
+        report.drifted,
+        report.missed,
         kept,
         tuple((left.kind, left.count) for left in report.left_alone),
     )

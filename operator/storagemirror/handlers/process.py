@@ -20,6 +20,7 @@ from storagemirror.errors import Passing, StorageMirrorError, Superseded
 from storagemirror.handlers.health import Pulse, serve_health
 from storagemirror.handlers.interest import Interest
 from storagemirror.handlers.listener import Listener
+from storagemirror.handlers.metrics import Metrics, serve_metrics
 from storagemirror.handlers.queue import WorkQueue
 from storagemirror.handlers.watches import Watches, register
 from storagemirror.kube import paths
@@ -58,6 +59,8 @@ class Options:
     image: Image
     gate: Gate
     health_port: int = 8080
+    metrics_port: int = 8081
+    """0: none are served."""
     resync_seconds: float = 60.0
     lease_seconds: int = LEASE_SECONDS
 
@@ -109,10 +112,13 @@ class Operator:
             sources, executor, Events(self._api, clock), clock, still_leading=self._election.leading
         )
         self._passed_at: dict[Key, float] = {}
+        self._metrics = Metrics(clock, self._election.leading)
 
     def run(self) -> None:
         """Until SIGTERM. Ends the process where another operator has taken the lead."""
         health = serve_health(self._pulse, self._options.health_port)
+        port = self._options.metrics_port
+        metrics = serve_metrics(self._metrics, port) if port else None
         # Until kopf listens for it: the first process of a container ignores a signal that it does not handle.
         signal.signal(signal.SIGTERM, _leave)
         try:
@@ -141,6 +147,8 @@ class Operator:
                 thread.join(timeout=5.0)
             self._election.release()
             health.shutdown()
+            if metrics is not None:
+                metrics.shutdown()
 
     def _await_kind(self) -> None:
         """kopf watches only what is served when it starts: wait for the CustomResourceDefinition."""
@@ -256,8 +264,11 @@ class Operator:
                 self._interest.note(key, frozenset())
                 self._interest.note_nodes(key, frozenset())
                 self._passed_at.pop(key, None)
+                self._metrics.forget(key)
             else:
                 self._interest.note(key, claim_names(passed.pair))
                 self._interest.note_nodes(key, frozenset(w.node for w in passed.pair.status.writers))
                 self._passed_at[key] = self._clock.monotonic()
+                if passed.status is not None and passed.volumes:
+                    self._metrics.see(key, passed.status, passed.volumes)
             self._queue.done(key, passed.again)

@@ -10,7 +10,7 @@ from typing import Any
 
 from storagemirror.api.mirrorpair import MirrorPair
 from storagemirror.api.model import API_VERSION
-from storagemirror.api.status import MirrorPairStatus
+from storagemirror.api.status import MirrorPairStatus, VolumeStatus
 from storagemirror.clock import Clock
 from storagemirror.errors import Changed
 from storagemirror.kube import paths
@@ -42,6 +42,9 @@ class Passed:
     pair: MirrorPair | None
     again: float | None = None
     wrote: bool = False
+    status: MirrorPairStatus | None = None
+    volumes: tuple[VolumeStatus, ...] = ()
+    """As they are now: in `status` a sample stands for a while."""
 
 
 class Reconciler:
@@ -75,7 +78,7 @@ class Reconciler:
         again = plan.requeue
         if outcome.done:
             again = min(AFTER_ACTING, again if again is not None else AFTER_ACTING)
-        return Passed(observed.pair, again, wrote or told or outcome.done > 0)
+        return Passed(observed.pair, again, wrote or told or outcome.done > 0, plan.status, plan.fresh)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC)

@@ -72,11 +72,12 @@ def decide(observed: Observed, now: datetime) -> Plan:
         return Plan((), pair.status, BLIND_AGAIN)
     part = failing(observed, Volumes(judged, aside), now)
     again.extend(part.again)
-    status = _status(pair, judged, part)
+    fresh = tuple(map(volume_status, judged))
+    status = _status(pair, judged, fresh, part)
     coming = (part.next_time for v in status.volumes for part in (v.verify, v.run) if part is not None)
     left = (seconds_left(next_time, now) for next_time in coming)
     again.extend(seconds for seconds in left if seconds is not None)
-    return Plan((*actions, *part.actions), status, min(again, default=None), part.shown)
+    return Plan((*actions, *part.actions), status, min(again, default=None), fresh, part.shown)
 
 
 def _copied_elsewhere(pair: MirrorPair) -> bool:
@@ -137,8 +138,9 @@ def _forgotten(observed: Observed) -> list[Action]:
     return found
 
 
-def _status(pair: MirrorPair, judged: list[Judged], found: Failing) -> MirrorPairStatus:
-    fresh = [volume_status(j) for j in judged]
+def _status(
+    pair: MirrorPair, judged: list[Judged], fresh: tuple[VolumeStatus, ...], found: Failing
+) -> MirrorPairStatus:
     before = {v.name: v for v in pair.status.volumes}
     volumes = tuple(settled(before[v.name], v) if v.name in before else v for v in fresh)
     status = pair.status.model_copy(update=dict(found.status))

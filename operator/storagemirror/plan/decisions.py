@@ -12,7 +12,7 @@ from storagemirror.api.failover import Failover, FailoverStatus
 from storagemirror.api.reasons import Reason
 from storagemirror.api.restore import Restore, RestoreStatus
 from storagemirror.api.sides import WorkloadKind
-from storagemirror.api.status import MirrorPairStatus
+from storagemirror.api.status import MirrorPairStatus, VolumeStatus
 from storagemirror.contract import Order
 from storagemirror.resources.names import AgentRef
 from storagemirror.resources.order import Kept
@@ -229,5 +229,7 @@ class Plan:
     actions: tuple[Action, ...]
     status: MirrorPairStatus
     requeue: float | None = None
+    fresh: tuple[VolumeStatus, ...] = ()
+    """The volumes as they are now: in `status` a sample stands for a while."""
     shown: tuple[Shown, ...] = ()
     """Failovers and Restores whose status is to say something new; written after the pair's."""
