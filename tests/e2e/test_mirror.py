@@ -12,6 +12,7 @@ import pytest
 
 from tests.cluster.filesystems import FileSystem
 from tests.support.case import Case
+from tests.support.product import SYSTEM
 
 pytestmark = pytest.mark.e2e
 
@@ -170,6 +171,16 @@ def test_a_pause_changes_nothing_on_the_target_and_what_was_missed_follows(case:
     case.replicating()
 
 
+READ = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8081/metrics', timeout=5).read().decode())"
+
+
+def metrics(case: Case) -> list[str]:
+    """What Prometheus reads of each of the operator's pods."""
+    words = ("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "name")
+    pods = case.cluster.kubectl(*words).stdout.split()
+    return [case.cluster.kubectl("-n", SYSTEM, "exec", pod, "--", "python3", "-c", READ).stdout for pod in pods]
+
+
 def test_a_user_sees_how_it_stands_with_kubectl_alone(case: Case) -> None:
     case.claim("src", "n1")
     case.claim("dst", "n2")
@@ -189,6 +200,8 @@ def test_a_user_sees_how_it_stands_with_kubectl_alone(case: Case) -> None:
     assert {c["type"] for c in status["conditions"]} >= {"Ready", "Reconciling", "Stalled", "Replicating"}
     assert case.condition("Reconciling")["status"] == "False"
     assert case.condition("Stalled")["status"] == "False"
+    lag = f'storagemirror_lag_seconds{{namespace="{case.namespace}",pair="p",volume="data"}} '
+    assert sum(lag in text for text in metrics(case)) == 1, "that of the leader alone"
 
 
 def test_without_privilege_the_agents_run_as_the_application_and_say_what_is_not_kept(case: Case) -> None:
