@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -50,6 +51,21 @@ def test_a_frozen_volume_holds_up_neither_a_power_cut_nor_its_removal(
         cluster.power_off("n3")
         cluster.boot("n3")
         assert (storage.path(claimed) / "file").read_text() == "x", "a freeze syncs"
+
+
+def test_a_node_on_which_somebody_waits_for_a_frozen_volume_loses_its_power(
+    cluster: Cluster, kubectl: Kubectl, storage: Storage
+) -> None:
+    claimed = storage.claim("data", "n3", size="64Mi", fs=FileSystem.XFS)
+    kubectl.apply(pod("writer", claims={"/data": "data"}, node="n3"))
+    kubectl.wait_ready("writer")
+    kubectl.exec("writer", "sh", "-c", "(while echo x > /data/file; do sleep 0.05; done) >/dev/null 2>&1 &")
+    time.sleep(0.5)
+    run("fsfreeze", "--freeze", storage.path(claimed))
+    time.sleep(0.5)
+    cluster.power_off("n3")
+    cluster.boot("n3")
+    assert (storage.path(claimed) / "file").read_text() in ("x\n", "")
 
 
 def test_a_volume_that_is_not_mounted_again_leaves_a_bare_directory(cluster: Cluster, storage: Storage) -> None:
