@@ -146,9 +146,14 @@ def test_a_new_target_agent_has_never_seen_its_source_and_knows_what_the_volume_
     pair.target.start(instance=1, POD_NAME="another")
     wait_for(lambda: peer(pair).state is PeerState.NEVER, "the new one's report", 15, pair.tell)
     wait_for(lambda: pair.target.phase() is Phase.CONNECTING, "it to listen", 15, pair.tell)
+
+    def opened() -> bool:
+        found = pair.target.report()
+        return found is not None and found.synced_through is not None
+
+    wait_for(opened, "what the volume knows", 15, pair.tell)
     report = pair.target.report()
     assert report is not None
-    assert report.synced_through is not None
     assert report.mirrored_at is None
     assert report.peer is not None
     assert report.peer.last_heard is None
