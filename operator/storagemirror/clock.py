@@ -36,6 +36,19 @@ class SystemClock:
         time.sleep(seconds)
 
 
+def ahead_ns(clock: Clock) -> int:
+    """By how much the wall clock is ahead of the one that never goes back: another amount once it was set."""
+    return clock.now_ns() - int(clock.monotonic() * 1e9)
+
+
+def onward(before_ns: int | None, through_ns: int, clock: Clock) -> int:
+    """The later of two times of `clock`; where that of before is yet to come the clock was set back, and it means
+    nothing now."""
+    if before_ns is None or before_ns > clock.now_ns():
+        return through_ns
+    return max(before_ns, through_ns)
+
+
 def rfc3339(ns: int) -> str:
     """`ns` since the Unix epoch as Kubernetes writes a MicroTime: `2026-01-02T03:04:05.678901Z`."""
     seconds, rest = divmod(ns, 1_000_000_000)

@@ -12,7 +12,7 @@ import logging
 
 from storagemirror.agent.named import Named
 from storagemirror.agent.view import View
-from storagemirror.clock import Clock, rfc3339
+from storagemirror.clock import Clock, ahead_ns, rfc3339
 from storagemirror.contract import Drifted, Missed
 from storagemirror.entry import brief
 from storagemirror.sync.changes import Drained
@@ -54,7 +54,7 @@ class Drifting:
         target has told meanwhile what was changed there."""
         self._judging = self._judging and not told
         self._named, self._named_before = Named(), self._named
-        self._compared = result.started_ns, self._ahead()
+        self._compared = result.started_ns, ahead_ns(self._clock)
         self._found = (result, unsent) if self._judging else None
 
     def drained(self, changes: Drained) -> None:
@@ -105,8 +105,5 @@ class Drifting:
             self._settled = self._marking if whole else None
             self._marking = None
 
-    def _ahead(self) -> int:
-        return self._clock.now_ns() - int(self._clock.monotonic() * 1e9)
-
     def _clock_stood(self) -> bool:
-        return self._settled is not None and abs(self._ahead() - self._settled[1]) < CLOCK_NS
+        return self._settled is not None and abs(ahead_ns(self._clock) - self._settled[1]) < CLOCK_NS

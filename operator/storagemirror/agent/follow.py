@@ -10,7 +10,7 @@ from typing import Protocol
 from storagemirror.agent.drifting import Drifting
 from storagemirror.agent.setback import SetBack
 from storagemirror.agent.view import View
-from storagemirror.clock import Clock
+from storagemirror.clock import Clock, onward
 from storagemirror.contract import Capture, CompareBy, Phase, Problem
 from storagemirror.errors import VolumeFull
 from storagemirror.fs.identity import NETWORK_FILE_SYSTEMS, Facts
@@ -378,9 +378,7 @@ class Following:
             self._compare_due = min(self._compare_due, self._marked + RETRY_SECONDS)
             self._view.see(problem=_entries_failed(failed, first))
             return
-        before = self._view.sight.through_ns
-        if before is not None and through_ns < before <= self._clock.now_ns():
-            through_ns = before  # later than now it was said by a clock that has been set back since
+        through_ns = onward(self._view.sight.through_ns, through_ns, self._clock)
         self._view.see(through_ns=through_ns, problem=self._prover.problem)
 
     def _see_left(self) -> None:

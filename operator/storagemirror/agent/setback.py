@@ -7,7 +7,7 @@ file that is written would look older than the last look at it.
 
 from __future__ import annotations
 
-from storagemirror.clock import Clock
+from storagemirror.clock import Clock, ahead_ns
 
 LEAST_SECONDS = 0.1
 """A clock that is only slowed down goes back by less between two looks."""
@@ -18,13 +18,10 @@ class SetBack:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._ahead = self._look()
+        self._ahead_ns = ahead_ns(clock)
 
     def seconds(self) -> float:
         """By how much it was set back since the last call; 0.0 where it was not."""
-        before, self._ahead = self._ahead, self._look()
-        back = before - self._ahead
+        before, self._ahead_ns = self._ahead_ns, ahead_ns(self._clock)
+        back = (before - self._ahead_ns) / 1e9
         return back if back >= LEAST_SECONDS else 0.0
-
-    def _look(self) -> float:
-        return self._clock.now_ns() / 1e9 - self._clock.monotonic()

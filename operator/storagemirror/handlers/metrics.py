@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -26,6 +27,7 @@ STALE_SECONDS = 180.0
 PAIR, VOLUME = ("namespace", "pair"), ("namespace", "pair", "volume")
 
 Value = float | int | None
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class _Gauge:
 
 def _one(get: Callable[[VolumeStatus], Value]) -> Callable[[VolumeStatus], Iterable[tuple[tuple[str, ...], Value]]]:
     return lambda volume: (((), get(volume)),)
+
+
+def _in(
+    part: Callable[[VolumeStatus], _Part | None], get: Callable[[_Part], Value]
+) -> Callable[[VolumeStatus], Iterable[tuple[tuple[str, ...], Value]]]:
+    """Of a part of the status that may be missing."""
+    return _one(lambda volume: get(found) if (found := part(volume)) is not None else None)
 
 
 def _seconds(text: str | None) -> float | None:
@@ -104,38 +113,38 @@ _GAUGES = (
     _Gauge(
         "storagemirror_mirror_done_bytes",
         "Of the full mirror that runs: bytes of the files that are done.",
-        _one(lambda v: v.progress.bytes_done if v.progress is not None else None),
+        _in(lambda v: v.progress, lambda part: part.bytes_done),
     ),
     _Gauge(
         "storagemirror_mirror_all_bytes",
         "Of the full mirror that runs: bytes of all files.",
-        _one(lambda v: v.progress.bytes_total if v.progress is not None else None),
+        _in(lambda v: v.progress, lambda part: part.bytes_total),
     ),
     _Gauge(
         "storagemirror_mirror_bytes_per_second",
         "How fast the full mirror that runs goes.",
-        _one(lambda v: v.progress.bytes_per_second if v.progress is not None else None),
+        _in(lambda v: v.progress, lambda part: part.bytes_per_second),
     ),
     _Gauge(
         "storagemirror_point_timestamp_seconds",
         "The moment of the source that the latest point on the copy's disk is the state of.",
-        _one(lambda v: _seconds(v.points.at) if v.points is not None else None),
+        _in(lambda v: v.points, lambda part: _seconds(part.at)),
     ),
     _Gauge(
         "storagemirror_point_interval_seconds",
         "How far apart points are now.",
-        _one(lambda v: v.points.interval_seconds if v.points is not None else None),
+        _in(lambda v: v.points, lambda part: part.interval_seconds),
     ),
     _Gauge(
         "storagemirror_points_made",
         "Points that were made since the source's agent began.",
-        _one(lambda v: v.points.made if v.points is not None else None),
+        _in(lambda v: v.points, lambda part: part.made),
         counter=True,
     ),
     _Gauge(
         "storagemirror_points_put_off",
         "How often no point was made when its time had come, since the source's agent began.",
-        _one(lambda v: v.points.put_off if v.points is not None else None),
+        _in(lambda v: v.points, lambda part: part.put_off),
         counter=True,
     ),
     _Gauge(
@@ -153,18 +162,18 @@ _GAUGES = (
     _Gauge(
         "storagemirror_queue_names",
         "Files and directories that changed and are to be looked at.",
-        _one(lambda v: v.queue.names if v.queue is not None else None),
+        _in(lambda v: v.queue, lambda part: part.names),
     ),
     _Gauge(
         "storagemirror_queue_overflows",
         "How often names were dropped, since the source's agent began.",
-        _one(lambda v: v.queue.overflows if v.queue is not None else None),
+        _in(lambda v: v.queue, lambda part: part.overflows),
         counter=True,
     ),
     _Gauge(
         "storagemirror_copy_changed_entries",
         "Entries of the copy that somebody else has changed. Alert above 0.",
-        _one(lambda v: v.drift.count if v.drift is not None else None),
+        _in(lambda v: v.drift, lambda part: part.count),
     ),
     _Gauge("storagemirror_not_kept_entries", "What could not be copied or kept, by kind.", _not_kept, ("kind",)),
 )

@@ -14,7 +14,7 @@ from storagemirror.api.operation import Operation, OperationKind, OperationPhase
 from storagemirror.api.reasons import Reason
 from storagemirror.api.replication import PointStatus, QueueStatus, RunResult, RunStatus
 from storagemirror.api.restore import RestoreStatus
-from storagemirror.api.status import MirrorPairStatus, Phase, VolumeStatus, lag_text
+from storagemirror.api.status import DriftStatus, MirrorPairStatus, MissedStatus, Phase, VolumeStatus, lag_text
 from storagemirror.contract import Capture
 from storagemirror.plan.claims import TARGET_SMALLER
 from storagemirror.plan.decisions import EventType, Note
@@ -177,27 +177,26 @@ def _run_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
 def _drift_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
     """A warning for each comparison that found that the copy had been changed."""
     before = {v.name: v.drift for v in old.volumes}
-    found = []
-    for volume in new.volumes:
-        now, last = volume.drift, before.get(volume.name)
-        if now is None or not now.count or (last is not None and last.last_time == now.last_time):
-            continue
-        text = f"Volume {volume.name}: {now.count} entries of the copy were changed by somebody else: "
-        found.append(Note(EventType.WARNING, Reason.TARGET_CHANGED, text + ", ".join(now.first[:3])))
-    return found
+    found = [(v.name, v.drift) for v in new.volumes if v.drift is not None and _is_new(v.drift, before.get(v.name))]
+    text = "entries of the copy were changed by somebody else"
+    return [_finding(Reason.TARGET_CHANGED, name, text, drift) for name, drift in found]
 
 
 def _missed_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:
     """A warning for each comparison that found what nothing had named."""
     before = {v.name: v.missed for v in old.volumes}
-    found = []
-    for volume in new.volumes:
-        now, last = volume.missed, before.get(volume.name)
-        if now is None or not now.count or (last is not None and last.last_time == now.last_time):
-            continue
-        text = f"Volume {volume.name}: {now.count} files were changed and late on the copy, as nothing had named them: "
-        found.append(Note(EventType.WARNING, Reason.SOURCE_CHANGED_UNSEEN, text + ", ".join(now.first[:3])))
-    return found
+    found = [(v.name, v.missed) for v in new.volumes if v.missed is not None and _is_new(v.missed, before.get(v.name))]
+    text = "files were changed and late on the copy, as nothing had named them"
+    return [_finding(Reason.SOURCE_CHANGED_UNSEEN, name, text, missed) for name, missed in found]
+
+
+def _is_new(now: DriftStatus | MissedStatus, last: DriftStatus | MissedStatus | None) -> bool:
+    return now.count > 0 and (last is None or last.last_time != now.last_time)
+
+
+def _finding(reason: Reason, volume: str, text: str, found: DriftStatus | MissedStatus) -> Note:
+    first = ", ".join(found.first[:3])
+    return Note(EventType.WARNING, reason, f"Volume {volume}: {found.count} {text}: {first}")
 
 
 def _capture_notes(old: MirrorPairStatus, new: MirrorPairStatus) -> list[Note]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from storagemirror.clock import Clock
+from storagemirror.clock import Clock, onward
 from storagemirror.entry import View
 from storagemirror.errors import Changed, Passing, StorageMirrorError, VolumeError
 from storagemirror.fs.source import SourceVolume
@@ -419,9 +419,7 @@ class Maker:
         self._see_through(sent.at_ns)
 
     def _see_through(self, through_ns: int) -> None:
-        # A clock that was set back: what it said before means nothing now.
-        if self.through_ns is None or through_ns > self.through_ns or self.through_ns > self._clock.now_ns():
-            self.through_ns = through_ns
+        self.through_ns = onward(self.through_ns, through_ns, self._clock)
 
     def _drop_sent(self, sent: Sent) -> None:
         self._sent = None
