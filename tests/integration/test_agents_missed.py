@@ -34,11 +34,7 @@ def followed(pair: AgentPair, directory: Path, *, blind: bool) -> Iterator[Path]
         (root / "mapped").write_bytes(os.urandom(4096))
         pair.source.volume = made.path
         pair.source.settings["STORAGEMIRROR_COMPARE_SECONDS"] = str(SECONDS)
-        pair.target.give(beat=QUICK, mirror=ANYTHING_GOES)
-        pair.target.start()
-        pair.source.give(beat=QUICK, mirror=ANYTHING_GOES)
-        pair.source.start(program=PROGRAM if blind else None)
-        pair.introduce()
+        pair.start_as(source=PROGRAM if blind else None, beat=QUICK, mirror=ANYTHING_GOES)
         pair.until(Phase.REPLICATING, 30)
         try:
             yield root

@@ -355,11 +355,7 @@ def test_a_proof_is_told_once_and_nothing_happens_without_an_order(pair: AgentPa
 
 def test_where_no_watches_are_to_be_had_a_proof_goes_by_times(pair: AgentPair) -> None:
     fill(pair.source.volume, 200)
-    pair.target.give(beat=QUICK)
-    pair.target.start(program=UNWATCHED)
-    pair.source.give(beat=QUICK)
-    pair.source.start(program=UNWATCHED)
-    pair.introduce()
+    pair.start_as(source=UNWATCHED, target=UNWATCHED, beat=QUICK)
     pair.until(Phase.REPLICATING)
     assert report(pair).capture is Capture.SCAN
     assert "max_user" in report(pair).capture_why, "it says why, and what to do"

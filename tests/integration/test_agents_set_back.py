@@ -31,13 +31,8 @@ QUICK = BeatOrder(interval_seconds=0.5, missed=4)
 def start(pair: AgentPair, clock: Path, replication: ReplicationOrder | None = None) -> None:
     """As `AgentPair.start`; the source's clock is an hour ahead."""
     set_clock(clock, HOUR)
-    order = {"beat": QUICK, "replication": replication or ReplicationOrder()}
-    pair.target.give(**order)
-    pair.target.start()
     pair.source.settings[CLOCK_FILE] = str(clock)
-    pair.source.give(**order)
-    pair.source.start(program=PROGRAM)
-    pair.introduce()
+    pair.start_as(source=PROGRAM, beat=QUICK, replication=replication or ReplicationOrder())
 
 
 @pytest.fixture

@@ -194,10 +194,14 @@ class AgentPair:
 
     def start(self, **order: Any) -> None:
         """Orders and processes; the source is told where the target listens."""
+        self.start_as(**order)
+
+    def start_as(self, *, source: list[str] | None = None, target: list[str] | None = None, **order: Any) -> None:
+        """As `start`, with these programs in the place of the agents."""
         self.target.give(**order)
-        self.target.start()
+        self.target.start(program=target)
         self.source.give(**order)
-        self.source.start()
+        self.source.start(program=source)
         self.introduce()
 
     def introduce(self) -> None:

@@ -19,11 +19,7 @@ UNWATCHED = ["unshare", "--user", "--map-root-user", "sh", "-c", _LIMITED]
 
 def start_unwatched(pair: AgentPair, **order: Any) -> None:
     """As `AgentPair.start`; the target cannot watch its copy."""
-    pair.target.give(**order)
-    pair.target.start(program=UNWATCHED)
-    pair.source.give(**order)
-    pair.source.start()
-    pair.introduce()
+    pair.start_as(target=UNWATCHED, **order)
 
 
 def drifted(pair: AgentPair) -> Drifted | None:

@@ -39,12 +39,8 @@ def pointing(
 
 def start_without_trace(pair: AgentPair, order: ReplicationOrder) -> None:
     """As `AgentPair.start`; the source's agent may not have the kernel's trace."""
-    pair.target.give(replication=order)
-    pair.target.start()
-    pair.source.give(replication=order)
     without = ["setpriv", "--bounding-set=-sys_admin", "--"]
-    pair.source.start(program=[*without, sys.executable, "-m", "storagemirror.cli.main", "agent"])
-    pair.introduce()
+    pair.start_as(source=[*without, sys.executable, "-m", "storagemirror.cli.main", "agent"], replication=order)
 
 
 def _sweep() -> None:
